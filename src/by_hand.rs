@@ -14,9 +14,10 @@ use std::{fs, path::Path};
 
 use crate::{
     episode::{EpisodeId, IdError},
-    filed, filesystem,
+    filesystem,
     layout::{Layout, MARKER},
     progress::Progress,
+    record_files,
 };
 
 /// Where so many names are in use, a person has to find a free one alone.
@@ -73,7 +74,7 @@ pub fn is_taken(layout: &Layout, name: &str) -> bool {
 /// Whether anything but what is in this place is an episode of that id. Where that cannot be seen,
 /// it is.
 fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
-    let filed = |folder: &Path| filed::filed_as(folder, id, &Progress::default());
+    let filed = |folder: &Path| record_files::filed_as(folder, id, &Progress::default());
     fs::symlink_metadata(layout.episode(id)).is_ok()
         || filed(&layout.shipped).map_or(true, |found| !found.is_empty())
         || filed(&layout.quarantine)

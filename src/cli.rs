@@ -1,6 +1,7 @@
 //! The command line: what each command takes, where its configuration comes from, and what its end
 //! means to the shell.
 
+mod completions;
 mod config;
 mod demo;
 mod destination;
@@ -9,7 +10,6 @@ mod exit;
 mod fetch;
 mod logging;
 mod once;
-mod papers;
 mod receive;
 mod requeue;
 mod seal;
@@ -70,10 +70,10 @@ enum Command {
     Config(config::ConfigCommand),
     /// Print a shell's completions, for whoever installs them
     #[command(hide = true)]
-    Completions(papers::CompletionsArgs),
+    Completions(completions::CompletionsArgs),
     /// Write the manual pages, for whoever installs them
     #[command(hide = true)]
-    Man(papers::ManArgs),
+    Man(completions::ManArgs),
 }
 
 /// Where the configuration comes from.
@@ -113,8 +113,8 @@ pub(crate) fn run() -> Exit {
         Command::Fetch(args) => fetch::run(args),
         Command::Status(args) => status::run(&args),
         Command::Config(command) => config::run(command),
-        Command::Completions(args) => papers::completions(&args),
-        Command::Man(args) => papers::man(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
     };
     ended.unwrap_or_else(Failure::report)
 }

@@ -26,7 +26,7 @@ mod connect;
 mod error;
 mod flight;
 mod idle;
-mod questions;
+mod question;
 mod stale;
 mod tls;
 
@@ -50,7 +50,7 @@ pub use self::{
     body::RequestBody,
     error::{ClientError, SetupError, Wait},
 };
-use crate::{address::Blot, progress::Progress};
+use crate::{progress::Progress, url_template::Blot};
 
 /// What we call ourselves (RFC 9110, section 10.1.5).
 const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));

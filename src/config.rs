@@ -19,10 +19,10 @@ use std::{
     time::Duration,
 };
 
-pub use doctor::DoctorConfig;
-pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
-pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
-pub use uploads::{QueueOrder, RawUploadWindow, UploadWindow};
+pub use self::doctor::DoctorConfig;
+pub use self::raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use self::receive::{Namespace, ReceiveConfig, ReceiveLimits};
+pub use self::uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
 use crate::layout::Layout;
 

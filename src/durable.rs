@@ -39,40 +39,42 @@ use rustix::{
 use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
 mod at_work;
-mod comparing;
-mod copying;
-mod fitting;
+mod compare;
+mod copy_space;
+mod copy_tree;
+mod entry_list;
 mod holes;
 mod inside;
-mod listed;
-mod moving;
-mod note;
-mod noted;
-mod removing;
-mod renaming;
-mod resuming;
+mod move_tree;
+mod removal_note;
+mod remove_in_place;
+mod remove_tree;
+mod rename;
+mod rename_check;
+mod resume;
 mod scratch;
 mod spare;
-mod taking;
-mod trying;
+mod take_away;
+#[cfg(test)]
+mod tests;
 
-pub use at_work::who_is_at_work;
-pub use copying::{CannotHold, cannot_hold};
-pub use fitting::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
-pub use inside::{NotDurable, write_new_file_in};
-pub use moving::{
+pub use self::at_work::who_is_at_work;
+pub use self::copy_space::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
+pub use self::copy_tree::{CannotHold, cannot_hold};
+pub use self::inside::{NotDurable, write_new_file_in};
+pub use self::move_tree::{
     MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged,
 };
-pub use note::{
+pub use self::removal_note::{
     forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off,
     is_rest_of, stays_beside,
 };
-pub use noted::Finished;
-pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
-pub use resuming::finish_aside;
-pub use spare::{is_full, keep_spares, make_spare};
-pub use taking::finish_removal;
-pub use trying::{Tried, Trier, clear_trials, try_move};
+pub use self::remove_in_place::Finished;
+pub use self::remove_tree::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use self::rename_check::{Tried, Trier, clear_trials, try_move};
+pub use self::resume::finish_aside;
+pub use self::spare::{is_full, keep_spares, make_spare};
+pub use self::take_away::finish_removal;
 
 /// What became of a publication that must not overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,7 +289,7 @@ pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()>
     match std::fs::hard_link(from, to) {
         Ok(()) => source.sync_all(),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        Err(_) => copying::copy_file_to(&source, to, progress),
+        Err(_) => copy_tree::copy_file_to(&source, to, progress),
     }?;
     sync_folder_of(to)
 }
@@ -389,7 +391,7 @@ fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match std::fs::hard_link(from, to) {
             Ok(()) => remove_file(from).map(|()| Published::Done),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
-            Err(error) if has_no_links(&error) => renaming::rename_after_a_look(from, to),
+            Err(error) if has_no_links(&error) => rename::rename_after_a_look(from, to),
             Err(error) => Err(error),
         },
         Err(error) => Err(error.into()),
@@ -410,6 +412,3 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     Ok(path.with_file_name(name))
 }
-
-#[cfg(test)]
-mod tests;

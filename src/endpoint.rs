@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    address::{self, AddressError, Blot, ExtraHeaders, Filling, UrlTemplate},
     client::{Answered, Client, ClientError, ClientOptions, Request},
     config::ReceiverConfig,
     episode::{Commit, Digest, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
+    url_template::{self, AddressError, Blot, ExtraHeaders, Filling, UrlTemplate},
     wire,
 };
 
@@ -81,11 +81,11 @@ impl Endpoint {
     pub fn new(options: &EndpointOptions, client: Client) -> Result<Self, AddressError> {
         let address = UrlTemplate::parse(&options.url)?;
         let headers = ExtraHeaders::parse(&options.headers)?;
-        let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
+        let host = url_template::header_text(&options.host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
             tracing::warn!(
                 "the token travels in clear text to {}: use https",
-                address::shown(&options.url)
+                url_template::shown(&options.url)
             );
         }
         let blot = address.blot(&headers, client.token());

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use fingerprint::{Fingerprint, FolderId};
+pub use self::fingerprint::{Fingerprint, FolderId};
 
 /// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it
 /// still fits the 255 bytes that Linux file systems give a name.

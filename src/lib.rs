@@ -17,34 +17,34 @@
 //! stand in reading order; docs/architecture.md is the tour.
 
 // The two ends of the wire.
-pub mod receive;
-pub mod ship;
-
-// The people beside it.
-pub mod operate;
-
-// The ground floor.
-pub mod address;
 pub mod by_hand;
 pub mod client;
 pub mod clock;
 pub mod config;
-pub mod credential;
 pub mod durable;
 pub mod endpoint;
 pub mod episode;
-pub mod filed;
 pub mod filesystem;
+pub mod key_files;
 pub mod layout;
 pub mod manifest;
 pub mod meta;
+pub mod move_check;
 pub mod open_files;
+pub mod operate;
 pub mod progress;
+pub mod receive;
+pub mod record_files;
 pub mod records;
 pub mod retention;
 pub mod scan;
+pub mod ship;
 pub mod snapshot;
 pub mod socket;
 pub mod tree;
-pub mod trial;
+pub mod url_template;
 pub mod wire;
+
+// The people beside it.
+
+// The ground floor.

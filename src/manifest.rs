@@ -26,13 +26,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::seal::{SealError, Sealed, seal};
 use crate::{
     episode::Digest,
     layout::MARKER,
     records::ManifestCheck,
     tree::{shown, to_path},
 };
-pub use seal::{SealError, Sealed, seal};
 
 /// The longest manifest. At some 160 bytes a file this is room for 400,000 of them; it bounds what
 /// checking one takes in memory.

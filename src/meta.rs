@@ -13,7 +13,7 @@ use serde_json::Value;
 
 mod look;
 
-pub use look::look;
+pub use self::look::look;
 
 use crate::{
     episode::{Commit, printable},

@@ -25,6 +25,8 @@
 mod holder;
 mod lease;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::{fs::File, io, path::Path, sync::OnceLock};
 
@@ -126,6 +128,3 @@ fn sigio_is_handled() -> bool {
         handled
     })
 }
-
-#[cfg(test)]
-mod tests;

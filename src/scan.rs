@@ -23,9 +23,9 @@ use rustix::{
 use crate::{
     durable,
     episode::{EpisodeId, FolderLook, IdError, MARKED_REST, Stamp},
-    filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
+    record_files,
     tree::shown,
 };
 
@@ -233,7 +233,7 @@ pub fn scan_while(
     let alone = labelled.iter().filter(|id| !archives.contains(id));
     // Few stand alone, and for a moment: only those are read.
     let noted = alone.filter(|id| {
-        let sidecar = filed::sidecar(layout, id).ok().flatten();
+        let sidecar = record_files::sidecar(layout, id).ok().flatten();
         sidecar.is_some_and(|sidecar| sidecar.conflict().is_some())
     });
     found.noted = noted.cloned().collect();

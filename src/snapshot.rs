@@ -21,13 +21,13 @@ mod totals;
 
 use serde::{Deserialize, Serialize};
 
-pub use episodes::{
+pub use self::episodes::{
     Counts, EpisodeState, EpisodeStatus, LeftAside, OpenFile, OpenFileStatus, ShippedChange,
     StrangerStatus, Strangers,
 };
-pub use hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
-pub use room::RoomStatus;
-pub use totals::{Attempts, Bucket, Histogram, Totals};
+pub use self::hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
+pub use self::room::RoomStatus;
+pub use self::totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::records::WallTime;
 

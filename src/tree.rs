@@ -46,8 +46,10 @@ mod mark;
 mod marker;
 pub mod modes;
 pub(crate) mod open;
-pub mod ours;
-mod walked;
+pub mod own_files;
+#[cfg(test)]
+mod tests;
+mod walk_summary;
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -58,17 +60,17 @@ use std::{
 };
 
 use self::mark::TreeMarks;
+pub use self::open::Stat;
+pub use self::walk_summary::{Walked, to_remember};
 use crate::{
     episode::{Fingerprint, FolderId, printable},
     filesystem::{may_be_replaced_unseen, may_lack_ctime},
     progress::{Cancelled, Progress},
 };
-pub use open::Stat;
 use rustix::{
     fs::{FileType, RawDir},
     io::Errno,
 };
-pub use walked::{Walked, to_remember};
 
 /// How many folders may stand inside one another. The walk holds one descriptor a level, and an
 /// ordinary process may open 1024 (getrlimit(2)), of which several walks and the connections must
@@ -298,7 +300,7 @@ pub fn walk<E: From<TreeError>>(
         let stat = match open::stat(&level.folder, &name.text) {
             // `sealift requeue` removes the reason from what it has put back. It would have been
             // left out.
-            Err(open::Error::Io(Errno::NOENT)) if depth == 1 && ours::may_be(&name.text) => {
+            Err(open::Error::Io(Errno::NOENT)) if depth == 1 && own_files::may_be(&name.text) => {
                 continue;
             }
             stat => stat.map_err(|error| error.at(&path))?,
@@ -341,8 +343,8 @@ pub fn walk<E: From<TreeError>>(
                     stat,
                 };
                 if depth == 1
-                    && ours::left_out(own_name, &closed)
-                        .or_else(|error| ours::went(&closed, error))?
+                    && own_files::left_out(own_name, &closed)
+                        .or_else(|error| own_files::went(&closed, error))?
                 {
                     continue;
                 }
@@ -552,6 +554,3 @@ impl EntryName {
             .chain(self.is_folder.then_some(b'/'))
     }
 }
-
-#[cfg(test)]
-mod tests;

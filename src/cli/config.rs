@@ -4,11 +4,11 @@ use std::path::Path;
 
 use clap::Subcommand;
 use sealift::{
-    address,
     config::{RawConfig, RawReceive, SAMPLE},
     episode::printable,
     filesystem::shared_between_hosts,
     receive::access::Access,
+    url_template,
 };
 
 use super::{
@@ -94,7 +94,7 @@ fn shown(raw: &RawConfig, file: Option<&Path>) -> Result<String, Failure> {
     for value in in_force.receiver.headers.values_mut() {
         "…".clone_into(value);
     }
-    in_force.receiver.url = in_force.receiver.url.map(|url| address::shown(&url));
+    in_force.receiver.url = in_force.receiver.url.map(|url| url_template::shown(&url));
     let file = match file {
         Some(file) => format!("read from {}", printable(&file.to_string_lossy())),
         None => "no file was read".to_owned(),

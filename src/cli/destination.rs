@@ -5,11 +5,11 @@ use std::path::Path;
 
 use clap::Args;
 use sealift::{
-    address,
     client::Client,
     config::{ConfigError, RawConfig, ReceiverConfig},
     endpoint::{Endpoint, EndpointOptions},
     episode::shell_word,
+    url_template,
 };
 
 use super::{ConfigSource, exit::Failure};
@@ -46,7 +46,7 @@ impl DestinationClient {
         given.map_or_else(String::new, |url| {
             format!(
                 " --receiver {}",
-                shell_word(Path::new(&address::shown(url)))
+                shell_word(Path::new(&url_template::shown(url)))
             )
         })
     }

@@ -5,9 +5,9 @@ use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time:
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
-    address,
     config::{DEFAULT_FILE, RawConfig},
     operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
+    url_template,
 };
 
 use super::{
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut given = RawConfig::default();
     given.shipper.data_dir.clone_from(&args.source.data);
     let receiver = args.destination.receiver.as_deref();
-    let receiver = receiver.map(|url| as_typed("--receiver", address::shown(url).into()));
+    let receiver = receiver.map(|url| as_typed("--receiver", url_template::shown(url).into()));
     let question = DoctorQuery {
         given: absolute(given),
         raw: destination::configuration(&args.source, &args.destination).map(absolute),

@@ -11,7 +11,7 @@ use sealift::{
     operate::{
         fetch::{self, DEFAULT_MAX_BYTES, FetchEvent, FetchOptions, Fetched, Tell, Verified},
         receiver::ReceiverClient,
-        shipped,
+        shipped_receipts,
     },
     progress::Progress,
     records::ShippingReceipt,
@@ -122,14 +122,14 @@ fn receipts(raw: &RawConfig, id: &EpisodeId) -> Result<Vec<ShippingReceipt>, Fai
         return Ok(Vec::new());
     }
     let layout = raw.layout()?;
-    let found = shipped::of(&layout.shipped, id).unwrap_or_else(|error| {
+    let found = shipped_receipts::of(&layout.shipped, id).unwrap_or_else(|error| {
         tracing::warn!(
             "{} cannot be searched for a receipt: {error}",
             layout.shipped.display()
         );
         Vec::new()
     });
-    let receipt = |shipped: shipped::ShippedFolder| match shipped.receipt() {
+    let receipt = |shipped: shipped_receipts::ShippedFolder| match shipped.receipt() {
         Ok(receipt) => receipt,
         Err(error) => {
             tracing::warn!(

@@ -6,7 +6,7 @@
 //!  a service   whoever logs ──▶ filter ──▶ queue ──▶ a thread ──▶ the same sink    (apart.rs)
 //! ```
 
-mod apart;
+mod background_writer;
 mod line;
 mod queue;
 
@@ -32,7 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-pub(crate) use self::apart::{Flushed, last_words, standing};
+pub(crate) use self::background_writer::{Flushed, last_words, standing};
 
 /// What writes a line, and may wait over it.
 type LogSink = Box<dyn Subscriber + Send + Sync>;
@@ -53,7 +53,7 @@ pub(crate) fn start(default: &str) {
 /// The same for a service, which waits for nobody who takes its lines. To be held until its end.
 pub(crate) fn start_service(default: &str) -> Option<Flushed> {
     let to_journal = stderr_is_the_journal();
-    let started = apart::start(filter(default), to_journal, move || sink(to_journal));
+    let started = background_writer::start(filter(default), to_journal, move || sink(to_journal));
     if let Err(error) = &started {
         start(default);
         tracing::warn!(

@@ -5,7 +5,6 @@ use std::{num::NonZeroU32, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
-    address,
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         control::Desk,
@@ -16,7 +15,7 @@ use sealift::{
         machine::{
             Settings,
             fairness::Order,
-            pulse::Allowances,
+            stall_detector::Allowances,
             window::{LocalTime, RateLimit, Uploads, Window},
         },
         pack,
@@ -24,6 +23,7 @@ use sealift::{
         transport::Transport,
     },
     snapshot::Log,
+    url_template,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -91,7 +91,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             "sealift {} ships {} to {}",
             env!("CARGO_PKG_VERSION"),
             config.layout.episodes.display(),
-            address::shown(&config.receiver.url)
+            url_template::shown(&config.receiver.url)
         );
         let shown = args.once.then(|| {
             let (desk, asks) = Desk::new();

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
-    address, by_hand,
+    by_hand,
     client::Client,
     episode::{EpisodeId, printable, shell_word},
     layout::Layout,
@@ -15,6 +15,7 @@ use sealift::{
         verify::{self, VerifyOptions, VerifyReport, VerifyRow, VerifyVerdict},
     },
     progress::Progress,
+    url_template,
 };
 use serde_json::{Value, json};
 
@@ -108,7 +109,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         let typed = args.source.as_typed() + &args.destination.as_typed();
         print!(
             "{}",
-            told(&report, &layout, &address::shown(&config.url), &typed)
+            told(&report, &layout, &url_template::shown(&config.url), &typed)
         );
     }
     Ok(if report.all_held() {

@@ -25,7 +25,7 @@ use super::{
     flight::{ConnectionShare, Wire},
     tls::Credentials,
 };
-use crate::address::without_query;
+use crate::url_template::without_query;
 
 /// How much hyper buffers of what is sent, beside the chunk that it took last, and how long an
 /// answer's head may be, bytes.

@@ -3,7 +3,7 @@
 
 use std::{error::Error, io};
 
-use crate::credential::FileError;
+use crate::key_files::FileError;
 
 /// Why a client could not be made: a file that the configuration names is at fault. Nothing was
 /// sent.

@@ -11,7 +11,7 @@ use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{Client, ClientError, ClientOptions, SetupError};
-use crate::credential::{CertificateAndKey, FileError, provider, read_roots, read_secret};
+use crate::key_files::{CertificateAndKey, FileError, provider, read_roots, read_secret};
 
 /// Everything that comes from files, as they were when the client was made; a reload makes a new
 /// client.

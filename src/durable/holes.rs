@@ -1,5 +1,5 @@
 //! What of a file is written when it is copied. Where it has holes, what is all zeros is left one,
-//! however small, so that a copy takes no more room than is claimed for it ([`super::fitting`]).
+//! however small, so that a copy takes no more room than is claimed for it ([`super::copy_space`]).
 //! Where they are is not asked (lseek(2), `SEEK_HOLE`): the copy is to be right where what that
 //! says is wrong. A file without holes is written in its order, since some file systems take no
 //! other (rclone's without a cache).

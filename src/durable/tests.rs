@@ -122,7 +122,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
     symlink("nowhere", shipped.join("b")).unwrap();
-    let rename = |to: &str| renaming::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
+    let rename = |to: &str| rename::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
     assert_eq!(rename("a"), Published::NameTaken);
     assert_eq!(rename("b"), Published::NameTaken);
     assert_eq!(rename("c"), Published::Done);
@@ -133,7 +133,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
 fn without_a_lock_and_without_noreplace_a_name_is_claimed_and_an_empty_directory_keeps_it() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
-    let claim = |to: &str| renaming::claim(&episode, &shipped.join(to));
+    let claim = |to: &str| rename::claim(&episode, &shipped.join(to));
     assert_eq!(claim("a").unwrap(), Published::NameTaken);
     assert!(names(&shipped.join("a")).is_empty());
     assert_eq!(claim("b").unwrap(), Published::Done);
@@ -157,7 +157,7 @@ fn of_many_who_claim_one_name_one_gets_it_and_nothing_is_replaced() {
         let claimed = std::thread::scope(|scope| {
             let claims: Vec<_> = froms
                 .iter()
-                .map(|from| scope.spawn(|| renaming::claim(from, &to).unwrap()))
+                .map(|from| scope.spawn(|| rename::claim(from, &to).unwrap()))
                 .collect();
             claims
                 .into_iter()
@@ -346,33 +346,6 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
 }
 
 #[test]
-fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
-    let Some(there) = elsewhere() else { return };
-    let (_root, episode, _) = sandbox();
-    let progress = quiet();
-    progress.cancel();
-    move_unchanged(
-        &episode,
-        there.path(),
-        "a",
-        &any,
-        &any,
-        OpenFileProbe::never(),
-        &progress,
-    )
-    .unwrap_err();
-    assert_eq!(names(&episode.join("data")), ["x"]);
-    assert!(!there.path().join("a").exists());
-    // What a killed copy leaves is begun again beside it, and goes with the next start.
-    fs::create_dir_all(there.path().join(".sealift-copy-1-a/data")).unwrap();
-    fs::write(there.path().join(".sealift-copy-1-a/data/half"), "").unwrap();
-    let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
-    finish_leftovers(there.path(), &quiet()).unwrap();
-    assert_eq!(names(&to.join("data")), ["x"]);
-    assert_eq!(names(there.path()), ["a"]);
-}
-
-#[test]
 fn a_removal_does_not_follow_symlinks() {
     let (root, episode, _) = sandbox();
     let outside = root.path().join("outside");
@@ -414,7 +387,7 @@ fn a_second_removal_of_a_name_does_not_meet_the_first() {
     let (root, episode, _) = sandbox();
     let episodes = root.path().join("episodes");
     fs::create_dir(episodes.join(".sealift-trash-0-a")).unwrap();
-    let hidden = removing::hide(&episode, TRASH_PREFIX, OsStr::new("a")).unwrap();
+    let hidden = remove_tree::hide(&episode, TRASH_PREFIX, OsStr::new("a")).unwrap();
     assert_eq!(hidden, Some(episodes.join(".sealift-trash-1-a")));
 }
 

@@ -4,11 +4,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
-    address::without_query,
     client::{Answered, ClientError, Request, RequestBody},
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
     progress::Progress,
+    url_template::without_query,
     wire,
 };
 

@@ -36,9 +36,9 @@ use super::receiver::ReceiverClient;
 use crate::{
     durable,
     episode::{EpisodeId, shell_word},
-    filed,
     layout::Layout,
     progress::Progress,
+    record_files,
     records::{QuarantineReason, ShippingReceipt},
     tree::shown,
 };
@@ -222,12 +222,12 @@ fn put_back(options: &RequeueOptions, candidate: &Candidate, progress: &Progress
     let done = match &candidate.record {
         FiledRecord::Conflict => forget_conflict(layout, &candidate.id),
         FiledRecord::Rejected(reason) => move_back(layout, candidate, progress, |episode| {
-            reason
-                .as_ref()
-                .map_or(Ok(()), |reason| filed::remove_this_reason(episode, reason))
+            reason.as_ref().map_or(Ok(()), |reason| {
+                record_files::remove_this_reason(episode, reason)
+            })
         }),
         FiledRecord::Delivered(receipt) => move_back(layout, candidate, progress, |episode| {
-            filed::remove_this_receipt(episode, receipt)
+            record_files::remove_this_receipt(episode, receipt)
         }),
         FiledRecord::WrittenTo => move_back(layout, candidate, progress, |_| Ok(())),
     };
@@ -291,7 +291,7 @@ fn explain(options: &RequeueOptions, candidate: &Candidate, error: &io::Error) -
                 shown(&layout.sidecar(&candidate.id))
             )
         }
-        (io::ErrorKind::PermissionDenied, from) if !filed::may_write(&layout.episodes) => {
+        (io::ErrorKind::PermissionDenied, from) if !record_files::may_write(&layout.episodes) => {
             let from = if from == Origin::Shipped {
                 "--from shipped "
             } else {
@@ -306,7 +306,7 @@ fn explain(options: &RequeueOptions, candidate: &Candidate, error: &io::Error) -
         (_, Origin::Quarantine | Origin::Shipped) => format!(
             "it cannot be moved to {}: {error}{}",
             shown(&layout.episodes),
-            filed::advice(error, &candidate.folder, &layout.episodes)
+            record_files::advice(error, &candidate.folder, &layout.episodes)
         ),
     }
 }

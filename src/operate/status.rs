@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{clock, layout::Layout, progress::Progress, snapshot::Snapshot};
 
-pub use folders::{FolderCounts, Folders};
-pub use problems::StatusProblem;
-pub use today::Memory;
+pub use self::folders::{FolderCounts, Folders};
+pub use self::problems::StatusProblem;
+pub use self::today::Memory;
 
 /// How long a daemon is waited for. It answers in milliseconds, or hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);

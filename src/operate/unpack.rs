@@ -30,6 +30,8 @@
 
 mod members;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::CString,
@@ -426,6 +428,3 @@ fn write_failed(path: &[u8], errno: Errno) -> UnpackError {
         source: errno.into(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -17,13 +17,13 @@ pub use self::judge::VerifyVerdict;
 use self::judge::{Head, VerifyAnswer, judge};
 use super::{
     receiver::ReceiverClient,
-    shipped::{self, ShippedFolder},
+    shipped_receipts::{self, ShippedFolder},
 };
 use crate::{
-    address::{origin, without_query},
     client::{Answered, ClientError},
     episode::{Digest, EpisodeId, printable},
     progress::Progress,
+    url_template::{origin, without_query},
     wire,
 };
 
@@ -92,12 +92,12 @@ pub async fn verify(
 ) -> io::Result<VerifyReport> {
     let mut report = VerifyReport::default();
     let mut waiting = if ids.is_empty() {
-        shipped::all(&options.shipped)?
+        shipped_receipts::all(&options.shipped)?
     } else {
         Vec::new()
     };
     for id in ids {
-        let found = shipped::of(&options.shipped, id)?;
+        let found = shipped_receipts::of(&options.shipped, id)?;
         if found.is_empty() {
             report.checked += 1;
             report.rows.push(VerifyRow {

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     clock::wall_now,
     config::ReceiveConfig,
-    credential::{self, CertificateAndKey, FileError},
+    key_files::{self, CertificateAndKey, FileError},
     records::WallTime,
 };
 
@@ -296,7 +296,7 @@ fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
     } = CertificateAndKey::read((CERT, &paths[0]), (KEY, &paths[1]))?;
     Ok(ServerIdentity {
         certified,
-        not_after: credential::not_after(&chain),
+        not_after: key_files::not_after(&chain),
     })
 }
 
@@ -316,12 +316,12 @@ fn renew_identity(paths: &[PathBuf], old: &ServerIdentity) -> Result<ServerIdent
 }
 
 fn read_clients(paths: &[PathBuf]) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
-    let roots = credential::read_roots(CLIENT_CA, &paths[0])?;
+    let roots = key_files::read_roots(CLIENT_CA, &paths[0])?;
     tls::verifier(roots).map_err(|problem| FileError::unusable(CLIENT_CA, &paths[0], problem))
 }
 
 fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
-    let bytes = credential::read_secret(TOKENS, &paths[0])?;
+    let bytes = key_files::read_secret(TOKENS, &paths[0])?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned());
     let tokens = text.and_then(|text| Tokens::parse(&text));
     tokens
@@ -330,7 +330,7 @@ fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
 }
 
 fn read_window(paths: &[PathBuf]) -> Result<Arc<CommitWindow>, FileError> {
-    let bytes = credential::read(COMMITS, &paths[0])?;
+    let bytes = key_files::read(COMMITS, &paths[0])?;
     // What is not UTF-8 may stand in a comment.
     CommitWindow::parse(&String::from_utf8_lossy(&bytes))
         .map(Arc::new)

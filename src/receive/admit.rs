@@ -8,8 +8,8 @@
 use http::{HeaderMap, header};
 
 use super::{
-    held::{Content, Offer, StoredEpisode},
     store::Part,
+    stored::{Content, Offer, StoredEpisode},
     window::{CommitWindow, SaidCommit},
 };
 use crate::{

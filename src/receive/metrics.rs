@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use tokio::time::timeout;
 
-use super::{exchange::RequestContext, store::Store};
+use super::{request_context::RequestContext, store::Store};
 use crate::{clock, episode::HostName};
 
 /// What it is.

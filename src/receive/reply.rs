@@ -11,10 +11,10 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
-    held::StoredEpisode,
     identity, range,
     room::UsedUp,
     store::{ArchiveRange, StoreError},
+    stored::StoredEpisode,
 };
 use crate::{
     episode::EpisodeId,

@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use super::{
     admit,
     body::{Afterwards, BodyIdle, UploadBody},
-    exchange::{Exchange, Peer, RequestContext, RequestRefusal},
+    get::EPISODE_METHODS,
     identity::{self, Caller},
-    incoming::{self, Named},
     metrics,
-    outgoing::EPISODE_METHODS,
+    put::{self, Named},
     reply::{Reply, ReplyBody},
+    request_context::{Exchange, Peer, RequestContext, RequestRefusal},
     room::UsedUp,
     store::{Store, StoreError},
     tally::Guest,
@@ -127,7 +127,7 @@ impl Route {
         if let Some(episode) = admit::episode_of(path) {
             return Self::Episode(episode);
         }
-        if let Some(upload) = incoming::upload_of(path) {
+        if let Some(upload) = put::upload_of(path) {
             return Self::Upload(upload);
         }
         match path {
@@ -259,7 +259,7 @@ impl<S: Store> Exchange<'_, S> {
         {
             return Reply::problem(&problem);
         }
-        let size_bytes = match incoming::upload_length(&self.head.headers) {
+        let size_bytes = match put::upload_length(&self.head.headers) {
             Ok(size_bytes) => size_bytes.unwrap_or(0),
             Err(problem) => return Reply::problem(&problem),
         };

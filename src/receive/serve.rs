@@ -22,19 +22,19 @@ use tokio::{
 
 use super::{
     access::Access,
+    active_uploads::Underway,
     connections::{ConnectionSlot, Connections},
-    exchange::{Peer, RequestContext},
+    request_context::{Peer, RequestContext},
     room::StoreRoom,
     route,
     store::{FolderStore, OpenError, Store},
     tally::ReceiveCounts,
     tls,
-    underway::Underway,
 };
 use crate::{
     config::{ConfigError, Namespace, ReceiveConfig},
-    credential::FileError,
     episode::printable,
+    key_files::FileError,
 };
 
 /// From the moment a connection is idle to the end of the next request's head.

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::identity::{self, NameError};
-use crate::{credential::provider, episode::HostName};
+use crate::{episode::HostName, key_files::provider};
 
 /// From the connection to the end of the handshake: a few round trips on the worst line, and a busy
 /// machine.

@@ -13,8 +13,8 @@
 //! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it
 //! (`poured.rs`). Readers need not know.
 
-pub mod poured;
-mod reading;
+pub mod on_demand;
+mod reader;
 mod slices;
 
 use std::{
@@ -29,8 +29,8 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-pub use self::reading::{ArchiveReader, IN_ONE_PIECE_BYTES};
-use self::{poured::Pour, slices::Slices};
+pub use self::reader::{ArchiveReader, IN_ONE_PIECE_BYTES};
+use self::{on_demand::Pour, slices::Slices};
 use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far

@@ -7,28 +7,28 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
-mod around;
 mod asides;
-mod asking;
-mod before;
-mod cleaning;
-mod ending;
-mod grounds;
-mod idle;
-mod leaving;
+mod cleanup;
+mod disk_pressure;
+mod disk_usage;
+mod effect_runner;
+mod folder_identity;
+mod housekeeping;
+mod idle_priority;
 mod lengths;
 mod look_back;
-mod lore;
+mod name_check;
 mod open_files;
-mod packing;
-mod perform;
-mod relieving;
+mod pack_worker;
 pub mod reload;
 mod report;
-mod runway;
-pub mod standing;
+mod scan_report;
+mod shutdown;
+mod source_removal;
 mod start;
-mod tending;
+mod status_endpoints;
+pub mod status_line;
+mod worker_stats;
 mod workers;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -40,31 +40,32 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::ending::Stop;
+pub use self::shutdown::Stop;
 use self::{
-    asking::Asking,
-    ending::{GOING, LAST_GRACE},
-    perform::EffectRunner,
+    effect_runner::EffectRunner,
     reload::{Reload, Reloaded, Reloads},
+    shutdown::{GOING, LAST_GRACE},
+    status_endpoints::Asking,
     workers::{WorkerShared, Workers},
 };
 use super::{
     control::{Ask, Desk},
+    event_log::Teller,
     ledger::Ledger,
     lock::{Lock, LockError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
-        pulse::{self, Allowances, Pulse, Stalled, Task},
         queue::Machine,
+        stall_detector::{self, Allowances, Pulse, Stalled, Task},
     },
     systemd::Notifier,
-    tell::Teller,
     throttle::Throttle,
     transport::Transport,
     watch::{InotifyUse, Watch},
 };
 use crate::{
-    clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::MoveCheck,
+    clock, episode::EpisodeId, layout::Layout, move_check::MoveCheck, records::WallTime,
+    snapshot::Log,
 };
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
@@ -282,7 +283,7 @@ impl Daemon {
             )),
         };
         let (aside_sender, aside) = mpsc::unbounded_channel();
-        let beat_every = pulse::tick(options.watchdog);
+        let beat_every = stall_detector::tick(options.watchdog);
         let now = Instant::now();
         Ok(Some(Self {
             inotify,

@@ -19,6 +19,8 @@
 //! crashed there may begin again at once.
 
 mod holder;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -433,6 +435,3 @@ fn read(file: &File) -> io::Result<Vec<u8>> {
     text.truncate(read);
     Ok(text)
 }
-
-#[cfg(test)]
-mod tests;

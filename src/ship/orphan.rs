@@ -15,6 +15,8 @@
 //! that is missing, or another is mounted over it, every archive looks like an orphan, and none is.
 
 mod aside;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::{self, File},
@@ -32,13 +34,13 @@ pub use self::aside::Why;
 use self::aside::{put_aside, why};
 use super::{
     outbox,
-    proven::{self, ContentOf, ShippedMatch, Wanted},
+    shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
 };
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint},
-    filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
+    record_files,
     records::{RecordedVerdict, ShippingReceipt, Sidecar, WallTime},
     scan::RootId,
     tree,
@@ -112,7 +114,7 @@ pub fn settle(
             Ok(Settled::Unlinked(holder))
         }
         ShippedMatch::Changed(shipped) => {
-            proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack)
+            shipped_lookup::put_back(layout, id, &shipped, progress).map(Settled::PutBack)
         }
         ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
     }
@@ -144,7 +146,7 @@ pub fn make_way(
         }
         // What is in the archive was delivered, and stands nowhere any more.
         ShippedMatch::Changed(shipped) => {
-            proven::put_back(layout, id, &shipped, progress)?;
+            shipped_lookup::put_back(layout, id, &shipped, progress)?;
             lying.put_aside(layout, id, now, progress)
         }
         ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
@@ -166,7 +168,8 @@ impl Lying {
         progress: &Progress,
     ) -> io::Result<Self> {
         let sha256 = digest_of(archive, progress)?;
-        let sidecar = filed::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
+        let sidecar =
+            record_files::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
         Ok(Self { sha256, sidecar })
     }
 
@@ -195,7 +198,7 @@ impl Lying {
         progress: &Progress,
     ) -> io::Result<ShippedMatch> {
         let wanted = self.wanted(id);
-        let found = match proven::find(layout, &wanted, content_of, progress)? {
+        let found = match shipped_lookup::find(layout, &wanted, content_of, progress)? {
             ShippedMatch::Nothing => quarantined(layout, &wanted, content_of, progress)?,
             found => found,
         };
@@ -278,7 +281,7 @@ fn put_back_one(
         if alone && outbox::is_empty_note(path) {
             return put_back_noted(layout, id, content_of, progress);
         }
-        let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else {
+        let Some(noted) = record_files::sidecar(layout, id)?.filter(|_| alone) else {
             return Ok(());
         };
         let facts = noted.facts;
@@ -301,9 +304,9 @@ fn put_back_one(
             fingerprint: None,
         }
     };
-    match proven::find(layout, &wanted, content_of, progress)? {
+    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
         ShippedMatch::Changed(shipped) => {
-            proven::put_back(layout, id, &shipped, progress).map(|_| ())
+            shipped_lookup::put_back(layout, id, &shipped, progress).map(|_| ())
         }
         ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
     }
@@ -318,8 +321,8 @@ fn put_back_noted(
     progress: &Progress,
 ) -> io::Result<()> {
     let mut moved = None;
-    for directory in filed::filed_as(&layout.shipped, id, progress)? {
-        if let Ok(Some(receipt)) = filed::receipt(&directory)
+    for directory in record_files::filed_as(&layout.shipped, id, progress)? {
+        if let Ok(Some(receipt)) = record_files::receipt(&directory)
             && receipt.episode_id == *id
         {
             let later = moved.as_ref().is_none_or(|last: &ShippingReceipt| {
@@ -335,9 +338,9 @@ fn put_back_noted(
         content_sha256: Some(receipt.content_sha256),
         fingerprint: receipt.fingerprint,
     };
-    match proven::find(layout, &wanted, content_of, progress)? {
+    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
         ShippedMatch::Changed(shipped) => {
-            proven::put_back(layout, id, &shipped, progress).map(|_| ())
+            shipped_lookup::put_back(layout, id, &shipped, progress).map(|_| ())
         }
         ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
     }
@@ -354,7 +357,7 @@ fn quarantined(
     let (Some(packed), Some(content)) = (wanted.fingerprint, wanted.content_sha256) else {
         return Ok(ShippedMatch::Nothing);
     };
-    for directory in filed::filed_as(&layout.quarantine, wanted.id, progress)? {
+    for directory in record_files::filed_as(&layout.quarantine, wanted.id, progress)? {
         // A move across file systems makes other files, and so another fingerprint.
         if tree::is_still(&directory, packed, progress).unwrap_or(false)
             || content_of(wanted.id, &directory)? == Some(content)
@@ -452,6 +455,3 @@ fn digest_of(mut file: File, progress: &Progress) -> io::Result<Digest> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -37,9 +37,9 @@ pub use self::{
 use crate::{
     durable,
     episode::{Commit, Digest, EpisodeId},
-    filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
+    record_files,
     records::{ArchiveFacts, CONFLICT, RecordedReceiver, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
@@ -47,7 +47,7 @@ use crate::{
             state::{Check, Packed},
             verdict::Refusal,
         },
-        proven::ContentOf,
+        shipped_lookup::ContentOf,
     },
     tree::{self, TreeError},
 };
@@ -214,7 +214,7 @@ pub fn noted_conflict(
     facts: &ArchiveFacts,
     receiver: &RecordedReceiver,
 ) -> Option<Refusal> {
-    let noted = filed::sidecar(layout, id)
+    let noted = record_files::sidecar(layout, id)
         .ok()
         .flatten()
         .filter(|noted| noted.facts == *facts);
@@ -231,7 +231,7 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
         .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     // What is not ours stays until a sidecar of ours takes its place.
     if is_alone
-        && filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
+        && record_files::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
         && let Err(error) = durable::remove_file(&layout.sidecar(id))
     {
         tracing::debug!(EPISODE = %id, "an old note stays in the outbox: {error}");
@@ -314,7 +314,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
 /// # Errors
 /// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
 pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
-    if filed::sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
+    if record_files::sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "it is an older archive of this episode",
@@ -358,7 +358,7 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
                 // Another program's file may have such a name; and one that remembers a conflict is
                 // no scratch.
                 let is_ours = || {
-                    let noted = filed::sidecar(layout, &id).ok().flatten();
+                    let noted = record_files::sidecar(layout, &id).ok().flatten();
                     noted.is_some_and(|noted| noted.conflict().is_none())
                 };
                 lonely && (is_empty_note(&path) || is_ours())
@@ -384,7 +384,7 @@ fn try_check(
     progress: &Progress,
 ) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
-    let Some(sidecar) = filed::sidecar(layout, id)? else {
+    let Some(sidecar) = record_files::sidecar(layout, id)? else {
         return match fs::symlink_metadata(layout.archive(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 unusable("nothing is known of it any more")

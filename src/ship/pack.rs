@@ -19,6 +19,8 @@
 mod content;
 mod header;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod writers;
 
 use std::{
@@ -485,6 +487,3 @@ fn reading_failed(path: &[u8], source: io::Error) -> PackError {
         _ => PackError::Episode { path, source },
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,17 +21,17 @@ use std::{io, path::Path};
 use super::{
     machine::state::{Moved, Reason},
     outbox,
-    proven::{self, ContentOf},
     room::moves_later,
+    shipped_lookup::{self, ContentOf},
 };
 use crate::{
     durable::{self, MoveChecked},
     episode::EpisodeId,
-    filed::{self, ages},
     layout::Layout,
     meta,
     open_files::OpenFileProbe,
     progress::Progress,
+    record_files::{self, ages},
     records::{Aging, QuarantineReason, WallTime},
 };
 
@@ -62,7 +62,9 @@ pub fn quarantine(
     };
     let is_what_was_judged = |episode: &Path| {
         let (judged, content) = (reason.fingerprint, reason.content_sha256);
-        proven::is_what_was_packed(layout, id, episode, judged, content, content_of, progress)
+        shipped_lookup::is_what_was_packed(
+            layout, id, episode, judged, content, content_of, progress,
+        )
     };
     match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
         Ok(Moved::To(path)) => {
@@ -112,8 +114,8 @@ fn try_quarantine(
         return Ok(Moved::Changed);
     }
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
-    filed::remove_receipt(&episode)?;
-    filed::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
+    record_files::remove_receipt(&episode)?;
+    record_files::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
     // A copy that was made before has the reason of that time, and by that it may be due to be
     // removed.
     let has_this_reason = |copy: &Path| {
@@ -121,7 +123,7 @@ fn try_quarantine(
             return Ok(false);
         }
         ages::file_anew(copy, || {
-            filed::write_reason(copy, record, &layout.spares(&layout.quarantine))
+            record_files::write_reason(copy, record, &layout.spares(&layout.quarantine))
         })
     };
     match durable::move_unchanged(
@@ -136,18 +138,18 @@ fn try_quarantine(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old reason of what it has put back, and may have met
             // this one.
-            if matches!(filed::reason(&path), Ok(None)) {
-                filed::write_reason(&path, record, &layout.spares(&layout.episodes))?;
+            if matches!(record_files::reason(&path), Ok(None)) {
+                record_files::write_reason(&path, record, &layout.spares(&layout.episodes))?;
             }
             Ok(Moved::To(path))
         }
         MoveChecked::Changed(path) => {
             // It says nothing in episodes/; but it would puzzle whoever finds it there.
-            filed::remove_reason(&path)?;
+            record_files::remove_reason(&path)?;
             Ok(Moved::Changed)
         }
         MoveChecked::Open { at, file } => {
-            filed::remove_reason(&at)?;
+            record_files::remove_reason(&at)?;
             // Where its name was used again meanwhile, it is an episode of its own.
             Ok(if at == episode {
                 Moved::open(file)
@@ -167,7 +169,7 @@ fn explain(layout: &Layout, id: &EpisodeId, reason: &Reason, error: &io::Error) 
     let advice = if durable::is_full(error) {
         moves_later(error, &layout.episodes, folder)
     } else {
-        filed::advice(error, &layout.episode(id), folder)
+        record_files::advice(error, &layout.episode(id), folder)
     };
     format!(
         "rejected ({}), but it cannot be moved to {}: {error}{advice}",

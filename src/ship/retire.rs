@@ -23,17 +23,17 @@ use std::{io, path::Path};
 use super::{
     machine::{state::Moved, verdict::Proof},
     outbox,
-    proven::{self, ContentOf, ShippedMatch, Wanted},
     room::moves_later,
+    shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
 };
 use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
-    filed::{self, ages},
     filesystem::ground,
     layout::Layout,
     open_files::OpenFileProbe,
     progress::Progress,
+    record_files::{self, ages},
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::modes::Modes,
 };
@@ -85,7 +85,7 @@ pub fn retire(
     } = *retirement;
     let content = Some(facts.content_sha256);
     let is_what_was_packed = |episode: &Path| {
-        proven::is_what_was_packed(
+        shipped_lookup::is_what_was_packed(
             layout,
             id,
             episode,
@@ -114,7 +114,7 @@ pub fn retire(
                 let spares = layout.spares(&layout.episodes);
                 // On a full disk others need it more. Where it cannot be taken back, it is written
                 // over at the next try.
-                let _ = filed::give_back_receipt(&layout.episode(retirement.id), &spares);
+                let _ = record_files::give_back_receipt(&layout.episode(retirement.id), &spares);
                 if durable::cannot_hold(&error) {
                     Moved::CannotHold(why)
                 } else {
@@ -169,12 +169,12 @@ fn try_retire(
     };
     let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
-    filed::remove_reason(&episode)?;
-    filed::write_receipt(&episode, &receipt, &spares)?;
+    record_files::remove_reason(&episode)?;
+    record_files::write_receipt(&episode, &receipt, &spares)?;
     // One whose receipt is of another delivery stays what it is. A copy of this content that was
     // made before may have the receipt of an earlier delivery, and by that be due to be removed.
     let of_this = |copy: &Path| {
-        let before = filed::receipt(copy).unwrap_or_default();
+        let before = record_files::receipt(copy).unwrap_or_default();
         if durable::has_removal_note(copy)
             || !before
                 .is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256)
@@ -182,7 +182,7 @@ fn try_retire(
             return Ok(false);
         }
         ages::file_anew(copy, || {
-            filed::write_receipt(copy, &receipt, &layout.spares(&layout.shipped))
+            record_files::write_receipt(copy, &receipt, &layout.spares(&layout.shipped))
         })
     };
     match durable::move_unchanged(
@@ -197,8 +197,8 @@ fn try_retire(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old receipt of what it has put back, and may have met
             // this one.
-            if matches!(filed::receipt(&path), Ok(None)) {
-                filed::write_receipt(&path, &receipt, &spares)?;
+            if matches!(record_files::receipt(&path), Ok(None)) {
+                record_files::write_receipt(&path, &receipt, &spares)?;
             }
             clear_outbox(layout, id);
             Ok(Moved::To(path))
@@ -206,14 +206,14 @@ fn try_retire(
         MoveChecked::Changed(path) => {
             // It proves nothing in episodes/, and is written anew; but it would puzzle whoever
             // finds it there.
-            filed::remove_receipt(&path)?;
+            record_files::remove_receipt(&path)?;
             clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)
         }
         MoveChecked::Open { at, file } => {
             // Nor there. Where a spare is missing, it is one until the next try.
-            filed::give_back_receipt(&at, &spares)?;
-            filed::remove_receipt(&at)?;
+            record_files::give_back_receipt(&at, &spares)?;
+            record_files::remove_receipt(&at)?;
             // Where its name was used again meanwhile, it is an episode of its own.
             Ok(if at == episode {
                 Moved::open(file)
@@ -245,7 +245,7 @@ fn moved_before(
         content_sha256: Some(facts.content_sha256),
         fingerprint: Some(fingerprint),
     };
-    match proven::find(layout, &wanted, content_of, progress)? {
+    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
         ShippedMatch::Same(path) => {
             durable::sync_folder(&layout.shipped)?;
             durable::sync_folder(&layout.episodes)?;
@@ -253,7 +253,7 @@ fn moved_before(
             Ok(Moved::To(path))
         }
         ShippedMatch::Changed(path) => {
-            proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed)
+            shipped_lookup::put_back(layout, id, &path, progress).map(|_| Moved::Changed)
         }
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.
@@ -267,7 +267,7 @@ fn moved_before(
 /// Clears what lies in the outbox where it is what was delivered, though its episode cannot be
 /// moved: that is gone, or another has its name.
 fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<()> {
-    let lying = filed::sidecar(layout, id)?;
+    let lying = record_files::sidecar(layout, id)?;
     if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
         clear_outbox(layout, id);
     }
@@ -311,7 +311,7 @@ fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let advice = if durable::is_full(error) {
         moves_later(error, &layout.episodes, folder)
     } else {
-        filed::advice(error, &layout.episode(id), folder)
+        record_files::advice(error, &layout.episode(id), folder)
     };
     format!(
         "delivered, but it cannot be moved to {}: {error}{advice}",

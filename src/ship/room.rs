@@ -23,8 +23,8 @@ use super::{
 use crate::{
     durable,
     episode::{Digest, shell_word},
-    filed::TYPE,
     filesystem::used_up,
+    record_files::TYPE,
     records::ArchiveFacts,
 };
 
@@ -156,7 +156,7 @@ pub fn space(folder: &Path) -> io::Result<OutboxSpace> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ship::archive::poured::Nowhere;
+    use crate::ship::archive::on_demand::Nowhere;
 
     #[test]
     fn packings_that_run_at_once_count_each_others_reservations_less_what_is_written() {

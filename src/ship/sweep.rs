@@ -3,8 +3,10 @@
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
-pub mod edited;
+pub mod edit_check;
 pub mod pressure;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::OsStr,
@@ -16,9 +18,9 @@ use std::{
 use crate::{
     durable,
     episode::printable,
-    filed::{self, ages},
     layout::{Layout, is_scratch},
     progress::Progress,
+    record_files::{self, ages},
     records::{Aging, WallTime},
     retention::{Due, RetentionEntry, days_between, due, is_announced_in_vain},
 };
@@ -109,13 +111,13 @@ fn rules(
         Rule {
             keep_days: quarantine,
             look: ages::quarantined,
-            note: filed::note_aging_in_reason,
+            note: record_files::note_aging_in_reason,
             may_go: &|_| Ok(true),
         },
         Rule {
             keep_days: shipped,
             look: ages::shipped,
-            note: filed::note_aging_in_receipt,
+            note: record_files::note_aging_in_receipt,
             may_go: as_delivered,
         },
     ]
@@ -240,6 +242,3 @@ fn days(n: i64) -> String {
         format!("{n} days")
     }
 }
-
-#[cfg(test)]
-mod tests;

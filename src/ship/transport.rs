@@ -19,7 +19,6 @@ use self::{resume::ResumeEnd, upload::Paced};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
-    address::without_query,
     client::{Answered, ClientError, Request, Wait},
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
@@ -30,6 +29,7 @@ use crate::{
         outcome::{Attempt, Fault, Outcome, Phase},
         throttle::Throttle,
     },
+    url_template::without_query,
     wire,
 };
 

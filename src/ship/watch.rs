@@ -15,6 +15,8 @@
 //! The watches belong to one thread of their own. Setting one from inside the event handler would
 //! deadlock.
 
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::{
@@ -36,7 +38,7 @@ use notify::{
 use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
-pub use trouble::Trouble;
+pub use self::trouble::Trouble;
 
 use crate::{
     episode::{EpisodeId, FolderLook},
@@ -453,6 +455,3 @@ fn is_gone(error: &notify::Error) -> bool {
         | ErrorKind::MaxFilesWatch => false,
     }
 }
-
-#[cfg(test)]
-mod tests;

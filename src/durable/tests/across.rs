@@ -137,7 +137,7 @@ fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
     let to = there.join(copy);
     fs::create_dir(&to).unwrap();
-    copying::copy_into(episode, &to, &fitting::RoomClaim::none(), &quiet()).unwrap();
+    copy_tree::copy_into(episode, &to, &copy_space::RoomClaim::none(), &quiet()).unwrap();
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:07Z")).unwrap();
     to
 }
@@ -238,14 +238,14 @@ fn what_was_put_aside_by_a_killed_process_has_its_name_back_with_what_was_writte
         .append(true)
         .open(episode.join("data/x"))
         .unwrap();
-    removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+    remove_tree::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
     open.write_all(b" late").unwrap();
     fs::create_dir(episodes.join(format!("{COPY_PREFIX}b"))).unwrap();
     finish_leftovers(&episodes, &quiet()).unwrap();
     assert_eq!(names(&episodes), ["a"]);
     assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late");
 
-    removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+    remove_tree::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
     fs::create_dir(&episode).unwrap();
     finish_leftovers(&episodes, &quiet()).unwrap();
     assert_eq!(names(&episodes), ["a", "a~1"]);
@@ -263,7 +263,7 @@ fn what_was_put_aside_goes_where_its_copy_has_all_of_it_and_stays_where_not_or_w
         let Some(there) = elsewhere() else { return };
         let (root, episode, _) = sandbox();
         let copy = killed_with_both(there.path(), &episode, "a");
-        removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+        remove_tree::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
         fs::create_dir(&episode).unwrap();
         let aside = episode.with_file_name(".sealift-aside-0-a");
         match how {

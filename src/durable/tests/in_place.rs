@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io::Write as _};
 
 use super::*;
 use crate::{
-    durable::note::note_removal,
+    durable::removal_note::note_removal,
     episode::{EpisodeId, FolderLook, MARKED_REST},
     layout::{MARKER, REMOVING},
     scan,
@@ -141,7 +141,7 @@ pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::T
     fs::write(episode.join("more"), "more").unwrap();
     if let Some(copy) = copied_to {
         fs::create_dir(copy).unwrap();
-        copying::copy_into(&episode, copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
+        copy_tree::copy_into(&episode, copy, &copy_space::RoomClaim::none(), &quiet()).unwrap();
     }
     note_removal(&episode, copied_to).unwrap();
     for name in removed {
@@ -231,7 +231,7 @@ fn on_an_overlay_that_is_mounted_anew_a_note_still_counts_for_its_folder() {
     };
     let (episode, copy) = (in_the_lower_layer(&overlay), there.path().join("a"));
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
+    copy_tree::copy_into(&episode, &copy, &copy_space::RoomClaim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert!(is_being_removed(&episode));
     let Overlay {
@@ -293,7 +293,7 @@ fn what_is_written_or_put_there_while_the_source_is_removed_where_it_stands_stay
             *written.borrow_mut() = fs::read_to_string(episode.join(path)).unwrap();
             None::<()>
         };
-        let finished = noted::remove_copied(
+        let finished = remove_in_place::remove_copied(
             &episode,
             &copy,
             OpenFileProbe::never(),
@@ -362,7 +362,7 @@ fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
     }
     let copy = shipped.join("a");
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
+    copy_tree::copy_into(&episode, &copy, &copy_space::RoomClaim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert_eq!(
         finish_removal(&episode, &quiet()).unwrap(),

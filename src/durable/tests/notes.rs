@@ -2,7 +2,7 @@
 
 use super::{in_place::killed, *};
 use crate::{
-    durable::{copying, finish_removal},
+    durable::{copy_tree, finish_removal},
     layout::{MARKER, REMOVING},
 };
 
@@ -102,7 +102,7 @@ fn a_note_is_left_out_of_copies_and_what_a_recorder_named_so_is_not() {
         }
         let copy = there.path().join(name);
         fs::create_dir(&copy).unwrap();
-        copying::copy_into(&source, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
+        copy_tree::copy_into(&source, &copy, &copy_space::RoomClaim::none(), &quiet()).unwrap();
         assert_eq!(copy.join(REMOVING).exists(), text.is_some());
     }
 }

@@ -59,3 +59,30 @@ fn where_the_copy_has_its_name_the_source_goes_though_it_is_told_to_stop() {
     );
     assert_eq!(names(&to.join("data")).len(), 3001);
 }
+
+#[test]
+fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
+    let Some(there) = elsewhere() else { return };
+    let (_root, episode, _) = sandbox();
+    let progress = quiet();
+    progress.cancel();
+    move_unchanged(
+        &episode,
+        there.path(),
+        "a",
+        &any,
+        &any,
+        OpenFileProbe::never(),
+        &progress,
+    )
+    .unwrap_err();
+    assert_eq!(names(&episode.join("data")), ["x"]);
+    assert!(!there.path().join("a").exists());
+    // What a killed copy leaves is begun again beside it, and goes with the next start.
+    fs::create_dir_all(there.path().join(".sealift-copy-1-a/data")).unwrap();
+    fs::write(there.path().join(".sealift-copy-1-a/data/half"), "").unwrap();
+    let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
+    finish_leftovers(there.path(), &quiet()).unwrap();
+    assert_eq!(names(&to.join("data")), ["x"]);
+    assert_eq!(names(there.path()), ["a"]);
+}

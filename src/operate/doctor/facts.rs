@@ -9,11 +9,11 @@ use super::words::CommandContext;
 use crate::{
     episode::{EpisodeId, FolderLook},
     layout::Layout,
+    move_check::MoveCheck,
     operate::journal::Journal,
     records::WallTime,
     retention::Due,
     scan::NoEpisode,
-    trial::MoveCheck,
 };
 
 /// Everything. What could not be asked, since something before it is wrong, is `None`.

@@ -17,8 +17,8 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::without_query,
     episode::{Digest, printable},
+    url_template::without_query,
     wire,
 };
 

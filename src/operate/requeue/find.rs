@@ -11,14 +11,14 @@ use super::{Candidate, FiledRecord, Origin, RequeueEnd, RequeueOptions, RequeueR
 use crate::{
     by_hand,
     episode::{EpisodeId, FolderLook, printable, shell_word},
-    filed,
     layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
     operate::{
         receiver::ReceiverClient,
-        shipped::{self, ShippedFolder},
+        shipped_receipts::{self, ShippedFolder},
         verify::{self, VerifyReport, VerifyVerdict},
     },
     progress::Progress,
+    record_files,
     records::{ORPHAN, QuarantineReason, ShippingReceipt},
     scan,
     tree::{self, TreeError, shown},
@@ -60,7 +60,7 @@ fn quarantined(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::R
         let Ok(filed_as) = EpisodeId::from_os(name) else {
             continue;
         };
-        let reason = match filed::reason(&folder) {
+        let reason = match record_files::reason(&folder) {
             Ok(reason) => reason,
             Err(error) => {
                 let why = match error {
@@ -102,7 +102,7 @@ fn in_conflict(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::R
         options.ids.clone()
     };
     for id in ids {
-        let sidecar = match filed::sidecar(layout, &id) {
+        let sidecar = match record_files::sidecar(layout, &id) {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let why = format!("{} cannot be read: {error}", shown(&layout.sidecar(&id)));
@@ -249,11 +249,12 @@ fn written_to(
 ) -> io::Result<Vec<EpisodeId>> {
     let mut to_ask = Vec::new();
     for id in ids {
-        for ShippedFolder { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+        for ShippedFolder { episode_id, path } in shipped_receipts::of(&options.layout.shipped, id)?
+        {
             if !is_wanted(options, &episode_id, &path) {
                 continue;
             }
-            match filed::receipt(&path) {
+            match record_files::receipt(&path) {
                 Ok(Some(receipt)) if receipt.written_to_since == Some(true) => {
                     found.candidates.push(changed(episode_id, path, &receipt));
                 }
@@ -290,7 +291,8 @@ fn held(
     found: &mut RequeueCandidates,
 ) -> io::Result<()> {
     for id in ids {
-        for ShippedFolder { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+        for ShippedFolder { episode_id, path } in shipped_receipts::of(&options.layout.shipped, id)?
+        {
             let is_in_the_report = report
                 .rows
                 .iter()
@@ -324,14 +326,14 @@ fn held(
 /// Where they were only touched, or it was copied here, sending it again costs one upload that is
 /// answered 200.
 fn receipt_of_another_state(folder: &Path, progress: &Progress) -> Option<ShippingReceipt> {
-    let receipt = filed::receipt(folder).ok().flatten()?;
+    let receipt = record_files::receipt(folder).ok().flatten()?;
     let then = receipt.fingerprint?;
     matches!(tree::is_still(folder, then, progress), Ok(false)).then_some(receipt)
 }
 
 /// Whose receipt lies in this folder.
 fn whose(folder: &Path) -> Option<EpisodeId> {
-    filed::receipt(folder)
+    record_files::receipt(folder)
         .ok()
         .flatten()
         .map(|receipt| receipt.episode_id)
@@ -381,7 +383,7 @@ fn folders(folder: &Path, options: &RequeueOptions) -> io::Result<Vec<PathBuf>> 
             continue;
         }
         found.extend(
-            filed::filed_as(folder, id, &Progress::default())
+            record_files::filed_as(folder, id, &Progress::default())
                 .map_err(|error| at(folder, &error))?,
         );
     }

@@ -9,7 +9,7 @@ use crate::{
     episode::{EpisodeId, FolderLook, printable},
     filesystem,
     layout::{Layout, is_scratch},
-    operate::reused,
+    operate::reused_names,
     progress::Progress,
     records::{Sidecar, WallTime},
     scan,
@@ -75,7 +75,7 @@ pub(super) fn look(
         }
         folders.room = room(layout);
     }
-    let reused = reused::in_episodes(layout, now);
+    let reused = reused_names::in_episodes(layout, now);
     folders.reused_names = reused.iter().map(|id| id.as_str().to_owned()).collect();
     match count(&layout.quarantine) {
         Ok(count) => folders.quarantined = count,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::folders::is_episode;
-use crate::{filed, records::WallTime, tree};
+use crate::{record_files, records::WallTime, tree};
 
 const DAY_S: i64 = 24 * 3600;
 
@@ -87,7 +87,7 @@ fn delivered(path: &Path, midnight: i64) -> SeenToday {
     if metadata.mtime() < midnight {
         return SeenToday::Long;
     }
-    match filed::receipt(path) {
+    match record_files::receipt(path) {
         Ok(Some(receipt)) => SeenToday::Delivered(DeliveredToday {
             at_s: receipt.delivered_at_wall.unix_seconds(),
             bytes: receipt.size_bytes,
@@ -123,7 +123,7 @@ mod tests {
             aging: None,
             written_to_since: None,
         };
-        filed::write_receipt(&path, &receipt, &[]).unwrap();
+        record_files::write_receipt(&path, &receipt, &[]).unwrap();
     }
 
     fn at(seconds: i64) -> WallTime {

@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     episode::{EpisodeId, FolderLook, Stamp},
-    filed,
     layout::{Layout, without_number},
     progress::Progress,
+    record_files,
     records::{QuarantineReason, ShippingReceipt, Sidecar},
     scan,
     tree::{self, Kind, TreeError, shown},
@@ -109,7 +109,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
                 let sidecar = if partial {
                     Ok(None)
                 } else {
-                    filed::sidecar(layout, id)
+                    record_files::sidecar(layout, id)
                 };
                 let sidecar = noted(sidecar, &layout.sidecar(id), &mut unread)
                     .flatten()
@@ -128,7 +128,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
             Err(error) => unread.push(format!("{}: {error}", shown(&path))),
         }
     }
-    let folders = |folder: &Path| match filed::filed_as(folder, id, &Progress::default()) {
+    let folders = |folder: &Path| match record_files::filed_as(folder, id, &Progress::default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         folders => folders,
     };
@@ -136,7 +136,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
         noted(folders(&layout.quarantine), &layout.quarantine, &mut unread).unwrap_or_default()
     {
         let reason = noted(
-            filed::reason(&path).map_err(io::Error::other),
+            record_files::reason(&path).map_err(io::Error::other),
             &path,
             &mut unread,
         )
@@ -149,7 +149,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
     }
     for path in noted(folders(&layout.shipped), &layout.shipped, &mut unread).unwrap_or_default() {
         let receipt = noted(
-            filed::receipt(&path).map_err(io::Error::other),
+            record_files::receipt(&path).map_err(io::Error::other),
             &path,
             &mut unread,
         )

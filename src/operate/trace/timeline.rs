@@ -7,10 +7,10 @@
 
 use super::TraceFinding;
 use crate::{
-    address::without_query,
     episode::{EpisodeId, FolderLook, Stamp},
     operate::journal::JournalEntry,
     records::WallTime,
+    url_template::without_query,
 };
 
 /// A record and an entry that are no further apart speak of one thing, microseconds.

@@ -194,7 +194,7 @@ fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
         again: false,
     };
     let fails =
-        |paths: &[PathBuf], _: &i32| credential::read(TOKENS, &paths[0].join("below")).map(|_| 1);
+        |paths: &[PathBuf], _: &i32| key_files::read(TOKENS, &paths[0].join("below")).map(|_| 1);
     assert!(!watched.look(ReadPolicy::Settled, fails));
     assert!(watched.look(ReadPolicy::Settled, |_, _| Ok(2)));
     assert!(!watched.look(ReadPolicy::Settled, |_, _| Ok(3)));

@@ -7,11 +7,11 @@ use crate::{
     config::ReceiveLimits,
     episode::{Digest, EpisodeId, HostName},
     receive::{
-        held::{Key, Offer, StoredEpisode},
         store::{
             FolderReading, ListedEpisode, Part, PartKey, PartResumed, Publication, StoreError,
             StoreSpace, Upload, Usage,
         },
+        stored::{Key, Offer, StoredEpisode},
     },
 };
 

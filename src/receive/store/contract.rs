@@ -9,14 +9,14 @@ use std::{
 use super::{ArchiveRange as _, PartKey, Publication, Store, StoreError, Upload as _};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::held::{Content, Key, Namespace, Offer, StoredEpisode},
+    receive::stored::{Content, Key, Namespace, Offer, StoredEpisode},
 };
 
 mod parts;
 mod questions;
 
-pub(super) use parts::*;
-pub(super) use questions::*;
+pub(super) use self::parts::*;
+pub(super) use self::questions::*;
 
 /// Writes a test for each promise, given a function that opens the store at a path; the same path
 /// is the same store, as another process would see it.

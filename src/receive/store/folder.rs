@@ -32,16 +32,17 @@ use tokio::{
 };
 
 use super::{
-    ListedEpisode, Part, PartKey, PartResumed, Store, StoreError, StoreSpace, Usage, census,
-    filing,
+    ListedEpisode, Part, PartKey, PartResumed, Store, StoreError, StoreSpace, Usage,
+    index::{NameLookup, Places},
+    namespace_file,
     parts::OpenedPart,
-    places::{NameLookup, Places},
-    reading::FolderReading,
+    reader::FolderReading,
     upload::{FolderUpload, Live, ended},
+    usage,
 };
 use crate::{
     episode::{EpisodeId, HostName},
-    receive::held::{Key, Namespace, Offer, StoredEpisode},
+    receive::stored::{Key, Namespace, Offer, StoredEpisode},
 };
 
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
@@ -89,10 +90,10 @@ impl FolderStore {
     /// # Errors
     /// [`OpenError`].
     pub fn open(store: &Path, namespace: Namespace) -> Result<Self, OpenError> {
-        let filed = match filing::read(store)? {
+        let filed = match namespace_file::read(store)? {
             Some(filed) => filed,
             // Of before there were such notes, or its note is lost: what lies there tells.
-            None if census::is_filed_otherwise(&store.join("episodes"), namespace)? => {
+            None if usage::is_filed_otherwise(&store.join("episodes"), namespace)? => {
                 namespace.other()
             }
             None => namespace,
@@ -103,7 +104,7 @@ impl FolderStore {
         let places = Places::open(store, namespace)?;
         // Of two that open an empty store at once, one writes the note, and the other may have
         // asked for something else.
-        if filing::settle(store, namespace, &places.scratch_path())? != namespace {
+        if namespace_file::settle(store, namespace, &places.scratch_path())? != namespace {
             return Err(OpenError::FiledOtherwise(namespace));
         }
         Ok(Self::of(places))

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::note::PartManifest;
+use super::part_manifest::PartManifest;
 use crate::{
     durable::{self, Published},
     episode::Digest,

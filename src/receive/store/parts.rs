@@ -23,14 +23,14 @@ use std::{
 
 use super::{
     Part, PartKey, Publication,
-    note::{self, PartManifest},
+    index::{NameLookup, Places},
     part::{Growing, PartFile, Reached, is_still, open_for_lock},
-    places::{NameLookup, Places},
+    part_manifest::{self, PartManifest},
     record::{self, ReceiptRecord},
 };
 use crate::{
     durable::{self, Published},
-    receive::held::{Content, Offer},
+    receive::stored::{Content, Offer},
 };
 
 pub(super) const PART_SUFFIX: &str = ".part";
@@ -55,7 +55,7 @@ enum TakenPart {
 impl Places {
     fn note_path(&self, part: &PartKey) -> PathBuf {
         self.incoming
-            .join(format!("{}{NOTE_SUFFIX}", note::name_of(part)))
+            .join(format!("{}{NOTE_SUFFIX}", part_manifest::name_of(part)))
     }
 
     /// Takes the next bytes; with the first ones, what was kept under the key before is gone.
@@ -69,7 +69,7 @@ impl Places {
             Some(growing) => growing,
             None => {
                 self.discard(part)?;
-                let name = format!("{}.{}", note::name_of(part), self.unique());
+                let name = format!("{}.{}", part_manifest::name_of(part), self.unique());
                 Growing::create(self.incoming.join(name), self.note_path(part))?
             }
         };

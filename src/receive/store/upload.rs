@@ -28,10 +28,10 @@ use tokio::{
 
 use super::{
     PartKey, Publication, StoreError, Upload,
+    index::Places,
     part::{Growing, PartFile},
-    places::Places,
 };
-use crate::receive::held::Offer;
+use crate::receive::stored::Offer;
 
 /// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in
 /// memory for each upload: one that fills and one that is being written. With 256 uploads they come

@@ -15,9 +15,9 @@ use super::start::finish_leftovers;
 use crate::{
     durable,
     episode::{EpisodeId, shell_word},
-    filed::{self, filed_as},
     layout::{ASIDE_PREFIX, Layout, MARKER, name_behind},
     progress::Progress,
+    record_files::{self, filed_as},
     records::ShippingReceipt,
     snapshot::LeftAside,
     tree::shown,
@@ -115,18 +115,19 @@ fn copies(
             .into_iter()
             .filter(|copy| !durable::has_removal_note(copy))
     };
-    if let Ok(Some(ours)) = filed::receipt(aside)
+    if let Ok(Some(ours)) = record_files::receipt(aside)
         && ours.episode_id == *id
     {
         let is_of_it = |receipt: ShippingReceipt| {
             receipt.episode_id == *id && receipt.content_sha256 == ours.content_sha256
         };
-        let found = filed_in(&layout.shipped)
-            .filter(|copy| filed::receipt(copy).is_ok_and(|receipt| receipt.is_some_and(is_of_it)));
+        let found = filed_in(&layout.shipped).filter(|copy| {
+            record_files::receipt(copy).is_ok_and(|receipt| receipt.is_some_and(is_of_it))
+        });
         copies.extend(found.map(|copy| ("delivered", copy)));
     }
     let has_its_reason = |directory: &Path| {
-        let reason = filed::reason(directory).ok().flatten();
+        let reason = record_files::reason(directory).ok().flatten();
         reason.is_some_and(|reason| reason.episode_id.as_deref() == Some(id.as_str()))
     };
     if has_its_reason(aside) {

@@ -19,9 +19,9 @@ use std::{
 use super::workers::Workers;
 use crate::{
     episode::{EpisodeId, printable},
-    filed,
     layout::Layout,
     progress::Progress,
+    record_files,
     records::ArchiveFacts,
     ship::outcome::{Attempt, Outcome, Voucher},
 };
@@ -70,7 +70,7 @@ fn another_of_this_length(
         other.size_bytes == shown && other.content_sha256 != facts.content_sha256
     };
     let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
-    if at(&layout.sidecar(id), filed::sidecar(layout, id))?
+    if at(&layout.sidecar(id), record_files::sidecar(layout, id))?
         .is_some_and(|waiting| is_another(&waiting.facts))
     {
         return found(&layout.archive(id));
@@ -83,7 +83,7 @@ fn another_of_this_length(
         // Without its sidecar it may be of any content.
         let is_another = match at(
             &aside,
-            filed::sidecar_at(&beside_it(layout.sidecar(id)), id),
+            record_files::sidecar_at(&beside_it(layout.sidecar(id)), id),
         )? {
             Some(sidecar) => is_another(&sidecar.facts),
             None => size_bytes == shown,
@@ -95,7 +95,7 @@ fn another_of_this_length(
     let mut delivered = filed_as(&layout.shipped, id, progress)?;
     delivered.extend(Some(layout.episode(id)).filter(|episode| episode.is_dir()));
     for delivered in delivered {
-        let receipt = at(&delivered, filed::receipt(&delivered))?;
+        let receipt = at(&delivered, record_files::receipt(&delivered))?;
         let receipt = receipt.filter(|receipt| receipt.episode_id == *id);
         let facts = receipt.map(|receipt| ArchiveFacts {
             sha256: receipt.sha256,
@@ -110,7 +110,7 @@ fn another_of_this_length(
 }
 
 fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
-    match filed::filed_as(folder, id, progress) {
+    match record_files::filed_as(folder, id, progress) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         filed => at(folder, filed),
     }

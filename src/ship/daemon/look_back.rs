@@ -26,9 +26,9 @@ use super::workers::{Workers, lock};
 use crate::{
     clock,
     episode::{EpisodeId, Fingerprint, shell_word},
-    filed,
     open_files::OpenFileProbe,
     progress::Progress,
+    record_files,
     records::{ShippingReceipt, WallTime},
     ship::machine::{
         LookedBack, Shipped,
@@ -121,7 +121,7 @@ impl Workers {
                 for (id, path) in shipped {
                     progress.step();
                     let arrived = lock(&self.known.changed.arrived).remove(path);
-                    if let Ok(Some(receipt)) = filed::receipt(path) {
+                    if let Ok(Some(receipt)) = record_files::receipt(path) {
                         looked.changed +=
                             u64::from(self.look_at(id, path, arrived, &receipt, progress));
                     }
@@ -174,7 +174,7 @@ impl Workers {
             if newest.is_some_and(|newest| mtime + MTIME_GRAIN_S < since(newest).unix_seconds()) {
                 break;
             }
-            let Ok(Some(receipt)) = filed::receipt(&path) else {
+            let Ok(Some(receipt)) = record_files::receipt(&path) else {
                 continue;
             };
             // A stamp in the future is one of this process, or of a clock that was wrong.
@@ -207,7 +207,7 @@ impl Workers {
         // Until its minute is over, a tail may still come.
         if written_to || age(receipt.delivered_at_wall) >= AFTER {
             let note = |receipt: &mut ShippingReceipt| receipt.written_to_since = Some(written_to);
-            if let Err(error) = filed::note_in_receipt(path, &note) {
+            if let Err(error) = record_files::note_in_receipt(path, &note) {
                 tracing::debug!(EPISODE = %id, "the second look at it cannot be noted: {error}");
             }
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use crate::{
-    clock, filed,
+    clock, record_files,
     records::WallTime,
     ship::machine::{
         overview::{Glimpse, Overview, Stuck},
@@ -30,7 +30,7 @@ fn stuck(stuck: &Stuck, how: &str) -> TrialFinding {
         kind: TrialKind::Stuck,
         what_to_do: format!("{are} {how}. {first}: {why}."),
         in_short: format!("{are} {how} ({such_as}{first})"),
-        fix: filed::command_in(why).map(str::to_owned),
+        fix: record_files::command_in(why).map(str::to_owned),
     }
 }
 

@@ -12,13 +12,15 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::{
-    DaemonOptions, Stop, asides, grounds::Grounds, leaving::open_again, workers::content_of,
+    DaemonOptions, Stop, asides, folder_identity::Grounds, source_removal::open_again,
+    workers::content_of,
 };
 use crate::{
     durable::{self, Leftovers},
     episode::EpisodeId,
     filesystem::shared_between_hosts,
     layout::Layout,
+    move_check::{self, MoveCheck, Trier},
     progress::Progress,
     scan::{self, RootId},
     ship::{
@@ -28,7 +30,6 @@ use crate::{
         systemd::Notifier,
     },
     socket, tree,
-    trial::{self, MoveCheck, Trier},
 };
 
 /// One pass has no later look: for so long it waits where a move is at work in `episodes/`, and
@@ -266,7 +267,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let trial = if once {
         MoveCheck::default()
     } else {
-        trial::run(layout, Trier::Holder, progress)
+        move_check::run(layout, Trier::Holder, progress)
     };
     trial.tell();
     doing.begin(format_args!(

@@ -16,17 +16,17 @@ use std::{
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
-    FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed,
-    lore::Lore, open_files::OpenFileMemory,
+    FreeBytes, KeepDays, asides, folder_identity::Grounds, idle_priority::at_idle_priority,
+    look_back::Changed, open_files::OpenFileMemory, worker_stats::Lore,
 };
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable, shell_word},
-    filed,
     filesystem::used_up,
     layout::Layout,
     open_files::OpenFileProbe,
     progress::Progress,
+    record_files,
     records::{ShippingReceipt, WallTime},
     scan::{self, RootId, Stranger},
     ship::{
@@ -42,7 +42,7 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
-        sweep::{edited::Edited, pressure::Pressure},
+        sweep::{edit_check::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
     tree::modes::Modes,
@@ -242,7 +242,7 @@ impl Workers {
         }
         let tried_at = |id: &EpisodeId| {
             progress.step();
-            let sidecar = filed::sidecar(&self.layout, id).ok().flatten();
+            let sidecar = record_files::sidecar(&self.layout, id).ok().flatten();
             sidecar.and_then(|sidecar| sidecar.tried_at_wall)
         };
         let tried = archives

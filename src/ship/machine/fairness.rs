@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub use super::order::Order;
 use super::{
-    hold::Trial,
+    circuit_breaker::Trial,
     order::Queue,
     queue::Machine,
     state::{Episode, TriedNote},

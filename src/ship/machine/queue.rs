@@ -8,8 +8,8 @@ use std::{
 use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
+    circuit_breaker::Destination,
     fairness::Lanes,
-    hold::Destination,
     look_back::LookBack,
     order::{Queue, QueuePosition},
     overview::OverviewCounts,

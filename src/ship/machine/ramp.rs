@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use super::{backoff::Jitter, hold::Hold, signs::Signs};
+use super::{backoff::Jitter, circuit_breaker::Hold, signs::Signs};
 
 /// The first pause after a hold is no longer than this; mostly it is half.
 const FIRST: Duration = Duration::from_secs(1);

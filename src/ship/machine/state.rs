@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-pub use super::leaving::Moved;
+pub use super::move_result::Moved;
 use super::verdict::{Proof, Refusal, Trust};
 pub use crate::episode::FolderLook;
 use crate::{

@@ -1,9 +1,9 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
+mod circuit_breaker;
 mod conflicts;
 mod fairness;
-mod hold;
-mod looking;
+mod observe;
 mod overview;
 mod queue;
 mod rejections;

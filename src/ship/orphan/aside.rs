@@ -9,9 +9,9 @@ use std::{
 use crate::{
     by_hand, durable,
     episode::{EpisodeId, shell_word},
-    filed,
     layout::{Layout, numbered},
     progress::Progress,
+    record_files,
     records::{LAST_COPY, NOTHING_ELSE, ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
     ship::outbox,
     tree::shown,
@@ -84,7 +84,7 @@ pub(super) fn put_aside(
             let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             durable::place_file(&sidecar, &scratch.join(name), progress)?;
         }
-        filed::write_reason(scratch, &reason, &layout.spares(&layout.quarantine))
+        record_files::write_reason(scratch, &reason, &layout.spares(&layout.quarantine))
     };
     let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
     match why {

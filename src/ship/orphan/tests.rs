@@ -110,7 +110,7 @@ impl Sandbox {
             aging: None,
             written_to_since: None,
         };
-        filed::write_receipt(&directory, &receipt, &[]).unwrap();
+        record_files::write_receipt(&directory, &receipt, &[]).unwrap();
         directory
     }
 
@@ -159,7 +159,7 @@ impl Sandbox {
             Settled::PutAside(directory.clone(), Why::LastCopy)
         );
         assert_eq!(fs::read(directory.join("a.tar.zst")).unwrap(), ARCHIVE);
-        let reason = filed::reason(&directory).unwrap().unwrap();
+        let reason = record_files::reason(&directory).unwrap().unwrap();
         assert_eq!(
             (reason.episode_id.as_deref(), reason.verdict.as_deref()),
             (Some("a"), Some(ORPHAN))
@@ -239,7 +239,11 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
     let place = a.layout.quarantine.join("a");
     assert_eq!(settle(), Settled::PutAside(place.clone(), Why::Changed));
     assert_eq!(fs::read(place.join("a.tar.zst")).unwrap(), ARCHIVE);
-    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+    let error = record_files::reason(&place)
+        .unwrap()
+        .unwrap()
+        .error
+        .unwrap();
     assert!(
         error.contains("what a was before it was changed or replaced"),
         "{error}"
@@ -340,7 +344,10 @@ fn what_was_written_to_on_its_way_is_put_back_and_its_archive_stays() {
         fs::read(a.layout.episode(&a.id).join("data")).unwrap(),
         b"data, and late"
     );
-    assert_eq!(filed::receipt(&a.layout.episode(&a.id)).unwrap(), None);
+    assert_eq!(
+        record_files::receipt(&a.layout.episode(&a.id)).unwrap(),
+        None
+    );
     assert!(!shipped.exists());
     assert!(a.layout.archive(&a.id).exists() && a.layout.sidecar(&a.id).exists());
 }
@@ -460,7 +467,11 @@ fn what_is_no_archive_is_not_called_a_last_copy() {
         fs::write(a.layout.archive(&a.id), content).unwrap();
         let place = a.layout.quarantine.join("a");
         assert_eq!(a.settle(), Settled::PutAside(place.clone(), expected));
-        let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+        let error = record_files::reason(&place)
+            .unwrap()
+            .unwrap()
+            .error
+            .unwrap();
         assert!(
             error.contains(says) && !error.contains("last copy"),
             "{error}"
@@ -479,8 +490,8 @@ fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
     a.shipped("a", "a", b"an older one");
     let shipped = a.shipped("a~1", "a", ARCHIVE);
     let later = WallTime::from_unix_seconds(NOW.unix_seconds() + 1);
-    let receipt = filed::receipt(&shipped).unwrap().unwrap();
-    filed::write_receipt(
+    let receipt = record_files::receipt(&shipped).unwrap().unwrap();
+    record_files::write_receipt(
         &shipped,
         &ShippingReceipt {
             delivered_at_wall: later,
@@ -503,7 +514,7 @@ fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
         "data, and late"
     );
     assert!(!shipped.exists() && a.layout.shipped.join("a").exists());
-    assert_eq!(filed::receipt(&back).unwrap(), None);
+    assert_eq!(record_files::receipt(&back).unwrap(), None);
 
     outbox::clear_partials(&a.layout, &Progress::default()).unwrap();
     assert!(a.outbox_is_empty());

@@ -3,7 +3,9 @@
 use std::{fs, io, path::Path};
 
 use super::sidecar;
-use crate::{durable, episode::EpisodeId, filed, layout::Layout, ship::machine::state::Packed};
+use crate::{
+    durable, episode::EpisodeId, layout::Layout, record_files, ship::machine::state::Packed,
+};
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where
 /// the move is broken off, it says what was delivered.
@@ -17,7 +19,9 @@ use crate::{durable, episode::EpisodeId, filed, layout::Layout, ship::machine::s
 pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
     let sidecar = sidecar(id, packed);
     // Of a try before this one.
-    if filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some_and(|noted| noted == sidecar)) {
+    if record_files::sidecar(layout, id)
+        .is_ok_and(|noted| noted.is_some_and(|noted| noted == sidecar))
+    {
         return Ok(());
     }
     let (path, bytes) = (layout.sidecar(id), serde_json::to_vec_pretty(&sidecar)?);

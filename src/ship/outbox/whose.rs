@@ -28,9 +28,9 @@ use tar::EntryType;
 
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, FolderId},
-    filed,
     layout::{Layout, MARKER},
     progress::Progress,
+    record_files,
 };
 
 /// Read at once from the archive and from the file that it is compared with.
@@ -65,7 +65,7 @@ pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::
     }
     let mut may_have_grown = false;
     // It is taken away before another archive gets its name: so it is this one's, damaged or not.
-    if let Some(sidecar) = filed::sidecar(layout, at_hand.id)? {
+    if let Some(sidecar) = record_files::sidecar(layout, at_hand.id)? {
         let is_of_it = match at_hand.content_sha256 {
             Some(content_sha256) => content_sha256 == sidecar.facts.content_sha256,
             None => at_hand.fingerprint == Some(sidecar.fingerprint),

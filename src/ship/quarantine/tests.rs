@@ -138,7 +138,7 @@ fn a_second_of_the_same_name_is_numbered_and_both_are_kept() {
     assert_eq!(act(&layout, &id), Moved::To(layout.quarantine.join("a~1")));
     assert_eq!(fs::read(layout.quarantine.join("a/data")).unwrap(), b"data");
     assert_eq!(
-        filed::reason(&layout.quarantine.join("a~1"))
+        record_files::reason(&layout.quarantine.join("a~1"))
             .unwrap()
             .unwrap()
             .episode_id
@@ -180,7 +180,7 @@ fn where_a_copy_of_it_is_in_quarantine_already_that_has_the_new_reason_before_th
     }
     layout.quarantine = there.path().to_owned();
     // As `requeue` leaves it that is killed before it has taken the source of its copy away.
-    filed::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
+    record_files::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
     let copied = Command::new("cp")
         .arg("-a")
         .arg(layout.episode(&id))
@@ -188,7 +188,9 @@ fn where_a_copy_of_it_is_in_quarantine_already_that_has_the_new_reason_before_th
         .status();
     assert!(copied.unwrap().success());
     assert_eq!(act(&layout, &id), Moved::To(there.path().join("a")));
-    let reason = filed::reason(&there.path().join("a")).unwrap().unwrap();
+    let reason = record_files::reason(&there.path().join("a"))
+        .unwrap()
+        .unwrap();
     assert_eq!(
         (reason.status_code, reason.quarantined_at_wall),
         (Some(412), Some(NOW))
@@ -204,7 +206,7 @@ fn a_copy_in_quarantine_that_is_being_removed_does_not_stand_for_its_source() {
         return;
     };
     layout.quarantine = there.path().to_owned();
-    filed::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
+    record_files::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
     let copied = Command::new("cp")
         .arg("-a")
         .arg(layout.episode(&id))
@@ -230,7 +232,7 @@ fn a_recorders_own_file_of_that_name_is_kept() {
         "the dog was sick"
     );
     assert_eq!(
-        filed::reason(&layout.quarantine.join("a"))
+        record_files::reason(&layout.quarantine.join("a"))
             .unwrap()
             .unwrap()
             .status_code,

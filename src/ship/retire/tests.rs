@@ -106,7 +106,7 @@ fn a_delivered_episode_stands_in_shipped_with_its_receipt_and_its_archive_is_gon
     let a = sandbox();
     let to = a.layout.shipped.join("a");
     assert_eq!(a.retire(), Moved::To(to.clone()));
-    let receipt = filed::receipt(&to).unwrap().unwrap();
+    let receipt = record_files::receipt(&to).unwrap().unwrap();
     assert_eq!((receipt.sha256, receipt.status_code), (a.facts.sha256, 201));
     assert_eq!(receipt.receipt, json!({"episode_id": "a"}));
     assert_eq!(
@@ -194,7 +194,7 @@ fn a_name_that_is_taken_in_shipped_is_numbered() {
     fs::create_dir(a.layout.shipped.join("a")).unwrap();
     assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a~1")));
     assert!(
-        filed::receipt(&a.layout.shipped.join("a~1"))
+        record_files::receipt(&a.layout.shipped.join("a~1"))
             .unwrap()
             .is_some()
     );
@@ -304,7 +304,7 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
             aging: None,
             written_to_since: None,
         };
-        filed::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
+        record_files::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
         let copied = std::process::Command::new("cp")
             .arg("-a")
             .args([a.layout.episode(&a.id), there.path().join("a")])
@@ -392,7 +392,7 @@ fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_
     assert_eq!(a.retire(), Moved::To(to.clone()));
     // As `requeue --from shipped` leaves it that is killed before it has taken the source of its
     // copy away, and as it was when it was delivered first, long ago.
-    filed::note_in_receipt(&to, &|receipt| {
+    record_files::note_in_receipt(&to, &|receipt| {
         receipt.delivered_at_wall = WallTime::from_unix_seconds(1_700_000_000);
         receipt.receiver = "http://before/v1/episodes/a".to_owned();
     })
@@ -412,7 +412,7 @@ fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_
         retire(&a.layout, &again, &content_of, &Progress::default()),
         Moved::To(to.clone())
     );
-    let receipt = filed::receipt(&to).unwrap().unwrap();
+    let receipt = record_files::receipt(&to).unwrap().unwrap();
     assert_eq!(receipt.delivered_at_wall, again.delivered_at);
     assert_eq!(receipt.receiver, again.receiver);
     assert_eq!(visible(there.path()), 1);

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use crate::{
     durable,
     episode::printable,
-    filed::{self, ages},
     filesystem::frees_at_once,
     layout::{Layout, is_scratch},
     progress::Progress,
+    record_files::{self, ages},
     records::WallTime,
     retention::{pressing, taken_since},
     ship::{room::space, sweep::AsDelivered},
@@ -186,7 +186,7 @@ fn remove(
     let Some(since) = taken_since(&ages::shipped(&path)?) else {
         return Ok(None);
     };
-    let Some(receipt) = filed::receipt(&path).map_err(io::Error::other)? else {
+    let Some(receipt) = record_files::receipt(&path).map_err(io::Error::other)? else {
         return Ok(None);
     };
     // What its delivery has left in the outbox says that something about it is not settled yet.

@@ -277,7 +277,7 @@ fn a_clean_up_that_was_broken_off_goes_by_what_keep_days_says_now() {
     assert_eq!(swept(Some(60)), Swept::default());
     assert_eq!(names(&layout.quarantine), ["half", "whole"]);
     for name in ["half", "whole"] {
-        filed::note_aging_in_reason(&layout.quarantine.join(name), &|aging| {
+        record_files::note_aging_in_reason(&layout.quarantine.join(name), &|aging| {
             aging.announced_at_wall = Some(day(24));
         })
         .unwrap();

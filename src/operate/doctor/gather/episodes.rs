@@ -13,7 +13,7 @@ use crate::{
     manifest,
     operate::{
         doctor::facts::{CutOff, EpisodeFacts, Episodes, StrangerFacts},
-        reused,
+        reused_names,
     },
     progress::Progress,
     records::{Sidecar, WallTime, holds_other_content},
@@ -119,7 +119,7 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
             .iter()
             .partition(|episode| matches!(episode.look, FolderLook::Open));
         let ids = open.iter().chain(&others).map(|episode| &episode.id);
-        found.reused = reused::among(ids, layout, clock::wall_now());
+        found.reused = reused_names::among(ids, layout, clock::wall_now());
         // What was shipped while this looked has left.
         let left = &found.left;
         found

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     DISK,
-    people::{owned, way_to},
+    permissions::{owned, way_to},
     within,
 };
 use crate::{

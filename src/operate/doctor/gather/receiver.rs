@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
-    address::{origin, without_query},
     client::{Answered, ClientError, Request, RequestBody, Wait},
-    credential,
     endpoint::{Endpoint, EndpointOptions},
     episode::{Commit, EpisodeId},
+    key_files,
     layout::Layout,
     meta,
     operate::doctor::facts::{AskedCommit, ReceiverAnswer, ReceiverFacts},
     progress::Progress,
     records::WallTime,
+    url_template::{origin, without_query},
     wire,
 };
 
@@ -165,7 +165,7 @@ async fn read(answered: Answered) -> ReceiverAnswer {
         answered.status.as_u16(),
         answered.server_certificates.clone(),
     );
-    let certificate_ends = certificates.get(..1).and_then(credential::not_after);
+    let certificate_ends = certificates.get(..1).and_then(key_files::not_after);
     let body = answered.short_body(MAX_ANSWER_BYTES).await;
     let json = serde_json::from_slice::<Value>(&body.bytes)
         .ok()

@@ -5,17 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::people::{self, way_to};
+use super::permissions::{self, way_to};
 use crate::{
-    address::UrlTemplate,
     client::Client,
     config::{ConfigError, DoctorConfig, RawConfig, ReceiverConfig, ShipConfig},
-    credential,
+    key_files,
     layout::Layout,
     operate::doctor::{
         DoctorQuery,
         facts::{NamedFile, Owned, SettingsFacts, SettingsProblem},
     },
+    url_template::UrlTemplate,
 };
 
 /// What can be gone on with, as far as the configuration is right.
@@ -149,9 +149,9 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
     }
     facts.credential_file = cert.clone().or_else(|| receiver.token_file.clone());
     facts.client_certificate_ends = cert.and_then(|path| {
-        let chain = credential::read_chain("receiver.client_cert_file", &path).ok()?;
+        let chain = key_files::read_chain("receiver.client_cert_file", &path).ok()?;
         // Of our own one, and not of what leads up from it.
-        Some((path, credential::not_after(chain.get(..1)?)?))
+        Some((path, key_files::not_after(chain.get(..1)?)?))
     });
     facts.token_in_clear = receiver.token_file.is_some()
         && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());
@@ -172,5 +172,5 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
 }
 
 fn owned(path: &Path) -> io::Result<Owned> {
-    Ok(people::owned(path, &fs::metadata(path)?))
+    Ok(permissions::owned(path, &fs::metadata(path)?))
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::people::as_shipper;
+use super::permissions::as_shipper;
 use crate::{
     operate::doctor::{
         facts::{DaemonState, Facts},
@@ -314,7 +314,7 @@ fn in_short(why: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        operate::doctor::{judge::sound::sound, row::RowStatus},
+        operate::doctor::{judge::healthy_host::sound, row::RowStatus},
         snapshot::{HoldStatus, Log, Pause, StalledPart},
     };
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    giving,
-    people::{ALL, as_shipper},
+    permission_fixes,
+    permissions::{ALL, as_shipper},
     unit_paths,
 };
 use crate::{
@@ -164,7 +164,7 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
     let mut found = Vec::new();
     let (mut barrier, mut read_only, mut open_to_all) = (None, None, Vec::new());
     for folder in &facts.folders {
-        barrier = barrier.or_else(|| giving::barrier(facts, &folder.way));
+        barrier = barrier.or_else(|| permission_fixes::barrier(facts, &folder.way));
         let FolderState::There {
             owned,
             read_only: is_read_only,
@@ -188,8 +188,11 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
     }
     let all = found.len() == facts.folders.len();
     let row = if let Some(step) = barrier {
-        let summary = format!("{}: it reaches nothing below.", giving::closed(facts, step));
-        DoctorRow::red(id, summary, giving::to_pass(facts, step))
+        let summary = format!(
+            "{}: it reaches nothing below.",
+            permission_fixes::closed(facts, step)
+        );
+        DoctorRow::red(id, summary, permission_fixes::to_pass(facts, step))
     } else if let Some(folder) = read_only {
         let (shown, named) = (folder.path.display(), path(&folder.path));
         let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
@@ -206,7 +209,7 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
             id,
             summary,
             for_each(&closed(facts), |folder, owned| {
-                giving::to_write(facts, folder, owned)
+                permission_fixes::to_write(facts, folder, owned)
             }),
         )
     } else if let [(folder, owned), ..] = &open_to_all[..] {
@@ -219,7 +222,7 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
             id,
             summary,
             for_each(&open_to_all, |folder, owned| {
-                giving::to_guard(facts, folder, owned)
+                permission_fixes::to_guard(facts, folder, owned)
             }),
         )
     } else if all {
@@ -324,7 +327,8 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
             FolderState::There { owned, .. } => Some((folder, *owned)),
             _ => None,
         });
-        let fix = owned.map(|(folder, owned)| giving::to_move_by_owner(facts, folder, owned));
+        let fix =
+            owned.map(|(folder, owned)| permission_fixes::to_move_by_owner(facts, folder, owned));
         DoctorRow::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Stuck) {
         let fix = finding.fix.as_ref();
@@ -338,7 +342,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
         DoctorRow::red(
             id,
             &finding.what_to_do,
-            giving::sealed(facts, path_of_episodes),
+            permission_fixes::sealed(facts, path_of_episodes),
         )
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
         DoctorRow::yellow(
@@ -350,7 +354,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
         DoctorRow::yellow(
             id,
             &finding.what_to_do,
-            giving::open(facts, path_of_episodes),
+            permission_fixes::open(facts, path_of_episodes),
         )
     } else if let Some(finding) = findings.first() {
         DoctorRow::green(id, &finding.in_short)
@@ -380,7 +384,7 @@ fn not_permitted(facts: &Facts, who: &str) -> Option<String> {
     let closed = closed(facts);
     if !closed.is_empty() {
         return Some(for_each(&closed, |folder, owned| {
-            giving::to_write(facts, folder, owned)
+            permission_fixes::to_write(facts, folder, owned)
         }));
     }
     unit_paths::drop_in_of_paths(facts).filter(|_| who == "the daemon")

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::aside::remedy;
+use super::quarantine::remedy;
 use crate::{
     episode::printable,
     operate::{
@@ -249,7 +249,7 @@ mod tests {
     use crate::operate::{
         doctor::{
             facts::Person,
-            judge::sound::{quarantined, sound},
+            judge::healthy_host::{quarantined, sound},
         },
         journal::{JournalReading, Unread},
     };

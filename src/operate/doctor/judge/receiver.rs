@@ -5,6 +5,8 @@
 //! commit. What lies behind is not known, and has no row.
 
 mod commit;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -497,6 +499,3 @@ fn clock(facts: &Facts, theirs: Option<WallTime>) -> DoctorRow {
     };
     row.with("ahead_s", ahead)
 }
-
-#[cfg(test)]
-mod tests;

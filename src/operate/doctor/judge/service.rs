@@ -177,7 +177,8 @@ fn restarts(facts: &Facts, found: &Unit) -> DoctorRow {
     let fix = format!("{look}; {}", facts.hands.unit_to("reset-failed"));
     let row = match found.restarts {
         0 => {
-            return DoctorRow::green(id, "It was not started again by systemd.").with("restarts", 0);
+            return DoctorRow::green(id, "It was not started again by systemd.")
+                .with("restarts", 0);
         }
         1 => DoctorRow::yellow(id, format!("systemd had to start {name} again once."), fix),
         n if n < MANY_RESTARTS => DoctorRow::yellow(
@@ -197,7 +198,7 @@ fn restarts(facts: &Facts, found: &Unit) -> DoctorRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::doctor::{judge::sound::sound, row::RowStatus};
+    use crate::operate::doctor::{judge::healthy_host::sound, row::RowStatus};
 
     fn unit_of(change: impl FnOnce(&mut Facts, &mut Unit)) -> Vec<DoctorRow> {
         let mut facts = sound();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    giving,
-    people::{READ, as_shipper},
+    permission_fixes,
+    permissions::{READ, as_shipper},
 };
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, NamedFile, Owned, SettingsProblem},
@@ -128,10 +128,10 @@ fn no_receiver(facts: &Facts) -> DoctorRow {
 fn unread(facts: &Facts) -> Option<(String, String)> {
     let (settings, shipper) = (&facts.settings, facts.people.shipper());
     let file = settings.file.as_deref()?;
-    if let Some(step) = giving::barrier(facts, &settings.way) {
+    if let Some(step) = permission_fixes::barrier(facts, &settings.way) {
         return Some((
-            format!("{}.", giving::closed(facts, step)),
-            giving::to_pass(facts, step),
+            format!("{}.", permission_fixes::closed(facts, step)),
+            permission_fixes::to_pass(facts, step),
         ));
     }
     let owned = settings.owned.filter(|owned| !shipper.may(READ, *owned))?;
@@ -140,7 +140,7 @@ fn unread(facts: &Facts) -> Option<(String, String)> {
         shipper.name,
         owned.mode & 0o7777
     );
-    let fix = match giving::to_read(facts, file, owned) {
+    let fix = match permission_fixes::to_read(facts, file, owned) {
         // They are in a new group from then on.
         (fix, "restart") => format!("{fix} && {}", facts.hands.unit_to("restart")),
         (fix, _) => fix,
@@ -188,7 +188,7 @@ fn credentials(facts: &Facts) -> DoctorRow {
     let files = &facts.settings.files;
     let shipper = people.shipper();
     let give = |file: &NamedFile, owned: Owned| {
-        let (fix, deed) = giving::to_read(facts, &file.path, owned);
+        let (fix, deed) = permission_fixes::to_read(facts, &file.path, owned);
         format!("{fix} && {}", hands.unit_to(deed))
     };
     for file in files {
@@ -207,14 +207,14 @@ fn credentials(facts: &Facts) -> DoctorRow {
             }
             _ => {}
         }
-        if let Some(step) = giving::barrier(facts, &file.way) {
+        if let Some(step) = permission_fixes::barrier(facts, &file.way) {
             let summary = format!(
                 "{key} {shown} cannot be read: {}.",
-                giving::closed(facts, step)
+                permission_fixes::closed(facts, step)
             );
             let fix = format!(
                 "{} && {}",
-                giving::to_pass(facts, step),
+                permission_fixes::to_pass(facts, step),
                 hands.unit_to("reload")
             );
             return DoctorRow::red(id, summary, fix);
@@ -257,7 +257,11 @@ fn credentials(facts: &Facts) -> DoctorRow {
                 file.path.display(),
                 owned.mode & 0o7777
             );
-            return DoctorRow::yellow(id, summary, giving::to_keep(facts, &file.path, owned));
+            return DoctorRow::yellow(
+                id,
+                summary,
+                permission_fixes::to_keep(facts, &file.path, owned),
+            );
         }
     }
     match files.len() {
@@ -281,7 +285,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::operate::doctor::{facts::Person, judge::sound::sound, row::RowStatus};
+    use crate::operate::doctor::{facts::Person, judge::healthy_host::sound, row::RowStatus};
 
     fn of(facts: &Facts, id: Id) -> DoctorRow {
         rows(facts).into_iter().find(|row| row.id == id).unwrap()

@@ -98,7 +98,7 @@ fn fix(facts: &Facts, room: &RoomFacts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::doctor::judge::sound::sound;
+    use crate::operate::doctor::judge::healthy_host::sound;
 
     #[test]
     fn room_is_judged_by_what_is_free_and_by_how_long_that_lasts() {

@@ -121,7 +121,7 @@ fn line(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::doctor::judge::sound::sound;
+    use crate::operate::doctor::judge::healthy_host::sound;
 
     fn lines(
         present: &[&str],

@@ -222,7 +222,7 @@ fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Doct
 mod tests {
     use super::*;
     use crate::{
-        operate::doctor::{judge::sound::sound, row::RowStatus},
+        operate::doctor::{judge::healthy_host::sound, row::RowStatus},
         snapshot::ShippedChange,
     };
 

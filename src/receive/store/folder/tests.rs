@@ -17,7 +17,7 @@ use crate::{
             LONG_AGO, eventually, far_ahead, held, host, id, key, noise, offer, part_key, promises,
             put, stored, write,
         },
-        note,
+        part_manifest,
     },
 };
 
@@ -373,7 +373,7 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
         let note = store
             .places
             .incoming
-            .join(format!("{}.json", note::name_of(&part)));
+            .join(format!("{}.json", part_manifest::name_of(&part)));
         durable::remove_file(&note).unwrap();
         fs::create_dir(&note).unwrap();
         let mut failed = false;
@@ -400,7 +400,7 @@ async fn a_flush_that_failed_beside_the_writing_is_no_success_at_the_end() {
     let note = store
         .places
         .incoming
-        .join(format!("{}.json", note::name_of(&part)));
+        .join(format!("{}.json", part_manifest::name_of(&part)));
     fs::create_dir(&note).unwrap();
     for publishes in [true, false] {
         let mut upload = store.begin(&part, &offer);
@@ -457,7 +457,7 @@ async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
     let note = store
         .places
         .incoming
-        .join(format!("{}.json", note::name_of(&part)));
+        .join(format!("{}.json", part_manifest::name_of(&part)));
     rustix::fs::mknodat(
         rustix::fs::CWD,
         &note,

@@ -1,11 +1,11 @@
 use super::*;
 use crate::receive::{
-    held::{Key, Offer},
     store::{
         PartKey,
         contract::{id, offer, part_key},
-        note::name_of,
+        part_manifest::name_of,
     },
+    stored::{Key, Offer},
 };
 
 /// A file of which the first 4 bytes are noted, and what its note is made of.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::episode::EpisodeId;
 use crate::ship::machine::{
-    hold::Trial,
+    circuit_breaker::Trial,
     order::Queue,
     queue::Machine,
     state::{Episode, Looking, State},

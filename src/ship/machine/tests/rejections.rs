@@ -1,7 +1,7 @@
 //! What is rejected in JSON: whose fault that is, and what becomes of it.
 
 use super::*;
-use crate::ship::machine::hold::Destination;
+use crate::ship::machine::circuit_breaker::Destination;
 
 /// As many are on their way.
 fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {

@@ -1,6 +1,6 @@
 //! Whom a silence binds that `Retry-After` asks for.
 
-use super::{hold::waiting, *};
+use super::{circuit_breaker::waiting, *};
 
 #[test]
 fn retry_after_is_honoured_by_the_episode_and_by_the_hold() {

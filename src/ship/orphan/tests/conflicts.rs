@@ -49,7 +49,11 @@ fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm()
             Why::RemovedByHand("it holds another".to_owned())
         )
     );
-    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+    let error = record_files::reason(&place)
+        .unwrap()
+        .unwrap()
+        .error
+        .unwrap();
     assert!(
         error.contains("was in conflict (it holds another), and its folder was removed by hand"),
         "{error}"
@@ -81,7 +85,11 @@ fn what_was_in_conflict_and_was_changed_or_replaced_is_not_called_removed_by_han
     .unwrap();
     let place = a.layout.quarantine.join("a");
     assert_eq!(settled, Settled::PutAside(place.clone(), Why::Changed));
-    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+    let error = record_files::reason(&place)
+        .unwrap()
+        .unwrap()
+        .error
+        .unwrap();
     assert!(
         error.contains("nothing else has these bytes") && !error.contains("by hand"),
         "{error}"

@@ -4,7 +4,7 @@ use crate::{
     episode::Commit,
     operate::doctor::{
         facts::{AskedCommit, Facts, ReceiverFacts},
-        judge::aside::remedy,
+        judge::quarantine::remedy,
         row::{DoctorRow, Id},
         words::path,
     },

@@ -5,7 +5,7 @@ use crate::{
     episode::{Commit, EpisodeId},
     operate::doctor::{
         facts::{AskedCommit, NamedFile, Remedy},
-        judge::sound::sound,
+        judge::healthy_host::sound,
         row::RowStatus,
     },
     wire::Problem,

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::receive::{held::Content, store::record::ReceiptRecord};
+use crate::receive::{store::record::ReceiptRecord, stored::Content};
 
 /// A store that a killed receiver has left: the files of one that is alive, copied under it. Its
 /// locks are not.
@@ -222,7 +222,7 @@ async fn a_note_of_another_upload_under_its_name_is_not_believed() {
         key: key(&store, "b"),
         ..broken_off.part.clone()
     };
-    let bytes = format!("{}.0-0.part", note::name_of(&of_b));
+    let bytes = format!("{}.0-0.part", part_manifest::name_of(&of_b));
     fs::copy(&broken_off.bytes, store.places.incoming.join(&bytes)).unwrap();
     broken_off.change_note(|note| {
         note["episode_id"] = "b".into();

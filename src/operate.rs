@@ -1,0 +1,28 @@
+//! What a person asks beside the two ends of the wire: how does it stand, what is wrong, bring an
+//! episode back, is it still there?
+//!
+//! ```text
+//!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure) ──▶ rows, each with what to type
+//!  sealift fetch ID      receiver ──GET──▶ fetch ──▶ scratch ──▶ unpack ──▶ <folder>/<id>/
+//!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure) ──▶ held, or what is wrong
+//!  sealift status        daemon ──snapshot──▶ ask ──▶ status ◀── scan ◀── the folders
+//!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
+//!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
+//! ```
+//!
+//! Nothing here needs a running shipper. Only `requeue` changes what a shipper holds, and nothing
+//! what a receiver does.
+
+pub mod ask;
+pub mod doctor;
+pub mod fetch;
+mod holder;
+pub mod journal;
+pub mod receiver;
+pub mod requeue;
+mod reused_names;
+pub mod shipped_receipts;
+pub mod status;
+pub mod trace;
+pub mod unpack;
+pub mod verify;

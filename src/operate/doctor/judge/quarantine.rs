@@ -1,0 +1,500 @@
+//! `quarantine`, `clean-up`, and what a host out of the commit window is told to do.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::permissions::as_shipper;
+use crate::{
+    by_hand,
+    episode::{EpisodeId, printable},
+    layout::MARKER,
+    operate::doctor::{
+        facts::{Facts, FiledEpisodes, Quarantined, Remedy},
+        row::{DoctorRow, Id},
+        words::{count, path, word},
+    },
+    records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
+    retention::{Due, days_between},
+};
+
+/// The verdict of what the receiver has rejected, and of what is at fault itself.
+const FATAL: &str = "fatal";
+/// So many are named, each by itself.
+const MAX_NAMED: usize = 20;
+
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
+    let Some(aside) = &facts.aside else {
+        return Vec::new();
+    };
+    vec![quarantine(facts, aside), clean_up(facts, aside)]
+}
+
+/// `doctor.update_command`; else what the receiver has just said; else what it said when it last
+/// refused one for its commit. What is meant for a person is a comment, and no command.
+pub(super) fn remedy(facts: &Facts) -> Option<String> {
+    if let Some(command) = &facts.settings.update_command {
+        return Some(command.clone());
+    }
+    let of_receiver = facts
+        .receiver
+        .as_ref()
+        .and_then(|receiver| receiver.remedy.as_ref());
+    let newest = || {
+        let quarantined = facts.aside.iter().flat_map(|aside| &aside.quarantined);
+        let of_412 = quarantined.filter(|one| one.status == Some(412) && one.remedy.is_some());
+        of_412.max_by_key(|one| one.at)?.remedy.as_ref()
+    };
+    Some(match of_receiver.or_else(newest)? {
+        Remedy::Command(command) => command.clone(),
+        Remedy::Words(words) => format!("# The receiver says: {words}"),
+    })
+}
+
+fn reason(one: &Quarantined) -> String {
+    match one.status {
+        Some(status) => format!("answered {status}"),
+        None if one.unreadable.is_some() => "cannot be read".to_owned(),
+        None if one.verdict.is_empty() => "no reason".to_owned(),
+        None => printable(&one.verdict),
+    }
+}
+
+fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
+    let id = Id::Quarantine;
+    let all = &aside.quarantined;
+    if all.is_empty() {
+        return DoctorRow::green(id, "Nothing is in quarantine/.").with("count", 0);
+    }
+    let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
+    for one in all {
+        *by_reason.entry(reason(one)).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = by_reason
+        .iter()
+        .map(|(reason, n)| (*n, reason.as_str()))
+        .collect();
+    reasons.sort_by(|a, b| b.cmp(a));
+    let said: Vec<_> = reasons
+        .iter()
+        .take(5)
+        .map(|(n, reason)| format!("{n} {reason}"))
+        .collect();
+    let more = if aside.incomplete {
+        " (and more that were not looked at)"
+    } else {
+        ""
+    };
+    let newest = all.iter().max_by_key(|one| one.at);
+    let why = |one: &Quarantined| match &one.unreadable {
+        Some((why, _)) => why.clone(),
+        // What is typed by now, the fix says.
+        None if one.verdict == ORPHAN => one
+            .why
+            .split(" To ship ")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        None => one.why.clone(),
+    };
+    let why = newest
+        .map(|one| format!(" The last, {}: {}", one.name, why(one)))
+        .unwrap_or_default();
+    let summary = format!(
+        "{} for somebody to look at in quarantine/{more}: {}.{why}",
+        waits(all.len()),
+        said.join(", ")
+    );
+    let fix = back(facts, aside);
+    let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
+        json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
+    }).collect();
+    DoctorRow::yellow(id, summary, fix)
+        .with("count", all.len())
+        .with("by_reason", json!(by_reason))
+        .with("some", named)
+}
+
+/// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
+/// that can come back.
+fn back(facts: &Facts, aside: &FiledEpisodes) -> String {
+    let hands = &facts.hands;
+    let mut all: Vec<_> = aside.quarantined.iter().collect();
+    all.sort_by_key(|one| std::cmp::Reverse(one.at));
+    let out_of_window = all.iter().filter(|one| one.status == Some(412)).count();
+    let status = match all.first() {
+        _ if out_of_window * 2 >= all.len() => Some(412),
+        newest => newest.and_then(|one| one.status),
+    };
+    let alike: Vec<_> = all
+        .iter()
+        .filter(|one| status.is_some() && one.status == status)
+        .collect();
+    // Of an episode that is there twice a person says which, and requeue takes neither until then.
+    let can_all = alike
+        .iter()
+        .all(|one| hindrance(facts, aside, one).is_none() && alone(aside, one));
+    if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
+        return hands.sealift(&format!("requeue --all --status {status}"));
+    }
+    let free = all
+        .iter()
+        .find(|one| hindrance(facts, aside, one).is_none());
+    let Some(one) = free.or(all.first()) else {
+        return String::new();
+    };
+    hindrance(facts, aside, one).unwrap_or_else(|| requeue(facts, aside, one))
+}
+
+fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
+    aside
+        .quarantined
+        .iter()
+        .filter(|other| other.name == one.name)
+        .count()
+        == 1
+}
+
+fn requeue(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> String {
+    let folder = one.folder.file_name().unwrap_or_default();
+    let which = match alone(aside, one) {
+        true => word(&one.name),
+        false => format!("--folder --from quarantine {}", word(folder)),
+    };
+    let requeue = facts.hands.sealift(&format!("requeue {which}"));
+    // It was sealed once, or it would not be here.
+    if one.sealed {
+        requeue
+    } else {
+        format!("sealift seal {} && {requeue}", path(&one.folder))
+    }
+}
+
+/// What to type for one that requeue would leave where it is.
+fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<String> {
+    let (hands, place) = (&facts.hands, path(&one.folder));
+    let look = || hands.as_root(&format!("ls -la {place}"));
+    if let Some((_, is_denied)) = &one.unreadable {
+        let quarantine = one.folder.parent().unwrap_or(&one.folder);
+        return Some(match (is_denied, facts.people.we_see_as_the_shipper()) {
+            (true, true) => hands.as_root(&format!(
+                "chown -R --reference={} {place}",
+                path(quarantine)
+            )),
+            (true, false) => as_shipper(hands, &facts.people),
+            (false, _) => look(),
+        });
+    }
+    if one.verdict == ORPHAN {
+        // Where it may be wanted.
+        let is_changed = one.why.contains(NOTHING_ELSE);
+        let is_wanted = is_changed || one.why.contains(LAST_COPY);
+        let (Ok(id), Some(layout), Some(name), true) = (
+            EpisodeId::parse(&one.name),
+            &aside.layout,
+            &one.comes_back_as,
+            is_wanted,
+        ) else {
+            return Some(look());
+        };
+        let restore = by_hand::restore(layout, &id, &one.folder, name, path);
+        let restore = match facts.people.we_see_as_the_shipper() {
+            true => restore,
+            false => hands.as_root(&format!("bash -c {}", word(restore))),
+        };
+        let remove = || {
+            hands.as_root_unless(
+                facts.people.we_see_as_the_shipper(),
+                &format!("rm -r {place}"),
+            )
+        };
+        return Some(if is_changed {
+            format!("{restore}  # where it is not wanted: {}", remove())
+        } else {
+            restore
+        });
+    }
+    // Somebody uses its name: it comes back when that one has left.
+    let is_taken = facts.episodes.as_ref().is_some_and(|found| {
+        found
+            .episodes
+            .iter()
+            .any(|episode| episode.id.as_str() == one.name)
+    });
+    if is_taken {
+        return Some(hands.sealift(&format!("trace {}", word(&one.name))));
+    }
+    // Its own seal speaks against it, and would again. Whether what is there is all that is wanted,
+    // a person sees.
+    (one.status.is_none() && one.verdict == FATAL && one.sealed).then(|| {
+        let may = facts.people.we_see_as_the_shipper();
+        let [list, unseal] =
+            [format!("ls -laR {place}"), format!("rm {}", path(&one.folder.join(MARKER)))].map(|command| hands.as_root_unless(may, &command));
+        format!(
+            "{list}  # where that is all that is wanted, seal it anew: {unseal} && sealift seal {place} && {}",
+            requeue(facts, aside, one)
+        )
+    })
+}
+
+fn waits(n: usize) -> String {
+    format!(
+        "{} {}",
+        count(n, "episode"),
+        if n == 1 { "waits" } else { "wait" }
+    )
+}
+
+/// Whole days until it is removed; `None` where that is more than a week off, or never.
+fn due_in_days(facts: &Facts, due: Due) -> Option<i64> {
+    due.at()
+        .filter(|_| due.is_near(facts.now))
+        .map(|at| days_between(facts.now, at).max(0))
+}
+
+fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
+    let (id, hands) = (Id::CleanUp, &facts.hands);
+    let due: Vec<_> = aside
+        .quarantined
+        .iter()
+        .filter_map(|one| due_in_days(facts, one.due).map(|days| (days, one)))
+        .collect();
+    let shipped = match aside.shipped_due {
+        0 => String::new(),
+        n => format!(
+            " From shipped/ {} will go, which the receiver holds.",
+            count(n, "episode")
+        ),
+    };
+    let Some((first, one)) = due.iter().min_by_key(|(days, _)| *days) else {
+        let summary = format!("Nothing undelivered will be deleted within a week.{shipped}");
+        return DoctorRow::green(id, summary)
+            .with("quarantined", 0)
+            .with("shipped", aside.shipped_due);
+    };
+    let keep = facts.settings.quarantine_keep_days.unwrap_or_default();
+    let summary = format!(
+        "{} never delivered will be deleted from quarantine/ within a week (kept for {keep} days); the first, {}, in {}.{shipped}",
+        if due.len() == 1 {
+            "1 episode that was".to_owned()
+        } else {
+            format!("{} episodes that were", due.len())
+        },
+        one.name,
+        if *first == 0 {
+            "less than a day".to_owned()
+        } else {
+            count(usize::try_from(*first).unwrap_or(0), "day")
+        },
+    );
+    // Longer than the oldest is there: nothing goes until somebody has decided.
+    let fix = format!(
+        "{}  # quarantine_keep_days = 0 keeps them for ever",
+        hands.configure("reload")
+    );
+    let names: Vec<_> = due
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(_, one)| printable(&one.name))
+        .collect();
+    DoctorRow::red(id, summary, fix)
+        .with("quarantined", due.len())
+        .with("shipped", aside.shipped_due)
+        .with("some", names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        operate::doctor::{
+            judge::healthy_host::{quarantined, sound},
+            row::RowStatus,
+        },
+        records::WallTime,
+    };
+
+    fn one(name: &str, status: Option<u16>, due_in_days: i64, now: WallTime) -> Quarantined {
+        let due = WallTime::from_unix_seconds(now.unix_seconds() + due_in_days * 86_400);
+        Quarantined {
+            remedy: status.map(|status| Remedy::Command(format!("run-update-{status}"))),
+            at: Some(now),
+            due: Due::At { since: now, due },
+            ..quarantined(name, status)
+        }
+    }
+
+    fn facts(quarantined: impl FnOnce(WallTime) -> Vec<Quarantined>) -> Facts {
+        let mut facts = sound();
+        let now = facts.now;
+        facts.aside.as_mut().unwrap().quarantined = quarantined(now);
+        facts
+    }
+
+    #[test]
+    fn what_is_quarantined_is_told_by_reason_and_sent_again_by_the_fix() {
+        let row = &rows(&sound())[0];
+        assert_eq!(row.status, RowStatus::Green);
+        let facts = facts(|now| {
+            vec![
+                one("a", Some(412), 20, now),
+                one("b", Some(412), 20, now),
+                one("it's", None, 20, now),
+            ]
+        });
+        let row = &rows(&facts)[0];
+        assert_eq!(row.status, RowStatus::Yellow);
+        assert!(
+            row.summary.contains("3 episodes wait")
+                && row.summary.contains("2 answered 412, 1 fatal"),
+            "{row:?}"
+        );
+        assert_eq!(
+            row.fix.as_deref(),
+            Some("sealift requeue --all --status 412 --data /d")
+        );
+        let facts = self::facts(|now| vec![one("it's", Some(422), 20, now)]);
+        assert_eq!(
+            rows(&facts)[0].fix.as_deref(),
+            Some(r"sealift requeue 'it'\''s' --data /d")
+        );
+    }
+
+    #[test]
+    fn what_was_never_delivered_is_announced_a_week_before_it_is_deleted() {
+        for (days, status) in [
+            (8, RowStatus::Green),
+            (7, RowStatus::Red),
+            (0, RowStatus::Red),
+            (-3, RowStatus::Red),
+        ] {
+            let facts = facts(|now| vec![one("a", None, days, now)]);
+            let row = &rows(&facts)[1];
+            assert_eq!(row.status, status, "{days}: {row:?}");
+        }
+        let mut facts = sound();
+        facts.aside.as_mut().unwrap().shipped_due = 3;
+        let row = &rows(&facts)[1];
+        assert_eq!(row.status, RowStatus::Green);
+        assert!(
+            row.summary.contains("From shipped/ 3 episodes will go"),
+            "{row:?}"
+        );
+    }
+
+    #[test]
+    fn the_operators_command_comes_before_the_receivers_words_and_those_are_one_harmless_line() {
+        let mut facts =
+            facts(|now| vec![one("a", Some(412), 20, now), one("b", Some(422), 20, now)]);
+        assert_eq!(remedy(&facts).as_deref(), Some("run-update-412"));
+        let receiver = facts.receiver.as_mut().unwrap();
+        receiver.remedy = Some(Remedy::Words("Ask Bob (or $(reboot)).".to_owned()));
+        assert_eq!(
+            remedy(&facts).as_deref(),
+            Some("# The receiver says: Ask Bob (or $(reboot)).")
+        );
+        facts.settings.update_command = Some("git pull".to_owned());
+        assert_eq!(remedy(&facts).as_deref(), Some("git pull"));
+    }
+
+    fn fix(change: impl FnOnce(&mut Facts, WallTime)) -> String {
+        let mut facts = sound();
+        let now = facts.now;
+        change(&mut facts, now);
+        rows(&facts)[0].fix.clone().unwrap()
+    }
+
+    fn with(quarantined: Vec<Quarantined>) -> String {
+        fix(|facts, _| facts.aside.as_mut().unwrap().quarantined = quarantined)
+    }
+
+    #[test]
+    fn what_requeue_would_leave_has_another_fix() {
+        let twice = || {
+            let second = Quarantined {
+                folder: "/d/quarantine/a~1".into(),
+                ..quarantined("a", Some(422))
+            };
+            vec![quarantined("a", Some(422)), second]
+        };
+        let now = WallTime::from_unix_seconds(1_800_000_000);
+        let newest = |mut all: Vec<Quarantined>, n: usize| {
+            all[n].at = Some(now);
+            with(all)
+        };
+        assert_eq!(
+            newest(twice(), 1),
+            "sealift requeue --folder --from quarantine 'a~1' --data /d"
+        );
+        assert_eq!(
+            newest(twice(), 0),
+            "sealift requeue --folder --from quarantine a --data /d"
+        );
+        let alike = vec![quarantined("a", Some(422)), quarantined("b", Some(422))];
+        assert_eq!(with(alike), "sealift requeue --all --status 422 --data /d");
+        let open = Quarantined {
+            sealed: false,
+            ..quarantined("a", None)
+        };
+        assert_eq!(
+            with(vec![open]),
+            "sealift seal /d/quarantine/a && sealift requeue a --data /d"
+        );
+        let denied = Quarantined {
+            unreadable: Some(("no".to_owned(), true)),
+            ..quarantined("a", None)
+        };
+        assert_eq!(
+            with(vec![denied]),
+            "chown -R --reference=/d/quarantine /d/quarantine/a"
+        );
+        let broken = Quarantined {
+            unreadable: Some(("EIO".to_owned(), false)),
+            ..quarantined("a", None)
+        };
+        assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
+        // It would be rejected again.
+        let again = "rm /d/quarantine/a/done.marker && sealift seal /d/quarantine/a && sealift requeue a --data /d";
+        let look = format!(
+            "ls -laR /d/quarantine/a  # where that is all that is wanted, seal it anew: {again}"
+        );
+        assert_eq!(with(vec![quarantined("a", None)]), look);
+        // What can come back comes first.
+        assert_eq!(
+            newest(vec![broken, quarantined("b", Some(422))], 0),
+            "sealift requeue b --data /d"
+        );
+    }
+
+    #[test]
+    fn an_archive_without_its_episode_is_unpacked_out_of_sight_and_one_that_was_removed_by_hand_is_only_shown()
+     {
+        let orphan = |why: &str, name: &str| {
+            with(vec![Quarantined {
+                verdict: ORPHAN.to_owned(),
+                why: why.to_owned(),
+                comes_back_as: EpisodeId::parse(name).ok(),
+                ..quarantined("a", None)
+            }])
+        };
+        let restored = |name: &str| {
+            format!(
+                "{{ test ! -e /d/episodes/{name} && test ! -e /d/shipped/{name} || ! echo /d/episodes/{name} 'or that in shipped/ \
+                 is there by now: ask sealift doctor again' >&2; }} && d=$(mktemp -d /d/episodes/.unpacked-XXXXXX) \
+                 && tar --zstd -xf /d/quarantine/a/a.tar.zst -C \"$d\" \
+                 && chown -hR --reference=/d/quarantine/a/a.tar.zst \"$d\"/a && sync -f \"$d\" \
+                 && mv -nT \"$d\"/a /d/episodes/{name} && rmdir \"$d\" && sync -f /d/episodes && rm -r /d/quarantine/a"
+            )
+        };
+        assert_eq!(orphan("it may be the last copy", "a"), restored("a"));
+        let changed = format!(
+            "{}  # where it is not wanted: rm -r /d/quarantine/a",
+            restored("a-1")
+        );
+        assert_eq!(orphan("nothing else has these bytes", "a-1"), changed);
+        assert_eq!(
+            orphan("its folder was removed by hand", "a-1"),
+            "ls -la /d/quarantine/a"
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! `conflicts`, `markers`, `open-long`, `names` and `waiting`: what is in `episodes/`, and why it
+//! is still there.
+
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use self::names::{conflicts, names};
+use super::{partial_scan, permissions::as_shipper};
+use crate::{
+    episode::{EpisodeId, FolderLook, MARKED_REST},
+    operate::{
+        doctor::{
+            facts::{DaemonState, EpisodeFacts, Episodes, Facts},
+            row::{DoctorRow, Id, RowStatus},
+            words::{count, path, span},
+        },
+        status::words::{self, slowed, without_episode},
+    },
+    records::WallTime,
+    snapshot::Snapshot,
+};
+
+/// Recordings take hours; one in which nothing was written for so long was forgotten, or its
+/// recorder has died.
+const OPEN_LONG: Duration = Duration::from_secs(24 * 3600);
+/// What waits for longer than this has met something.
+const LONG: Duration = Duration::from_secs(3600);
+/// And for longer than this nobody has looked.
+const VERY_LONG: Duration = Duration::from_secs(24 * 3600);
+/// So many are named, each by itself.
+const MAX_NAMED: usize = 20;
+/// So many are mended by one line.
+const MAX_AT_ONCE: usize = 5;
+/// For so long a manifest may be half: its writer is at it. The daemon waits as long.
+const UNFINISHED_S: i64 = 60;
+
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
+    let Some(found) = &facts.episodes else {
+        return Vec::new();
+    };
+    let rows = vec![
+        conflicts(facts, found),
+        markers(facts, found),
+        open_long(facts, found),
+        names(facts, found),
+        waiting(facts, found),
+    ];
+    partial_scan::completed(facts, found, rows)
+}
+
+fn are(n: usize, how: &str) -> String {
+    if n == 1 {
+        format!("1 episode is {how}")
+    } else {
+        format!("{n} episodes are {how}")
+    }
+}
+
+fn ids<'a>(ids: impl Iterator<Item = &'a EpisodeId>) -> Vec<&'a str> {
+    ids.take(MAX_NAMED).map(EpisodeId::as_str).collect()
+}
+
+/// A fix for the first few, and one for each by itself. Whoever has many types a few times, and
+/// sees between what it did.
+fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
+    (
+        fixes
+            .iter()
+            .take(MAX_AT_ONCE)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; "),
+        fixes,
+    )
+}
+
+fn markers(facts: &Facts, found: &Episodes) -> DoctorRow {
+    let (id, hands) = (Id::Markers, &facts.hands);
+    let why = |episode: &EpisodeFacts| match &episode.look {
+        FolderLook::OddMarker(what) => Some(format!("its done.marker is {what} and seals nothing")),
+        FolderLook::Unreadable(why) => Some(why.clone()),
+        // A manifest is written bit by bit: it may be whole in a moment, and the daemon waits as
+        // well.
+        FolderLook::Sealed(stamp) if is_fresh(stamp.written_ns, facts.now) => None,
+        FolderLook::Sealed(_) => episode.bad_marker.clone(),
+        FolderLook::Gone | FolderLook::BeingRemoved | FolderLook::Open => None,
+    };
+    let bad: Vec<_> = found
+        .episodes
+        .iter()
+        .filter_map(|episode| Some((episode, why(episode)?)))
+        .collect();
+    let Some((first, reason)) = bad.first() else {
+        return DoctorRow::green(id, "Every marker can be read.");
+    };
+    let summary = format!(
+        "{} with a marker that cannot be read. {}: {reason}.",
+        count(bad.len(), "episode"),
+        first.id
+    );
+    let details = |row: DoctorRow| {
+        row.with("count", bad.len())
+            .with("episodes", ids(bad.iter().map(|(episode, _)| &episode.id)))
+    };
+    if matches!(first.look, FolderLook::Unreadable(_)) && !facts.people.we_see_as_the_shipper() {
+        return details(DoctorRow::yellow(
+            id,
+            summary,
+            as_shipper(hands, &facts.people),
+        ));
+    }
+    let fixes: Vec<_> = bad
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(episode, _)| remarked(facts, found, episode))
+        .collect();
+    let fix = fixes.first().cloned().unwrap_or_default();
+    let summary = match first.look {
+        FolderLook::OddMarker(MARKED_REST) => {
+            format!("{summary} What is left of it is shipped only under a name of its own.")
+        }
+        FolderLook::Sealed(_) | FolderLook::OddMarker(_) => {
+            format!("{summary} If it is complete, seal it again.")
+        }
+        FolderLook::Gone
+        | FolderLook::BeingRemoved
+        | FolderLook::Open
+        | FolderLook::Unreadable(_) => summary,
+    };
+    details(DoctorRow::red(id, summary, fix)).with("fixes", fixes)
+}
+
+fn is_fresh(written_ns: i64, now: WallTime) -> bool {
+    (0..UNFINISHED_S).contains(&(now.unix_seconds() - written_ns.div_euclid(1_000_000_000)))
+}
+
+/// Each has to be looked at before it is sealed: never more than one in one line.
+fn remarked(facts: &Facts, found: &Episodes, episode: &EpisodeFacts) -> String {
+    let folder = found.folder.join(episode.id.as_str());
+    let (folder, marker) = (path(&folder), path(&folder.join(crate::layout::MARKER)));
+    match &episode.look {
+        // Under its own name it is never sealed, however often.
+        FolderLook::OddMarker(MARKED_REST) => format!(
+            "ls -la {folder}  # then, where that is wanted: cp -a it to another name, hidden, rename that, and seal it there"
+        ),
+        // Aside and out of the episode, or it would be shipped as part of it; what has that name
+        // already is numbered.
+        FolderLook::OddMarker(_) | FolderLook::Sealed(_) => format!(
+            "mv -T --backup=numbered {marker} {} && sealift seal {folder}",
+            path(
+                &found
+                    .folder
+                    .join(format!(".{}.marker", episode.id.as_str()))
+            )
+        ),
+        // Of one that is still recorded the owner is the recorder: without a marker nothing is
+        // done.
+        FolderLook::Unreadable(why) if why.contains("Permission denied") => {
+            let hands = &facts.hands;
+            let owner = format!("chown -R --reference={} {folder}", path(&found.folder));
+            format!(
+                "{} && {}",
+                hands.as_root(&format!("test -f {marker}")),
+                hands.as_root(&owner)
+            )
+        }
+        FolderLook::Unreadable(_)
+        | FolderLook::Gone
+        | FolderLook::BeingRemoved
+        | FolderLook::Open => facts.hands.as_root(&format!("ls -la {folder}")),
+    }
+}
+
+fn age(since: Option<WallTime>, now: WallTime) -> Option<Duration> {
+    let seconds = now.unix_seconds() - since?.unix_seconds();
+    u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+/// Those that have been so for at least so long, the longest first.
+fn for_long(
+    found: &Episodes,
+    now: WallTime,
+    is: fn(&FolderLook) -> bool,
+    limit: Duration,
+) -> Vec<(&EpisodeFacts, Duration)> {
+    let of_kind = found.episodes.iter().filter(|episode| is(&episode.look));
+    let aged = of_kind.filter_map(|episode| Some((episode, age(episode.since, now)?)));
+    let mut long: Vec<_> = aged.filter(|(_, age)| *age >= limit).collect();
+    long.sort_by_key(|(_, age)| std::cmp::Reverse(*age));
+    long
+}
+
+fn open_long(facts: &Facts, found: &Episodes) -> DoctorRow {
+    let id = Id::OpenLong;
+    let long = for_long(
+        found,
+        facts.now,
+        |look| matches!(look, FolderLook::Open),
+        OPEN_LONG,
+    );
+    let Some((first, age)) = long.first() else {
+        return DoctorRow::green(id, "No recording is open for unusually long.");
+    };
+    let summary = format!(
+        "{} not sealed, and nothing was written at the top of it for long; {} for {}. If it is complete, seal it: the command does nothing where something in it was written within the hour.",
+        are(long.len(), "").trim_end(),
+        first.id,
+        span(*age)
+    );
+    let seal = |id: &EpisodeId| {
+        let folder = path(&found.folder.join(id.as_str()));
+        format!("test -z \"$(find {folder} -mmin -60 -print -quit)\" && sealift seal {folder}")
+    };
+    // Which of them is complete its recorder knows: never more than one in one line.
+    let fixes: Vec<_> = long
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(episode, _)| seal(&episode.id))
+        .collect();
+    DoctorRow::yellow(id, summary, fixes.first().cloned().unwrap_or_default())
+        .with("count", long.len())
+        .with("episodes", ids(long.iter().map(|(episode, _)| &episode.id)))
+        .with("fixes", fixes)
+}
+
+fn waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
+    let row = seen_waiting(facts, found);
+    if row.status != RowStatus::Green {
+        return row;
+    }
+    match &facts.daemon {
+        DaemonState::Answers(snapshot) => left_aside(snapshot).unwrap_or(row),
+        _ => row,
+    }
+}
+
+/// What is sealed and has no name yet.
+fn left_aside(snapshot: &Snapshot) -> Option<DoctorRow> {
+    let left = snapshot.left_aside.as_ref()?;
+    Some(
+        DoctorRow::yellow(Id::Waiting, format!("{left}."), left.fix.as_str())
+            .with("left_aside", left.count),
+    )
+}
+
+fn seen_waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
+    let id = Id::Waiting;
+    if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
+        return row;
+    }
+    let sealed = for_long(
+        found,
+        facts.now,
+        |look| matches!(look, FolderLook::Sealed(_)),
+        Duration::ZERO,
+    );
+    let Some((oldest, age)) = sealed.first() else {
+        return DoctorRow::green(id, "Nothing waits.").with("count", 0);
+    };
+    let n = sealed.len();
+    let closed = match &facts.daemon {
+        DaemonState::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
+        _ => None,
+    };
+    let slowed = match &facts.daemon {
+        DaemonState::Answers(snapshot) if snapshot.destination.held.is_none() => snapshot
+            .destination
+            .slowed
+            .as_ref()
+            .map(|slow| format!(" The daemon's {}.", slowed(slow))),
+        _ => None,
+    };
+    let why = match &facts.daemon {
+        DaemonState::Answers(snapshot) => {
+            let told = snapshot
+                .episodes
+                .iter()
+                .find(|told| told.id == oldest.id.as_str());
+            told.and_then(|told| told.why.as_deref())
+        }
+        _ => None,
+    };
+    let summary = format!(
+        "{} to be shipped, {} since {}.{}{}{}",
+        if n == 1 {
+            "1 episode waits".to_owned()
+        } else {
+            format!("{n} episodes wait")
+        },
+        oldest.id,
+        span(*age),
+        why.map_or_else(String::new, |why| format!(
+            " The daemon says of it: {}.",
+            why.trim_end_matches('.')
+        )),
+        closed.map_or_else(String::new, |until| format!(
+            " It is outside upload_window: nothing is sent until {until}."
+        )),
+        slowed.unwrap_or_default()
+    );
+    // What waits for better weather, or was refused, is tried at once then.
+    let deed = if matches!(facts.daemon, DaemonState::None) {
+        "start"
+    } else {
+        "reload"
+    };
+    let fix = facts.hands.unit_to(deed);
+    let row = if *age >= VERY_LONG {
+        DoctorRow::red(id, summary, fix)
+    } else if *age >= LONG && closed.is_none() {
+        DoctorRow::yellow(id, summary, fix)
+    } else {
+        DoctorRow::green(id, summary)
+    };
+    row.with("count", n)
+        .with("oldest", oldest.id.as_str())
+        .with("oldest_s", age.as_secs())
+}
+
+/// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
+/// knows which of them it settles.
+fn stranded(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+    let (id, hands) = (Id::Waiting, &facts.hands);
+    let (count, row) = match &facts.daemon {
+        DaemonState::Answers(snapshot) => {
+            let count = snapshot.archives_stranded;
+            let said = format!("{}.", crate::snapshot::stranded(count));
+            (count, DoctorRow::red(id, said, hands.unit_to("restart")))
+        }
+        // Nothing runs that has left them alone: the next start looks what they are.
+        DaemonState::None => {
+            let count = found.archives_alone;
+            (
+                count,
+                DoctorRow::yellow(id, without_episode(count), hands.unit_to("start")),
+            )
+        }
+        _ => return None,
+    };
+    (count > 0).then(|| row.with("archives_stranded", count))
+}
+
+/// What a move has left where the episodes stood. A running daemon goes on with it, and tells of
+/// it.
+fn being_removed(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+    if !matches!(facts.daemon, DaemonState::None) {
+        return None;
+    }
+    let left = found
+        .episodes
+        .iter()
+        .filter(|episode| matches!(episode.look, FolderLook::BeingRemoved));
+    let left: Vec<_> = left.map(|episode| &episode.id).collect();
+    let said = format!("{}.", words::being_removed(left.first()?));
+    let row = DoctorRow::yellow(Id::Waiting, said, facts.hands.unit_to("start"));
+    Some(row.with("being_removed", ids(left.into_iter())))
+}

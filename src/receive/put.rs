@@ -1,0 +1,480 @@
+//! What comes in: PUT of an episode, and going on with an upload that broke off.
+//!
+//! ```text
+//!  PUT  /v1/episodes/{id}          admit ──▶ room ──▶ 100 Continue ──▶ store, as it arrives ──▶ publish ──▶ 201
+//!                                                          │ broke off
+//!                                                          ▼
+//!  HEAD /v1/uploads/{id}/{sha256}  ◀── where is it? ──── kept, durable up to Upload-Offset
+//!  PATCH      ... Upload-Offset: N  ── admit, room ──▶ the rest ──▶ publish ──▶ 201
+//!  DELETE     ...                   ── thrown away
+//! ```
+//!
+//! The headers are those of draft-ietf-httpbis-resumable-upload-15. An upload is found again by who
+//! sends it, the episode and the archive's digest, so that nothing needs to be remembered from one
+//! connection to the next, on either side.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::{
+    admit::{self, Decision, GoingOn},
+    body::UploadBody,
+    identity::{self, Caller},
+    reply::Reply,
+    request_context::{Exchange, RequestRefusal},
+    room::Promise,
+    store::{Part, PartKey, PartResumed, Publication, Store},
+    stored::{Offer, StoredEpisode},
+    upload_session::Taking,
+    window::SaidCommit,
+};
+use crate::{
+    episode::{Digest, EpisodeId},
+    wire::{
+        self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
+        UPLOAD_OFFSET,
+    },
+};
+
+/// What an upload's address takes.
+const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH";
+
+/// An upload that may go on: the episode and the archive that its address names.
+pub(super) struct Named {
+    pub(super) id: EpisodeId,
+    sha256: Digest,
+}
+
+/// The upload that a path names, where it is below `/v1/uploads/`; `None` for any other path.
+///
+/// # Errors
+/// `id-invalid` where what follows is not an episode id and a digest.
+pub(super) fn upload_of(path: &str) -> Option<Result<Named, Problem>> {
+    let rest = path.strip_prefix(wire::UPLOADS_PATH)?;
+    let parse = || {
+        let (id, sha256) = rest.split_once('/').ok_or("expected ID/SHA256")?;
+        let id = EpisodeId::from_percent_encoded(id).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Named {
+            id,
+            sha256: sha256.parse().map_err(|_| "not a SHA-256, 64 hex digits")?,
+        })
+    };
+    Some(parse().map_err(|why| {
+        Problem::new(
+            ProblemType::IdInvalid,
+            format!("The path names no upload: {why}."),
+        )
+    }))
+}
+
+/// How long the archive is that a request asks about or begins, where it says so; bytes.
+///
+/// # Errors
+/// `upload-invalid`.
+pub(super) fn upload_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    number(headers, UPLOAD_LENGTH)
+}
+
+impl<S: Store> Exchange<'_, S> {
+    /// PUT: the whole archive, or with `Upload-Complete: ?0` the beginning of it.
+    pub(super) async fn put(
+        &self,
+        caller: &Caller,
+        id: &EpisodeId,
+        body: &mut UploadBody,
+    ) -> Result<Reply, RequestRefusal> {
+        let headers = &self.head.headers;
+        let is_complete = is_complete(headers)?.unwrap_or(true);
+        if headers.contains_key(header::CONTENT_RANGE) {
+            return Err(invalid(
+                "A part is sent by PATCH; PUT is the whole (RFC 9110, section 14.5).",
+            )
+            .into());
+        }
+        let mut offer = admit::read_offer(headers)?;
+        match (is_complete, upload_length(headers)?) {
+            (true, Some(whole)) if whole != offer.size_bytes => {
+                return Err(
+                    invalid("Upload-Length and Content-Length of the whole differ.").into(),
+                );
+            }
+            (true, Some(_) | None) => {}
+            (false, Some(whole)) if whole >= offer.size_bytes => offer.size_bytes = whole,
+            (false, Some(_) | None) => {
+                return Err(invalid("Upload-Length says how long the whole will be.").into());
+            }
+        }
+        let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
+        let promise = match self.admit(caller, &part, &offer, offer.size_bytes).await? {
+            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Wanted(promise) => promise,
+        };
+        if !is_complete {
+            self.may_be_kept(&offer).await?;
+        }
+        let upload = self.receiver.store.begin(&part, &offer);
+        let taking = Taking::new(self, upload, promise, &part, &offer).await;
+        if is_complete {
+            return self.take(taking, caller, &part, &offer, body).await;
+        }
+        let offset = taking.take(body).await?.keep().await?;
+        let place = format!(
+            "{}{}/{}",
+            wire::UPLOADS_PATH,
+            id.percent_encoded(),
+            offer.sha256
+        );
+        let mut reply = state(StatusCode::CREATED, offset, None);
+        HeaderValue::from_str(&place)
+            .into_iter()
+            .for_each(|place| reply.set(header::LOCATION, place));
+        Ok(reply)
+    }
+
+    /// HEAD, GET, PATCH and DELETE of an upload.
+    pub(super) async fn upload(
+        &self,
+        caller: &Caller,
+        named: &Named,
+        body: &mut UploadBody,
+    ) -> Result<Reply, RequestRefusal> {
+        let key = self.key(caller, &named.id)?;
+        let part = PartKey {
+            key,
+            owner: caller.name().cloned(),
+            sha256: named.sha256,
+        };
+        match self.head.method {
+            // Some proxies ask by GET what they were asked by HEAD, and drop what they get for a
+            // body.
+            Method::HEAD | Method::GET => self.offset(caller, &part).await,
+            Method::PATCH => self.go_on(caller, &part, body).await,
+            Method::DELETE => match self.receiver.store.discard(&part).await? {
+                true => Ok(Reply::nothing()),
+                false => Ok(Reply::busy(
+                    "Another receiver on this store is writing this upload.",
+                )),
+            },
+            _ => Ok(Reply::method_not_allowed(UPLOAD_METHODS)),
+        }
+    }
+
+    /// Where an upload goes on. Whoever asks has given up every connection that we may still
+    /// believe in.
+    async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, RequestRefusal> {
+        self.receiver.underway.ebb(part).await;
+        if let Some(kept) = self.receiver.store.settle(part).await? {
+            return Ok(state(
+                StatusCode::NO_CONTENT,
+                kept.offset,
+                Some((kept.offer.size_bytes, false)),
+            ));
+        }
+        // It got through after all, and the answer was lost: there is nothing left to send.
+        match self.receiver.store.find(&part.key).await? {
+            Some(held)
+                if held.sha256 == part.sha256
+                    && identity::may_read(caller, held.owner.as_ref(), &self.receiver.readers) =>
+            {
+                Ok(state(
+                    StatusCode::NO_CONTENT,
+                    held.size_bytes,
+                    Some((held.size_bytes, true)),
+                ))
+            }
+            Some(_) | None => Ok(Reply::not_found("Nothing is kept of this upload.")),
+        }
+    }
+
+    /// PATCH: the rest, or with `Upload-Complete: ?0` some more of it.
+    async fn go_on(
+        &self,
+        caller: &Caller,
+        part: &PartKey,
+        body: &mut UploadBody,
+    ) -> Result<Reply, RequestRefusal> {
+        let headers = &self.head.headers;
+        if headers
+            .get(header::CONTENT_TYPE)
+            .is_none_or(|value| value != PARTIAL_UPLOAD_TYPE)
+        {
+            let detail = format!("A PATCH that goes on with an upload is {PARTIAL_UPLOAD_TYPE}.");
+            return Err(Problem::new(ProblemType::UnsupportedType, detail).into());
+        }
+        let is_complete =
+            is_complete(headers)?.ok_or_else(|| invalid("Upload-Complete is ?1 or ?0."))?;
+        let at = number(headers, UPLOAD_OFFSET)?
+            .ok_or_else(|| invalid("Upload-Offset says from which byte on this goes on."))?;
+        // Neither a length nor a coding: there is no body (RFC 9112, section 6.3).
+        let bare = !headers.contains_key(header::CONTENT_LENGTH)
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        let coming = if bare {
+            0
+        } else {
+            admit::content_length(headers)?
+        };
+        let store = &self.receiver.store;
+        let kept = store.part(part).await?;
+        match admit::go_on(kept.as_ref(), at, coming, is_complete) {
+            GoingOn::Resume => {}
+            GoingOn::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            GoingOn::Nothing => return self.nothing_kept(part).await,
+            GoingOn::Refused(problem) => return Err(problem.into()),
+        }
+        let Some(Part { offer, .. }) = kept else {
+            return self.nothing_kept(part).await;
+        };
+        let promise = match self.admit(caller, part, &offer, coming).await? {
+            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Wanted(promise) => promise,
+        };
+        if !is_complete {
+            self.may_be_kept(&offer).await?;
+        }
+        let upload = match store.resume(part, &offer, at).await? {
+            PartResumed::Upload(upload) => upload,
+            PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            PartResumed::Nothing => return self.nothing_kept(part).await,
+            PartResumed::Busy => {
+                return Ok(Reply::busy("Another connection is writing this upload."));
+            }
+        };
+        let taking = Taking::new(self, upload, promise, part, &offer).await;
+        if is_complete {
+            return self.take(taking, caller, part, &offer, body).await;
+        }
+        let offset = taking.take(body).await?.keep().await?;
+        Ok(state(
+            StatusCode::NO_CONTENT,
+            offset,
+            Some((offer.size_bytes, false)),
+        ))
+    }
+
+    /// Whether what is announced in pieces finds room beside the parts of others.
+    async fn may_be_kept(&self, offer: &Offer) -> Result<(), RequestRefusal> {
+        if self
+            .receiver
+            .room
+            .keeps_parts(&self.receiver.store, offer.size_bytes)
+            .await
+        {
+            return Ok(());
+        }
+        let detail =
+            "Uploads that are not complete have as much room as they may: send the whole at once.";
+        Err(Problem::new(ProblemType::NoSpace, detail).into())
+    }
+
+    async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
+        match self.receiver.store.find(&part.key).await? {
+            Some(held) if held.sha256 == part.sha256 => {
+                Ok(Reply::receipt(StatusCode::OK, &held.receipt()))
+            }
+            Some(_) | None => Ok(Reply::not_found(
+                "Nothing is kept of this upload: send the whole.",
+            )),
+        }
+    }
+
+    /// Takes the body to its end and publishes.
+    async fn take(
+        &self,
+        taking: Taking<S>,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+        body: &mut UploadBody,
+    ) -> Result<Reply, RequestRefusal> {
+        let mut taken = taking.take(body).await?;
+        match taken.publish().await? {
+            Publication::Stored(held) => {
+                self.receiver
+                    .room
+                    .stored(caller.name(), taken.received, false);
+                Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
+            }
+            Publication::NameTaken => match self.held(caller, part, offer).await? {
+                Some(OfferReply::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+                // Every byte of it was here just now: it belongs to whoever sent them.
+                Some(OfferReply::Unowned(receipt)) => {
+                    let claimed = match &part.owner {
+                        Some(owner) => self.receiver.store.claim(&part.key, owner).await?,
+                        None => None,
+                    };
+                    Ok(Reply::receipt(
+                        StatusCode::OK,
+                        &claimed.map_or(receipt, |held| held.receipt()),
+                    ))
+                }
+                None => Err(Problem::new(
+                    ProblemType::StoreFailed,
+                    "Another upload of this id was published first, and is gone again.",
+                )
+                .into()),
+            },
+            Publication::DigestMismatch { received } => Err(Problem::new(
+                ProblemType::DigestMismatch,
+                format!(
+                    "The bytes that arrived hash to {received}, not to {}.",
+                    offer.sha256
+                ),
+            )
+            .with("received_sha256", received.to_string())
+            .into()),
+        }
+    }
+
+    /// Whether the body is wanted, before any byte of it is asked for; `coming` bytes are still to
+    /// come.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+        coming: u64,
+    ) -> Result<Admitted, RequestRefusal> {
+        match self.held(caller, part, offer).await? {
+            Some(OfferReply::Receipt(receipt)) => {
+                return Ok(Admitted::Held(receipt));
+            }
+            // Its digest is no secret: only the bytes prove that it is this caller's.
+            Some(OfferReply::Unowned(_)) => {}
+            None => self.is_taken(caller, offer)?,
+        }
+        let promise = self
+            .receiver
+            .room
+            .promise(&self.receiver.store, caller.name(), coming)
+            .await?;
+        Ok(Admitted::Wanted(promise?))
+    }
+
+    /// Whether this receiver takes it, as far as commit and size go.
+    fn is_taken(&self, caller: &Caller, offer: &Offer) -> Result<(), RequestRefusal> {
+        if let Decision::Refused(problem) = self.decide(offer, None) {
+            if matches!(
+                problem.kind,
+                ProblemType::CommitMissing | ProblemType::CommitOutOfWindow
+            ) {
+                self.receiver.tally.rejected_by_window(caller.name());
+            }
+            return Err(problem.into());
+        }
+        Ok(())
+    }
+
+    /// What is held, where that answers the offer; `None` where nothing is held.
+    ///
+    /// # Errors
+    /// `conflict` where something else is held. What that is, only whoever may read it is told.
+    async fn held(
+        &self,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+    ) -> Result<Option<OfferReply>, RequestRefusal> {
+        let store = &self.receiver.store;
+        let mut held = store.find(&part.key).await?;
+        if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
+            held = store.verify(&part.key).await?;
+        }
+        let Some(held) = held else { return Ok(None) };
+        match self.decide(offer, Some(&held)) {
+            Decision::AlreadyHeld(receipt) => {
+                let unowned =
+                    held.owner.is_none() && part.owner.is_some() && held.sha256 == offer.sha256;
+                Ok(Some(if unowned {
+                    OfferReply::Unowned(receipt)
+                } else {
+                    OfferReply::Receipt(receipt)
+                }))
+            }
+            Decision::Refused(problem) => Err(problem.into()),
+            // What cannot be proven after looking is not the same.
+            Decision::Conflict(_) | Decision::Unproven | Decision::Store => {
+                if identity::may_read(caller, held.owner.as_ref(), &self.receiver.readers) {
+                    return Err(admit::conflict(&held).into());
+                }
+                let detail = "Another archive is held under this id, and is another host's.";
+                Err(Problem::new(ProblemType::Conflict, detail).into())
+            }
+        }
+    }
+
+    fn decide(&self, offer: &Offer, held: Option<&StoredEpisode>) -> Decision {
+        admit::admit(
+            offer,
+            &SaidCommit::of(&self.head.headers),
+            held,
+            &self.terms(),
+        )
+    }
+}
+
+/// What is held, as it answers an offer.
+enum OfferReply {
+    /// It is the same.
+    Receipt(Receipt),
+    /// It is the very archive, and nobody's: its record was lost, or nobody was asked then.
+    Unowned(Receipt),
+}
+
+enum Admitted {
+    Held(Receipt),
+    Wanted(Promise),
+}
+
+/// Where an upload stands (the draft, sections 4.1 to 4.3 and 4.5).
+fn state(status: StatusCode, offset: u64, whole: Option<(u64, bool)>) -> Reply {
+    let flag = |complete| HeaderValue::from_static(if complete { "?1" } else { "?0" });
+    let mut reply = Reply::nothing().with(UPLOAD_OFFSET, offset).with(
+        UPLOAD_COMPLETE,
+        flag(whole.is_some_and(|(_, complete)| complete)),
+    );
+    *reply.response.status_mut() = status;
+    match whole {
+        Some((size_bytes, _)) => reply.with(UPLOAD_LENGTH, size_bytes),
+        None => reply,
+    }
+}
+
+fn elsewhere(provided: u64, expected: u64) -> Reply {
+    let detail = format!("It goes on at byte {expected}, not at {provided}.");
+    let problem = Problem::new(ProblemType::OffsetMismatch, detail)
+        .with("expected-offset", expected)
+        .with("provided-offset", provided);
+    Reply::problem(&problem).with(UPLOAD_OFFSET, expected)
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(ProblemType::UploadInvalid, detail)
+}
+
+/// `Upload-Complete`, a boolean (RFC 8941, section 3.3.6); `None` where it is not there.
+fn is_complete(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
+    let mut said = headers
+        .get_all(UPLOAD_COMPLETE)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    match said.next().filter(|_| said.next().is_none()) {
+        None if !headers.contains_key(UPLOAD_COMPLETE) => Ok(None),
+        Some(b"?1") => Ok(Some(true)),
+        Some(b"?0") => Ok(Some(false)),
+        Some(_) | None => Err(invalid("Upload-Complete is ?1 or ?0, once.")),
+    }
+}
+
+/// A header that holds a number of bytes; `None` where it is not there.
+fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(invalid(&format!("{name} is a number of bytes."))),
+    }
+}

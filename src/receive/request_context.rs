@@ -1,0 +1,113 @@
+//! What a request is answered from: the receiver behind it, and its head.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use http::request::Parts;
+use tokio::sync::mpsc;
+
+use super::{
+    access::{Access, AccessRules},
+    active_uploads::Underway,
+    admit::Terms,
+    body::{BodyError, BodyIdle},
+    identity::{Caller, NameError},
+    room::StoreRoom,
+    store::{Store, StoreError},
+    stored::Key,
+    tally::ReceiveCounts,
+};
+use crate::{
+    config::ReceiveLimits,
+    episode::{EpisodeId, HostName},
+    wire::{Problem, ProblemType},
+};
+
+/// What every request is answered from.
+#[derive(Debug)]
+pub(super) struct RequestContext<S> {
+    /// What is held.
+    pub(super) store: S,
+    /// Who may come in.
+    pub(super) access: Arc<Access>,
+    /// Who may read every host's episodes.
+    pub(super) readers: BTreeSet<HostName>,
+    /// What a host out of the window is told to do.
+    pub(super) remediation: String,
+    /// How much is taken.
+    pub(super) limits: ReceiveLimits,
+    /// Whether there is room for it.
+    pub(super) room: StoreRoom,
+    /// Whose bytes are coming in just now.
+    pub(super) underway: Underway,
+    /// What is counted.
+    pub(super) tally: Arc<ReceiveCounts>,
+    /// Goes with the last of those who answer from this, or keep what broke off: a receiver that
+    /// ends waits for that.
+    pub(super) _in_use: mpsc::Sender<()>,
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// Whose certificate it showed; `None`: none.
+    pub(super) certificate: Option<Result<HostName, NameError>>,
+}
+
+/// A request's head, and what it is answered from.
+pub(super) struct Exchange<'a, S> {
+    pub(super) receiver: &'a Arc<RequestContext<S>>,
+    pub(super) access: &'a AccessRules,
+    pub(super) head: &'a Parts,
+}
+
+impl<S: Store> Exchange<'_, S> {
+    /// Under what this caller's episode is filed.
+    pub(super) fn key(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, RequestRefusal> {
+        self.receiver
+            .store
+            .namespace()
+            .key(caller.name(), id)
+            .ok_or_else(|| {
+                let detail = "This receiver files by host, and does not know yours.";
+                Problem::new(ProblemType::Unauthenticated, detail).into()
+            })
+    }
+
+    pub(super) fn terms(&self) -> Terms<'_> {
+        Terms {
+            window: self.access.window.as_deref(),
+            remediation: &self.receiver.remediation,
+            max_episode_bytes: self.receiver.limits.max_episode_bytes,
+        }
+    }
+}
+
+/// Why a request is not answered with what it asked for.
+pub(super) enum RequestRefusal {
+    Problem(Problem),
+    Store(StoreError),
+    Idle(BodyIdle),
+}
+
+impl From<Problem> for RequestRefusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<StoreError> for RequestRefusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<BodyError> for RequestRefusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Truncated(problem) | BodyError::TooSlow(problem) => Self::Problem(problem),
+            BodyError::Idle(idle) => Self::Idle(idle),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The disk side of questions about the whole store. Everything here blocks, and walks.
+
+use std::{collections::BinaryHeap, ffi::OsStr, io, ops::ControlFlow, path::Path};
+
+use super::{
+    ListedEpisode, StoreSpace, Usage,
+    index::{Places, episode_of},
+    record::stored_at,
+};
+use crate::{
+    episode::{EpisodeId, HostName},
+    filesystem,
+    receive::stored::{Key, Namespace},
+};
+
+impl Places {
+    pub(super) fn list(
+        &self,
+        host: Option<&HostName>,
+        after: Option<&EpisodeId>,
+        limit: usize,
+    ) -> io::Result<Vec<ListedEpisode>> {
+        // The first so many of an unordered folder, in memory for so many.
+        let mut page = BinaryHeap::new();
+        let _ = each_archive(&self.folder_of(host)?, |id| {
+            if after.is_none_or(|after| id > *after) {
+                page.push(id);
+                if page.len() > limit {
+                    page.pop();
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let keys = page.into_sorted_vec().into_iter().map(|id| Key {
+            host: host.cloned(),
+            id,
+        });
+        keys.filter_map(|key| self.listed(key).transpose())
+            .collect()
+    }
+
+    /// `None` where it is gone since its name was read.
+    fn listed(&self, key: Key) -> io::Result<Option<ListedEpisode>> {
+        let metadata = match self.archive(&key)?.symlink_metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(ListedEpisode {
+            key,
+            size_bytes: metadata.len(),
+            stored_at: stored_at(&metadata),
+        }))
+    }
+
+    pub(super) fn usage(&self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        match self.namespace {
+            Namespace::None => self.add(&mut usage, None)?,
+            Namespace::Host => {
+                for host in hosts(&self.episodes)? {
+                    self.add(&mut usage, Some(&host))?;
+                }
+            }
+        }
+        for (part, bytes) in self.parts()? {
+            usage.parts += 1;
+            usage.parts_bytes += bytes;
+            *usage.by_owner.entry(part.owner).or_default() += bytes;
+        }
+        Ok(usage)
+    }
+
+    fn add(&self, usage: &mut Usage, host: Option<&HostName>) -> io::Result<()> {
+        let _ = each_archive(&self.folder_of(host)?, |id| {
+            let key = Key {
+                host: host.cloned(),
+                id,
+            };
+            let Ok(metadata) = self.archive(&key)?.symlink_metadata() else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            // Where the place says whose it is, nothing needs to be read.
+            let owner = match host {
+                Some(host) => Some(host.clone()),
+                None => self
+                    .fitting(&key, &metadata)?
+                    .and_then(|record| record.owner(None)),
+            };
+            usage.episodes += 1;
+            usage.bytes += metadata.len();
+            *usage.by_owner.entry(owner).or_default() += metadata.len();
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn space(&self) -> io::Result<StoreSpace> {
+        // What root has in reserve is not for us.
+        let filesystem::Space {
+            free_bytes,
+            total_bytes,
+            free_files,
+        } = filesystem::space(&self.root)?;
+        Ok(StoreSpace {
+            free_bytes,
+            total_bytes,
+            free_files,
+        })
+    }
+}
+
+/// Whether a store holds episodes that are filed the other way, and none that are filed ours: how a
+/// store is judged that has no note of it (see `filing.rs`).
+pub(super) fn is_filed_otherwise(episodes: &Path, ours: Namespace) -> io::Result<bool> {
+    // Ours first: in a large store the first name tells.
+    Ok(!holds(episodes, ours)? && holds(episodes, ours.other())?)
+}
+
+fn holds(episodes: &Path, namespace: Namespace) -> io::Result<bool> {
+    match namespace {
+        Namespace::None => holds_archives(episodes),
+        Namespace::Host => hosts(episodes)?.iter().try_fold(false, |held, host| {
+            Ok(held || holds_archives(&episodes.join(host.percent_encoded()))?)
+        }),
+    }
+}
+
+fn holds_archives(folder: &Path) -> io::Result<bool> {
+    each_archive(folder, |_| Ok(ControlFlow::Break(()))).map(|walk| walk.is_break())
+}
+
+/// Calls `visit` for each archive in a folder until it breaks; a folder that is not there has none.
+/// What is named like none, or is no file, is not ours.
+fn each_archive(
+    folder: &Path,
+    mut visit: impl FnMut(EpisodeId) -> io::Result<ControlFlow<()>>,
+) -> io::Result<ControlFlow<()>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(ControlFlow::Continue(()));
+        }
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if let Some(id) = episode_of(&entry.file_name())
+            && entry.file_type()?.is_file()
+            && visit(id)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// The hosts that have folders.
+fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
+    let mut hosts = Vec::new();
+    let entries = match std::fs::read_dir(episodes) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(hosts),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if let Some(host) = host_of(&entry.file_name())
+            && entry.file_type()?.is_dir()
+        {
+            hosts.push(host);
+        }
+    }
+    Ok(hosts)
+}
+
+fn host_of(name: &OsStr) -> Option<HostName> {
+    let encoded = name.to_str()?;
+    let id = EpisodeId::from_percent_encoded(encoded).ok()?;
+    let host = HostName::parse(id.as_str()).ok()?;
+    (host.percent_encoded() == encoded).then_some(host)
+}

@@ -1,0 +1,530 @@
+//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an
+//! event.
+
+use std::{collections::HashMap, pin::pin};
+
+use tokio::time::Instant;
+
+use super::workers::{PANICKED, Workers};
+use crate::{
+    clock,
+    episode::EpisodeId,
+    progress::Progress,
+    ship::{
+        machine::{
+            Effect, Event, LookedBack, Notice,
+            stall_detector::{Task, Work},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
+            window::LocalTime,
+        },
+        outcome::{Attempt, Outcome},
+        throttle::Throttle,
+        watch::{Trouble, Watch},
+    },
+};
+
+/// Whoever does what the machine decides.
+pub(super) struct EffectRunner {
+    pub(super) workers: Workers,
+    watch: Watch,
+    pub(super) throttle: Throttle,
+    under_way: HashMap<Task, RunningTask>,
+    /// Packings that wait until the scratch of their name is gone: the removal would meet theirs.
+    waiting: HashMap<EpisodeId, Effect>,
+    cancelled: bool,
+    /// What left for the receiver in attempts that are over, bytes.
+    sent_bytes: u64,
+}
+
+/// A piece of work, as it can be watched and told to stop.
+struct RunningTask {
+    progress: Progress,
+    /// How long the archive is that is sent; 0 for anything else.
+    size_bytes: u64,
+    /// How much had moved at the last tick and at the one before, bytes.
+    marks: [(Instant, u64); 2],
+}
+
+/// An upload as it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunningUpload {
+    /// What the receiver has of it, bytes.
+    pub(super) sent_bytes: u64,
+    /// Over the last tick or two.
+    pub(super) bytes_per_s: u64,
+}
+
+impl EffectRunner {
+    pub(super) fn new(workers: Workers, watch: Watch, throttle: Throttle) -> Self {
+        Self {
+            workers,
+            watch,
+            throttle,
+            under_way: HashMap::new(),
+            waiting: HashMap::new(),
+            cancelled: false,
+            sent_bytes: 0,
+        }
+    }
+
+    /// Whether hints came faster than they were taken since this was last asked.
+    pub(super) fn hints_were_lost(&self) -> bool {
+        self.watch.take_overflow()
+    }
+
+    /// Each part that is at work, with a number that grows while it moves.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Task, u64)> {
+        let at_work = self
+            .under_way
+            .iter()
+            .map(|(part, work)| (part.clone(), work.progress.steps()));
+        at_work.chain([(Task::of(Work::Watch), self.watch.obeyed())])
+    }
+
+    /// What the receiver has of the archives that are being sent, and how long they are; bytes.
+    pub(super) fn uploaded(&self) -> (u64, u64) {
+        self.uploads().fold((0, 0), |(sent, all), work| {
+            (sent + work.sent_bytes(), all + work.size_bytes)
+        })
+    }
+
+    /// How an upload stands.
+    pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<RunningUpload> {
+        let work = self.under_way.get(&Task {
+            work: Work::Send,
+            id: Some(id.clone()),
+        })?;
+        let (at, then_bytes) = work.marks[0];
+        let moved_bytes = u128::from(work.progress.bytes().saturating_sub(then_bytes));
+        let per_s = (moved_bytes * 1000).checked_div(now.saturating_duration_since(at).as_millis());
+        let bytes_per_s = per_s.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0);
+        Some(RunningUpload {
+            sent_bytes: work.sent_bytes(),
+            bytes_per_s,
+        })
+    }
+
+    /// Everything that ever left for the receiver, bytes.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+            + self
+                .uploads()
+                .map(|work| work.progress.bytes())
+                .sum::<u64>()
+    }
+
+    fn uploads(&self) -> impl Iterator<Item = &RunningTask> {
+        self.under_way
+            .iter()
+            .filter(|(part, _)| part.work == Work::Send)
+            .map(|(_, work)| work)
+    }
+
+    /// The tick: rates are counted from the one before.
+    pub(super) fn mark(&mut self, now: Instant) {
+        for work in self.under_way.values_mut() {
+            work.marks = [work.marks[1], (now, work.progress.bytes())];
+        }
+    }
+
+    /// Why watches cannot be had.
+    pub(super) fn watch_trouble(&self) -> Option<Trouble> {
+        self.watch.trouble()
+    }
+
+    /// Whether such work is under way that is for no single episode.
+    pub(super) fn is_at(&self, work: Work) -> bool {
+        self.under_way.contains_key(&Task::of(work))
+    }
+
+    /// Asks the watching thread for a sign of life, to be seen at the next look.
+    pub(super) fn ping(&self) {
+        self.watch.ping();
+    }
+
+    /// Looks after the lock, unless the last look is still under way.
+    pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
+        let part = Task::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            tokio::task::spawn_blocking(look);
+        }
+    }
+
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Tells what reads, packs and sends to stop. What moves and removes is finished, now or by the
+    /// next start.
+    pub(super) fn cancel_everything(&mut self) {
+        self.cancelled = true;
+        for (part, work) in &self.under_way {
+            if can_be_cancelled(part.work) {
+                work.progress.cancel();
+            }
+        }
+    }
+
+    /// What came back is not watched any more.
+    pub(super) fn ended(&mut self, part: &Task) {
+        let ended = self.under_way.remove(part);
+        self.sent_bytes += ended
+            .filter(|_| part.work == Work::Send)
+            .map_or(0, |work| work.progress.bytes());
+        if part.work == Work::Discard
+            && let Some(packing) = part.id.as_ref().and_then(|id| self.waiting.remove(id))
+        {
+            self.perform(packing);
+        }
+    }
+
+    /// Whether scratch is being removed: an end waits for that.
+    pub(super) fn discards(&self) -> bool {
+        self.under_way.keys().any(|part| part.work == Work::Discard)
+    }
+
+    /// Work begins that is none of the machine's. It is watched like any other.
+    pub(super) fn begin(&mut self, part: Task, size_bytes: u64) -> Progress {
+        let progress = Progress::default();
+        if self.cancelled && can_be_cancelled(part.work) {
+            progress.cancel();
+        }
+        let marks = [(Instant::now(), 0); 2];
+        self.under_way.insert(
+            part,
+            RunningTask {
+                progress: progress.clone(),
+                size_bytes,
+                marks,
+            },
+        );
+        progress
+    }
+
+    /// Begins one effect. A notice is handed back, for whoever tells it.
+    pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
+        let workers = self.workers.clone();
+        if let Effect::Discard(id) | Effect::Pack { id, .. } = &effect {
+            let discarding = Task {
+                work: Work::Discard,
+                id: Some(id.clone()),
+            };
+            if self.under_way.contains_key(&discarding) {
+                if let Effect::Pack { id, .. } = &effect {
+                    self.waiting.insert(id.clone(), effect);
+                } else {
+                    // Nothing of that name was made since it began.
+                    workers.let_go(id);
+                }
+                return None;
+            }
+        }
+        let size_bytes = if let Effect::Send { packed, .. } = &effect {
+            packed.facts.size_bytes
+        } else {
+            0
+        };
+        let begun = Task::begun_by(&effect).map(|part| self.begin(part, size_bytes));
+        let progress = begun.unwrap_or_default();
+        match effect {
+            Effect::Tell(notice) => return Some(notice),
+            Effect::ReadClock => {
+                let time = LocalTime::from_seconds(clock::local_seconds_of_day());
+                workers.report(Event::ClockRead(time));
+            }
+            Effect::Pace(pace) => self.throttle.set(pace),
+            Effect::Look(id) => self.watch.look(id),
+            Effect::Unwatch(id) => self.watch.unwatch(id),
+            Effect::Cancel(id) => self.cancel(id),
+            Effect::Discard(id) => {
+                // Here and now: whoever asks from here on must not find it.
+                workers.let_go(&id);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        workers.discard(&id);
+                        Event::Discarded(id)
+                    },
+                    || Event::Discarded(panicked),
+                );
+            }
+            Effect::Send {
+                id,
+                packed,
+                resume,
+                look,
+            } => {
+                tokio::spawn(async move {
+                    let stale = if look {
+                        workers.look_again(&id, &packed, &progress).await
+                    } else {
+                        None
+                    };
+                    let attempt = match stale {
+                        Some(fault) => Attempt {
+                            sent: false,
+                            ..Outcome::Failed(fault).into()
+                        },
+                        None => {
+                            let sent = progress.clone();
+                            let mut sending = pin!(workers.send(&id, &packed, resume, progress));
+                            tokio::select! {
+                                biased;
+                                attempt = &mut sending => attempt,
+                                () = sent.gone(packed.facts.size_bytes) => {
+                                    workers.report(Event::WholeSent(id.clone()));
+                                    sending.await
+                                }
+                            }
+                        }
+                    };
+                    workers.report(Event::Attempted(id, attempt));
+                });
+            }
+            Effect::Scan => {
+                self.watch.refresh();
+                workers.step(
+                    move |workers| Event::Scanned(workers.scan(&progress)),
+                    || Event::Scanned(None),
+                );
+            }
+            Effect::Check { id, rehash } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        Event::Checked(id.clone(), workers.check(&id, rehash, &progress))
+                    },
+                    || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
+                );
+            }
+            Effect::Pack {
+                id,
+                most_bytes,
+                open_files,
+            } => {
+                progress.stop_beyond(most_bytes);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let packed = workers.pack(&id, open_files, &progress);
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
+                    },
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Measure {
+                id,
+                most_bytes,
+                open_files,
+            } => {
+                progress.stop_beyond(most_bytes);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let packed = workers.measure(&id, open_files, &progress);
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
+                    },
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Keep {
+                id,
+                packed,
+                conflict,
+                tried,
+            } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
+                        Event::Kept(id, kept)
+                    },
+                    || Event::Kept(panicked, Err(PANICKED.to_owned())),
+                );
+            }
+            Effect::Retire { id, packed, proof } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        Event::Retired(id.clone(), workers.retire(&id, &packed, &proof, &progress))
+                    },
+                    || Event::Retired(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
+            Effect::Quarantine { id, reason } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        Event::Quarantined(id.clone(), workers.quarantine(&id, &reason, &progress))
+                    },
+                    || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
+            Effect::Finish(id) => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Finished(id.clone(), workers.finish(&id, &progress)),
+                    || Event::Finished(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
+            Effect::Orphan { id, displaced } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let settled = workers.settle_orphan(&id, displaced, &progress);
+                        Event::OrphanSettled(id, settled)
+                    },
+                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled(PANICKED.to_owned())),
+                );
+            }
+            Effect::Relieve { need_bytes } => {
+                workers.step(
+                    move |workers| Event::Relieved(workers.relieve(need_bytes, &progress)),
+                    || Event::Relieved(false),
+                );
+            }
+            Effect::LookBack(shipped) => {
+                workers.step(
+                    move |workers| Event::LookedBack(workers.look_back(&shipped, &progress)),
+                    || Event::LookedBack(LookedBack::default()),
+                );
+            }
+            Effect::Sweep => {
+                workers.step(
+                    move |workers| Event::Swept(workers.sweep(&progress)),
+                    || Event::Swept(true),
+                );
+            }
+        }
+        None
+    }
+
+    fn cancel(&self, id: EpisodeId) {
+        if let Some(work) = self.under_way.get(&Task {
+            work: Work::Send,
+            id: Some(id),
+        }) {
+            work.progress.cancel();
+        }
+    }
+}
+
+impl RunningTask {
+    fn sent_bytes(&self) -> u64 {
+        (self.progress.went_before() + self.progress.bytes()).min(self.size_bytes)
+    }
+}
+
+/// It was told to go no further than so far: then what stopped it is its length.
+fn as_far_as_it_went(
+    packed: Result<Packed, PackFailure>,
+    progress: &Progress,
+) -> Result<Packed, PackFailure> {
+    let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+    if large {
+        Err(PackFailure::Large)
+    } else {
+        packed
+    }
+}
+
+fn can_be_cancelled(work: Work) -> bool {
+    match work {
+        Work::Check | Work::Pack | Work::Send | Work::LookBack => true,
+        Work::Watch
+        | Work::Scan
+        | Work::Keep
+        | Work::Discard
+        | Work::Retire
+        | Work::Quarantine
+        | Work::Finish
+        | Work::Orphan
+        | Work::Sweep
+        | Work::Relieve
+        | Work::Lock
+        | Work::Trial
+        | Work::Reload => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        client::{Client, ClientOptions},
+        endpoint::{Endpoint, EndpointOptions},
+        layout::Layout,
+        ship::{daemon::KeepDays, pack, transport::Transport, watch::InotifyUse},
+    };
+
+    fn parts(hands: &EffectRunner) -> Vec<String> {
+        let parts = hands.counts().map(|(part, _)| part);
+        parts
+            .filter(|part| part.work != Work::Watch)
+            .map(|part| part.to_string())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn scratch_is_removed_beside_the_loop_and_a_packing_of_its_name_waits_for_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        for folder in [&layout.episodes, &layout.outbox] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let id = EpisodeId::parse("a").unwrap();
+        std::fs::write(layout.partial(&id), b"scratch").unwrap();
+        let endpoint = EndpointOptions {
+            url: "http://127.0.0.1:9".to_owned(),
+            headers: BTreeMap::new(),
+            host_id: "lab-07".to_owned(),
+        };
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let (hints, _hints) = mpsc::channel(1);
+        let watch = Watch::start(
+            layout.episodes.clone(),
+            InotifyUse::Never,
+            hints,
+            sender.clone(),
+        )
+        .unwrap();
+        let client = Client::new(ClientOptions::default()).unwrap();
+        let workers = Workers {
+            transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
+            pack: pack::PackOptions {
+                level: 1,
+                workers: NonZeroU32::MIN,
+                open_files: pack::OpenFilePolicy::default(),
+            },
+            free_bytes: crate::ship::daemon::FreeBytes::default(),
+            keep_days: KeepDays::default(),
+            events: sender,
+            known: Arc::default(),
+            layout: Arc::new(layout.clone()),
+        };
+        let mut hands = EffectRunner::new(workers, watch, Throttle::default());
+
+        hands.perform(Effect::Discard(id.clone()));
+        hands.perform(Effect::Discard(id.clone()));
+        hands.perform(Effect::Pack {
+            id,
+            most_bytes: None,
+            open_files: pack::OpenFilePolicy::default(),
+        });
+        assert_eq!(parts(&hands), ["the removal of what was packed of a"]);
+        assert!(hands.discards());
+        for expected in ["the packing of a", ""] {
+            let heard = tokio::time::timeout(Duration::from_secs(20), events.recv());
+            let part = Task::ended_by(&heard.await.unwrap().unwrap()).unwrap();
+            hands.ended(&part);
+            assert_eq!(parts(&hands).concat(), expected);
+        }
+        assert!(!layout.partial(&EpisodeId::parse("a").unwrap()).exists());
+        assert!(events.try_recv().is_err(), "one removal, one packing");
+    }
+}

@@ -1,0 +1,130 @@
+//! What the workers find out beside their work, for whoever asks how it stands.
+
+use std::{
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use super::disk_usage::{self, Runway};
+use crate::{
+    episode::printable,
+    layout::Layout,
+    scan::Scan,
+    snapshot::{LeftAside, MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
+};
+
+/// Shared by the workers and the loop; never held across a disk operation.
+#[derive(Debug, Default)]
+pub(super) struct Lore {
+    looked: Mutex<LastScan>,
+    strangers: Mutex<Strangers>,
+    /// How many archives have no episode beside them, and are left alone.
+    stranded: AtomicU64,
+    /// What is sealed and out of sight.
+    left_aside: Mutex<Option<LeftAside>>,
+    runway: Mutex<Runway>,
+    packed_content_bytes: AtomicU64,
+    /// How many the last clean-up found that will be deleted within a week; `None` before it.
+    deletions_ahead: Mutex<Option<u64>>,
+}
+
+/// The last look everywhere.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastScan {
+    /// When one last ended well.
+    pub(super) at: Option<Instant>,
+    /// Why the last one did not.
+    pub(super) failed: Option<String>,
+}
+
+impl Lore {
+    pub(super) fn note_look(&self, found: Result<&Scan, &io::Error>) {
+        let mut looked = lock(&self.looked);
+        match found {
+            Ok(scan) => {
+                *looked = LastScan {
+                    at: Some(Instant::now()),
+                    failed: None,
+                };
+                *lock(&self.strangers) = strangers(scan);
+            }
+            Err(error) => looked.failed = Some(printable(&error.to_string())),
+        }
+    }
+
+    /// Blocks.
+    pub(super) fn note_room(&self, layout: &Layout) {
+        let sights = disk_usage::look(layout);
+        lock(&self.runway).note(sights, Instant::now());
+    }
+
+    pub(super) fn packed(&self, content_bytes: u64) {
+        self.packed_content_bytes
+            .fetch_add(content_bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_deletions_ahead(&self, ahead: u64) {
+        *lock(&self.deletions_ahead) = Some(ahead);
+    }
+
+    /// Returns how many there were before.
+    pub(super) fn note_stranded(&self, stranded: u64) -> u64 {
+        self.stranded.swap(stranded, Ordering::Relaxed)
+    }
+
+    pub(super) fn stranded(&self) -> u64 {
+        self.stranded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_left_aside(&self, left: Option<LeftAside>) {
+        *lock(&self.left_aside) = left;
+    }
+
+    pub(super) fn left_aside(&self) -> Option<LeftAside> {
+        lock(&self.left_aside).clone()
+    }
+
+    pub(super) fn looked(&self) -> LastScan {
+        lock(&self.looked).clone()
+    }
+
+    pub(super) fn strangers(&self) -> Strangers {
+        lock(&self.strangers).clone()
+    }
+
+    pub(super) fn rooms(&self) -> Vec<RoomStatus> {
+        lock(&self.runway).rooms()
+    }
+
+    pub(super) fn packed_content_bytes(&self) -> u64 {
+        self.packed_content_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn deletions_ahead(&self) -> Option<u64> {
+        *lock(&self.deletions_ahead)
+    }
+}
+
+fn strangers(scan: &Scan) -> Strangers {
+    let mut some: Vec<_> = scan.strangers.iter().collect();
+    some.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
+    let shown = |stranger: &&crate::scan::Stranger| StrangerStatus {
+        name: printable(&stranger.name.to_string_lossy()),
+        why: stranger.why.to_string(),
+        sealed: stranger.sealed,
+    };
+    let count = some.len() as u64;
+    Strangers {
+        count,
+        some: some.iter().take(MAX_STRANGERS).map(shown).collect(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
