@@ -187,13 +187,14 @@ impl Client {
         let options = &self.0.options;
         let credentials = &self.0.credentials;
         let destination = ConnectTarget::of(&request.uri)?;
+        let is_upload = matches!(request.method, Method::PUT | Method::PATCH);
         let mut again = request.again();
         let mut flight = Flight::new(progress.clone());
         let mut request = prepare(request, &destination, credentials, &flight)?;
         loop {
             let idle = self.0.idle.take(&destination).await;
             let is_fresh = idle.is_none();
-            let waiting = is_fresh.then(|| self.0.idle.waits(&destination));
+            let waiting = is_fresh.then(|| self.0.idle.waits(&destination, &flight));
             let mut connection = match idle {
                 Some(connection) => connection,
                 None => {
@@ -212,7 +213,13 @@ impl Client {
                     ClientError::Lost("the other end closed it as idle".to_owned()),
                 ),
                 Ok(response) => {
-                    return Ok(Answered::new(self.clone(), connection, flight, response));
+                    return Ok(Answered::new(
+                        self.clone(),
+                        connection,
+                        flight,
+                        is_upload,
+                        response,
+                    ));
                 }
                 Err(mut failed) => {
                     let unsent = failed.take_message();
@@ -370,6 +377,7 @@ pub struct Answered {
     connection: Option<Connection>,
     flight: Flight,
     progress: Progress,
+    is_of_upload: bool,
     blot: Blot,
 }
 
@@ -406,6 +414,7 @@ impl Answered {
         client: Client,
         connection: Connection,
         flight: Flight,
+        is_of_upload: bool,
         response: http::Response<Incoming>,
     ) -> Self {
         let (head, body) = response.into_parts();
@@ -422,6 +431,7 @@ impl Answered {
             connection: Some(connection),
             flight,
             progress,
+            is_of_upload,
             blot: Blot::default(),
         };
         if answered.body.is_end_stream() {
@@ -506,7 +516,9 @@ impl Answered {
             && self.request_sent
             && stale::serves_the_next(self.status)
         {
-            self.client.0.idle.put(connection);
+            // A 200 without a receipt is asked after.
+            let question_follows = self.is_of_upload && self.status == StatusCode::OK;
+            self.client.0.idle.put(connection, question_follows);
         }
     }
 }

@@ -125,7 +125,10 @@ pub(super) struct Connection {
     pub(super) socket: Arc<OwnedFd>,
     user_timeout: Duration,
     task: JoinHandle<()>,
+    pub(super) opened_at: Instant,
     pub(super) idle_since: Instant,
+    /// See [`super::idle`].
+    pub(super) question_follows: bool,
 }
 
 impl Drop for Connection {
@@ -165,7 +168,7 @@ impl Connection {
             });
             let destination = destination.clone();
             let user_timeout = idle_timeout + USER_TIMEOUT_AFTER;
-            let idle_since = Instant::now();
+            let opened_at = Instant::now();
             Ok(Self {
                 sender,
                 line,
@@ -175,7 +178,9 @@ impl Connection {
                 socket,
                 user_timeout,
                 task,
-                idle_since,
+                opened_at,
+                idle_since: opened_at,
+                question_follows: false,
             })
         });
         opened

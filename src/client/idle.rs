@@ -6,10 +6,11 @@
 //!                           └── closed at once, where another exchange waits for its turn there
 //! ```
 //!
-//! One that is kept saves the next exchange its handshakes, and takes a place at the other end.
-//! Servers of a dozen lines serve one connection at a time: while ours is open they answer no other
-//! host, and no other upload of ours. So only a receiver of ours, which is known to serve many, is
-//! kept waiting for long.
+//! One that is kept saves the next exchange its handshakes, and takes a place at the other end. Servers
+//! of a dozen lines serve one connection at a time: while ours is open they answer no other host,
+//! and no other upload of ours. So at strangers a connection lives for a few seconds, also where it
+//! is in steady use; only a receiver of ours, which is known to serve many, is kept waiting for
+//! long.
 
 use std::{
     sync::{
@@ -21,7 +22,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::connect::{ConnectTarget, Connection};
+use super::{
+    connect::{ConnectTarget, Connection},
+    flight::Flight,
+};
 
 /// How many are kept: one for each upload that runs beside others, and a few to spare.
 const MAX_IDLE: usize = 8;
@@ -30,11 +34,15 @@ const MAX_IDLE: usize = 8;
 /// after 60 s; using one in the moment in which it is closed costs an attempt.
 const MAX_AGE: Duration = Duration::from_secs(50);
 
-/// How long where that is not known.
-const MAX_AGE_AT_STRANGERS: Duration = Duration::from_secs(5);
+/// How long one lives where that is not known, from its handshake on: a host that has something to
+/// send every few seconds would shut out every other otherwise.
+const MAX_LIFE_AT_STRANGERS: Duration = Duration::from_secs(5);
 
-/// An exchange that has waited so long on a new connection without an answer may be waiting for the
-/// one that is kept.
+/// One whose answer raises a question is kept for as long as it takes to ask it.
+const QUESTION_FOLLOWS: Duration = Duration::from_secs(1);
+
+/// An exchange that has heard nothing for so long on a new connection may be waiting for the one
+/// that is kept.
 const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// How long an idle connection may take to say that it is ready: it is, or it never will be.
@@ -51,9 +59,17 @@ pub(super) struct Idle {
 struct IdleState {
     /// The one used last on top.
     connections: Vec<Connection>,
-    /// Exchanges on new connections that have no answer yet, and since when.
-    waiting: Vec<(ConnectTarget, Instant)>,
+    /// Exchanges on new connections that have no answer yet.
+    waiting: Vec<Waiter>,
+    last_number: u64,
     is_swept: bool,
+}
+
+struct Waiter {
+    number: u64,
+    destination: ConnectTarget,
+    since: Instant,
+    flight: Flight,
 }
 
 impl Idle {
@@ -66,12 +82,24 @@ impl Idle {
         self.serves_many.store(true, Ordering::Relaxed);
     }
 
-    fn max_age(&self) -> Duration {
+    /// Until when one may be idle.
+    fn end_of(&self, one: &Connection) -> Instant {
         if self.serves_many.load(Ordering::Relaxed) {
-            MAX_AGE
-        } else {
-            MAX_AGE_AT_STRANGERS
+            return one.idle_since + MAX_AGE;
         }
+        let of_its_life = one.opened_at + MAX_LIFE_AT_STRANGERS;
+        if one.question_follows {
+            of_its_life.max(one.idle_since + QUESTION_FOLLOWS)
+        } else {
+            of_its_life
+        }
+    }
+
+    fn close_those_past_their_end(&self, state: &mut IdleState) {
+        let now = Instant::now();
+        state
+            .connections
+            .retain(|one| self.end_of(one) > now && !one.sender.is_closed());
     }
 
     /// One that leads there, alive as far as can be seen.
@@ -79,7 +107,7 @@ impl Idle {
         loop {
             let mut connection = {
                 let mut state = self.lock();
-                state.close_those_older_than(self.max_age());
+                self.close_those_past_their_end(&mut state);
                 let newest = state
                     .connections
                     .iter()
@@ -99,12 +127,12 @@ impl Idle {
             .retain(|one| one.destination != *destination);
     }
 
-    /// Keeps one whose exchange ended well.
-    pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
+    /// Keeps one whose exchange ended well. `question_follows`: it is needed again at once.
+    pub(super) fn put(self: &Arc<Self>, mut connection: Connection, question_follows: bool) {
         connection.idle_since = Instant::now();
+        connection.question_follows = question_follows;
         let mut state = self.lock();
-        if !self.serves_many.load(Ordering::Relaxed) && state.is_waited_for(&connection.destination)
-        {
+        if !question_follows && state.is_waited_for(&connection.destination) {
             return;
         }
         if state.connections.len() >= MAX_IDLE {
@@ -117,42 +145,49 @@ impl Idle {
         }
     }
 
-    /// An exchange goes out on a new connection; it waits for its answer as long as this is held.
-    pub(super) fn waits(self: &Arc<Self>, destination: &ConnectTarget) -> WaitingExchange {
-        let since = (destination.clone(), Instant::now());
-        self.lock().waiting.push(since.clone());
+    /// An exchange goes out on a new connection; it waits for its turn until something is heard, or
+    /// until this is dropped.
+    pub(super) fn waits(
+        self: &Arc<Self>,
+        destination: &ConnectTarget,
+        flight: &Flight,
+    ) -> WaitingExchange {
+        let mut state = self.lock();
+        state.last_number += 1;
+        let number = state.last_number;
+        state.waiting.push(Waiter {
+            number,
+            destination: destination.clone(),
+            since: Instant::now(),
+            flight: flight.clone(),
+        });
         WaitingExchange {
             idle: Arc::clone(self),
-            since,
+            number,
         }
     }
 }
 
 impl IdleState {
-    fn close_those_older_than(&mut self, max_age: Duration) {
-        self.connections
-            .retain(|one| one.idle_since.elapsed() < max_age && !one.sender.is_closed());
-    }
-
     fn is_waited_for(&self, destination: &ConnectTarget) -> bool {
-        self.waiting
-            .iter()
-            .any(|(to, since)| to == destination && since.elapsed() >= TURN_WAIT)
+        self.waiting.iter().any(|waiter| {
+            waiter.destination == *destination
+                && waiter.since.elapsed() >= TURN_WAIT
+                && !waiter.flight.has_heard()
+        })
     }
 }
 
 /// An exchange that has no answer yet. See [`Idle::waits`].
 pub(super) struct WaitingExchange {
     idle: Arc<Idle>,
-    since: (ConnectTarget, Instant),
+    number: u64,
 }
 
 impl Drop for WaitingExchange {
     fn drop(&mut self) {
         let mut state = self.idle.lock();
-        if let Some(at) = state.waiting.iter().position(|one| *one == self.since) {
-            state.waiting.swap_remove(at);
-        }
+        state.waiting.retain(|waiter| waiter.number != self.number);
     }
 }
 
@@ -161,14 +196,14 @@ async fn sweep(idle: Weak<Idle>) {
     loop {
         let next = {
             let Some(idle) = idle.upgrade() else { return };
-            let max_age = idle.max_age();
             let mut state = idle.lock();
-            state.close_those_older_than(max_age);
-            let Some(oldest) = state.connections.iter().map(|one| one.idle_since).min() else {
+            idle.close_those_past_their_end(&mut state);
+            let ends = state.connections.iter().map(|one| idle.end_of(one));
+            let Some(next) = ends.min() else {
                 state.is_swept = false;
                 return;
             };
-            oldest + max_age
+            next
         };
         tokio::time::sleep_until(next).await;
     }

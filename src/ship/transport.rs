@@ -134,9 +134,6 @@ impl Transport {
             }
             Err(fault) => Err(fault),
         };
-        if outcome.as_ref().is_ok_and(answer::is_of_a_receiver) {
-            self.endpoint.is_of_ours();
-        }
         let outcome = match outcome {
             Ok(outcome) => self.vouched(outcome, &delivery).await,
             Err(fault) => Err(fault),
@@ -168,8 +165,23 @@ impl Transport {
             Some(taken) => Err(Fault::Lost(format!(
                 "answered {status} to {taken} of {size_bytes} bytes"
             ))),
-            None => answer::read(answered).await,
+            None => self.heard_of(answered).await,
         }
+    }
+
+    /// Reads the answer to an upload, and learns from it who is there.
+    async fn heard_of(&self, answered: Answered) -> Result<Outcome, Fault> {
+        let is_not_to_be_stored = answered
+            .headers
+            .get(header::CACHE_CONTROL)
+            .is_some_and(|value| value == "no-store");
+        let outcome = answer::read(answered).await?;
+        // A receipt alone is soon written by others, which serve one connection at a time. That no
+        // cache may keep it is said by a receiver of ours, of each answer.
+        if is_not_to_be_stored && answer::is_of_a_receiver(&outcome) {
+            self.endpoint.is_of_ours();
+        }
+        Ok(outcome)
     }
 
     /// Sends the archive from a byte on. The headers that are given take the place of what every

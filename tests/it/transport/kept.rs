@@ -240,22 +240,103 @@ async fn a_connection_in_steady_use_is_given_up_where_another_upload_waits_for_i
     assert!(server.connections() > 1);
 }
 
-#[tokio::test]
-async fn a_connection_to_a_receiver_of_ours_is_kept_for_the_next_episode() {
-    let server = Server::new(|mut peer: Peer| async move {
+/// 201 with a receipt, and these headers.
+async fn receiver_saying(headers: &'static str) -> Server {
+    Server::new(move |mut peer: Peer| async move {
         while peer.request().await.is_some() {
             let receipt = json!({
-                "episode_id": "first", "sha256": "0".repeat(64), "size_bytes": 1, "stored_at": "2026-11-30T00:00:00Z",
-            });
-            peer.answer("201 Created", JSON, &receipt.to_string()).await;
+                "episode_id": "first",
+                "sha256": "0".repeat(64),
+                "size_bytes": 1,
+                "stored_at": "2026-11-30T00:00:00Z",
+            })
+            .to_string();
+            let len = receipt.len();
+            peer.say(&format!(
+                "HTTP/1.1 201 Created\r\n{headers}Content-Type: {JSON}\r\nContent-Length: {len}\r\n\r\n{receipt}"
+            ))
+            .await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_to_a_receiver_of_ours_is_kept_for_the_next_episode() {
+    // A receipt alone is what others write as well.
+    for (headers, connections) in [("Cache-Control: no-store\r\n", 1), ("", 2)] {
+        let server = receiver_saying(headers).await;
+        let sandbox = Sandbox::to(server.url());
+        let transport = sandbox.transport();
+        within(transport.deliver(sandbox.holding("first", b"x"))).await;
+        // Longer than one to anything else is kept.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        within(transport.deliver(sandbox.holding("second", b"y"))).await;
+        assert_eq!(server.connections(), connections, "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_sends_all_the_time_shuts_no_other_out() {
+    let server = serving_one_connection_at_a_time().await;
+    let sandbox = Sandbox::to(server.url());
+    let (one_host, another) = (sandbox.transport(), sandbox.transport());
+    let steady = async {
+        for number in 0.. {
+            let upload = one_host.deliver(sandbox.holding(&format!("steady-{number}"), b"y"));
+            assert_eq!(answered(upload.await).0, 201);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let waiting = async {
+        until(|| server.connections() > 0).await;
+        another.deliver(sandbox.holding("waiting", b"z")).await
+    };
+    let waited = within(async {
+        tokio::select! {
+            () = steady => unreachable!("it does not end by itself"),
+            waited = waiting => waited,
+        }
+    })
+    .await;
+    assert_eq!(answered(waited).0, 201);
+}
+
+#[tokio::test]
+async fn a_200_is_asked_after_on_its_own_connection_though_another_upload_waits_for_it() {
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
+    let server = Server::new(move |mut peer: Peer| {
+        let turn = Arc::clone(&turn);
+        async move {
+            let _turn = turn.lock().await;
+            // The other is to have waited for its turn.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            while let Some((head, body)) = peer.request().await {
+                let len = if head.starts_with("head") {
+                    157
+                } else {
+                    body.len()
+                };
+                peer.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n"))
+                    .await;
+                if !head.starts_with("head") {
+                    peer.say(&"x".repeat(len)).await;
+                }
+            }
         }
     })
     .await;
     let sandbox = Sandbox::to(server.url());
     let transport = sandbox.transport();
-    within(transport.deliver(sandbox.holding("first", b"x"))).await;
-    // Longer than one to anything else is kept.
-    tokio::time::sleep(Duration::from_secs(7)).await;
-    within(transport.deliver(sandbox.holding("second", b"y"))).await;
-    assert_eq!(server.connections(), 1);
+    let (one, other) = within(async {
+        tokio::join!(
+            transport.deliver(sandbox.holding("one", &[b'y'; 157])),
+            transport.deliver(sandbox.holding("other", &[b'y'; 157]))
+        )
+    })
+    .await;
+    for attempt in [one, other] {
+        assert_eq!(answer(attempt).voucher, Voucher::Length);
+    }
+    assert_eq!(server.connections(), 2);
 }
