@@ -48,7 +48,7 @@ use self::{
 };
 pub use self::{
     body::RequestBody,
-    error::{ClientError, SetupError, Wait},
+    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, SetupError, Wait},
 };
 use crate::{progress::Progress, url_template::Blot};
 

@@ -105,7 +105,7 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
 /// As [`receipt`], and those of [`durable::write_record`].
 pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
     note_in_receipt(episode, &|receipt| {
-        note(receipt.aging.get_or_insert_default())
+        note(receipt.aging.get_or_insert_default());
     })
 }
 

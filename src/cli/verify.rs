@@ -94,7 +94,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         let bar = bar();
         let shown = tokio::spawn(show(bar.clone(), progress.clone()));
         let report = verify::verify(&receiver, &ids, &options, &progress, |of| {
-            bar.set_length(of as u64)
+            bar.set_length(of as u64);
         })
         .await;
         shown.abort();

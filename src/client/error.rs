@@ -143,6 +143,9 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// How the message begins that is about such a certificate.
+pub const CERTIFICATE_OF_AN_AUTHORITY: &str = "the certificate is one of an authority";
+
 /// rustls's words, and what to do where that is not plain.
 fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, InvalidMessage};
@@ -151,6 +154,15 @@ fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => "receiver.ca_file must hold the authority that signed the receiver's certificate",
+        // rustls-webpki has no word of its own for it.
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            return format!(
+                "{CERTIFICATE_OF_AN_AUTHORITY}: it has basicConstraints CA:TRUE, as `openssl req -x509` makes it; make it anew \
+                 with -addext basicConstraints=critical,CA:FALSE"
+            );
+        }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the receiver asks for a client certificate: set receiver.client_cert_file and receiver.client_key_file"
         }

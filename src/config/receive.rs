@@ -363,7 +363,7 @@ mod tests {
                 let text = format!("listen = '{listen}'\n{files}");
                 match receive(&text) {
                     Ok(config) => {
-                        assert!(missing.is_empty() && config.exposed().is_none(), "{text}")
+                        assert!(missing.is_empty() && config.exposed().is_none(), "{text}");
                     }
                     Err(error) => {
                         for word in missing

@@ -167,7 +167,7 @@ impl Size {
             match &entry.kind {
                 Kind::Left(_) => return Ok(()),
                 Kind::Directory => {
-                    self.blocks_bytes = self.blocks_bytes.saturating_add(self.block_bytes)
+                    self.blocks_bytes = self.blocks_bytes.saturating_add(self.block_bytes);
                 }
                 Kind::Symlink(_) | Kind::Special(_) => {}
                 Kind::File(file) => {

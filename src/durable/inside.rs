@@ -121,7 +121,7 @@ mod tests {
         fs::create_dir(&here).unwrap();
         let folder = File::open(&here).unwrap();
         let written = write_new_file_then(&folder, "done.marker", b"x", || {
-            fs::rename(&here, &there).unwrap()
+            fs::rename(&here, &there).unwrap();
         });
         assert!(matches!(written, Ok(Published::Done)), "{written:?}");
         assert_eq!(fs::read(there.join("done.marker")).unwrap(), b"x");
@@ -130,7 +130,7 @@ mod tests {
         // Copied to another file system, and removed here.
         let folder = File::open(&there).unwrap();
         let written = write_new_file_then(&folder, "second", b"x", || {
-            fs::remove_dir_all(&there).unwrap()
+            fs::remove_dir_all(&there).unwrap();
         });
         assert!(matches!(written, Ok(Published::Done)), "{written:?}");
     }

@@ -420,7 +420,8 @@ fn copied_before(
     }
     let mut before = None;
     for path in taken.into_iter().rev().take(LOOKED_AT_BEFORE) {
-        if compare::is_copy(from, &path, progress)? && of_this(&path)? {
+        // Its record is asked first: what is of another delivery need not be readable.
+        if of_this(&path)? && compare::is_copy(from, &path, progress)? {
             before = Some(path);
             break;
         }

@@ -135,7 +135,7 @@ pub async fn verify(
                 report.held_repacked += 1;
             }
             VerifyVerdict::Missing | VerifyVerdict::Differs(_) | VerifyVerdict::CannotTell(_) => {
-                report.rows.push(row)
+                report.rows.push(row);
             }
             VerifyVerdict::Unreachable(why) => {
                 // Those that are under way have the same to say; what they were about is not

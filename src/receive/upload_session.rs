@@ -120,7 +120,7 @@ impl<S: Store> Drop for Taking<S> {
                     tracing::info!(episode = %id, offset, "an upload broke off and is kept");
                 }
                 Err(error) => {
-                    tracing::info!(episode = %id, %error, "an upload broke off and is not kept")
+                    tracing::info!(episode = %id, %error, "an upload broke off and is not kept");
                 }
             }
         });

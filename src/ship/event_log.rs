@@ -196,7 +196,7 @@ impl Teller {
             Notice::StillHeld(refusal, wait) => warn!(
                 VERDICT = "hold",
                 STATUS_CODE = refusal.status,
-                "The receiver still cannot be used: {}. The next try is {}.",
+                "The receiver still cannot be used: {}. The next try is {}, or sooner with one that was not tried yet.",
                 refusal.detail,
                 self.when(*wait)
             ),

@@ -359,7 +359,7 @@ fn one_pass_after_another_comes_to_the_good_ones_among_fifty_that_are_refused() 
                 .unwrap()
                 .status
                 .success()
-        )
+        );
     };
     pass();
     let remembered = names(&sandbox.layout.outbox)

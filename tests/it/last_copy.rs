@@ -264,7 +264,7 @@ fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of
                 fs::rename(sandbox.path("b"), &episode).unwrap();
             }
             "written on in its place" => {
-                fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap()
+                fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap();
             }
             _ => {}
         }

@@ -59,7 +59,7 @@ fn sandbox(
 fn where_the_marker_was_taken_away_while_it_waits_for_its_next_attempt_no_byte_is_sent() {
     for config in ["", NO_ROOM] {
         let (sandbox, server) = sandbox(weather_and(|episode| {
-            fs::remove_file(episode.join("done.marker")).unwrap()
+            fs::remove_file(episode.join("done.marker")).unwrap();
         }));
         let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
         sandbox.seal("run-1", &[("data.bin", OLD)]);
@@ -83,7 +83,7 @@ fn where_the_marker_was_taken_away_while_it_waits_for_its_next_attempt_no_byte_i
 #[test]
 fn what_was_edited_while_it_waits_for_its_next_attempt_is_packed_again_before_a_byte_is_sent() {
     let (sandbox, server) = sandbox(weather_and(|episode| {
-        fs::write(episode.join("data.bin"), NEW).unwrap()
+        fs::write(episode.join("data.bin"), NEW).unwrap();
     }));
     let _daemon = sandbox.daemon();
     sandbox.seal("run-1", &[("data.bin", OLD)]);

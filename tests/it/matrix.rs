@@ -407,7 +407,7 @@ async fn live(cell: Cell, url: &str, client: Client, archives: &Archives, cells:
             assert_eq!(answered.len(), 1, "{cell:?}");
             match meaning {
                 Meaning::Delivered | Meaning::Stays => {
-                    assert_eq!(host.shipped.len(), EPISODES, "{cell:?}")
+                    assert_eq!(host.shipped.len(), EPISODES, "{cell:?}");
                 }
                 Meaning::Conflict | Meaning::Fatal => {
                     assert_eq!(host.shipped.len(), EPISODES - 1, "{cell:?}");

@@ -114,7 +114,7 @@ fn handles_that_went_stale_and_servers_that_fail_are_survived() {
         ("episodes/run-1/data.bin", "read", "EIO"),
     ];
     crate::support::each(&cases, |(on, calls, error)| {
-        ships_in_the_end(on, calls, error)
+        ships_in_the_end(on, calls, error);
     });
 }
 

@@ -142,7 +142,7 @@ fn an_acknowledgement_that_cannot_be_believed_holds_the_destination() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 5] = [
         ("another episode", |receipt| {
-            receipt["episode_id"] = json!("run-2")
+            receipt["episode_id"] = json!("run-2");
         }),
         ("other bytes", |receipt| {
             receipt["sha256"] = json!("00".repeat(32));

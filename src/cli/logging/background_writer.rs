@@ -86,9 +86,9 @@ pub(super) fn start(
         // A line about the writer would be for it to write.
         let is_writer = thread::current().name() == Some(WRITER);
         if !is_writer && tracing::enabled!(Level::ERROR) {
-            tell_panic(panicked)
+            tell_panic(panicked);
         } else {
-            otherwise(panicked)
+            otherwise(panicked);
         }
     }));
     Ok(Flushed(()))

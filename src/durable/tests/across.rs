@@ -191,7 +191,7 @@ fn what_differs_in_a_byte_a_mode_a_name_or_a_record_is_another_and_both_are_kept
         |copy| {
             fs::remove_file(copy.join("link"))
                 .and_then(|()| symlink("other", copy.join("link")))
-                .unwrap()
+                .unwrap();
         },
         |copy| fs::remove_file(copy.join(RECEIPT)).unwrap(),
     ];

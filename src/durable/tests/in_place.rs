@@ -147,9 +147,9 @@ pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::T
     for name in removed {
         let path = episode.join(name);
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
     }
     (root, episode)
@@ -266,10 +266,10 @@ const AFTER_THE_COMPARISON: [(&str, Change); 5] = [
             .unwrap();
     }),
     ("late", |episode| {
-        fs::write(episode.join("late"), "late").unwrap()
+        fs::write(episode.join("late"), "late").unwrap();
     }),
     ("data/late", |episode| {
-        fs::write(episode.join("data/late"), "late").unwrap()
+        fs::write(episode.join("data/late"), "late").unwrap();
     }),
     ("data/x", |episode| {
         fs::write(episode.join("other"), "y").unwrap();

@@ -329,7 +329,7 @@ mod tests {
                     folder.join(".sealift-fetch-a.tar.zst.partial"),
                     "longer than it",
                 )
-                .unwrap()
+                .unwrap();
             },
             |folder| {
                 durable::remove_file(&folder.join(".sealift-fetch-a.tar.zst.partial")).unwrap();

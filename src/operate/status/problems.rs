@@ -437,7 +437,7 @@ mod tests {
                 told.packing_paused = Some(Pause {
                     why: "full".to_owned(),
                     for_s: None,
-                })
+                });
             },
             "pauses: full",
         );

@@ -300,7 +300,7 @@ fn one(episode: &EpisodeStatus, destination: &DestinationStatus) -> String {
             said.push("waits for its turn: uploads go slowly for now".to_owned());
         }
         (EpisodeState::Uploading, _, Some(until)) => {
-            said.push(format!("stands still until {until}"))
+            said.push(format!("stands still until {until}"));
         }
         _ => {}
     }

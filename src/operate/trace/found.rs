@@ -99,7 +99,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
         FolderLook::Gone => {}
         // Where not even its name can be looked up, nothing is known of it.
         FolderLook::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => {
-            unread.push(why)
+            unread.push(why);
         }
         look => found.push(TraceFinding::Episode(layout.episode(id), look)),
     }

@@ -5,6 +5,7 @@
 //! | 200, `Repr-Digest` is that of the archive that was sent | held |
 //! | 200, another `Repr-Digest`, or none; `Sealift-Content-Digest` is that of the episode | held, packed otherwise |
 //! | 200, digests, and none of them ours | differs |
+//! | 200, no digest, another length than that of the archive that was sent | differs |
 //! | 200, no digest; a page; a redirect; 405, 5xx and everything else | cannot tell |
 //! | 401, 403, 407 | cannot tell: credential |
 //! | 404, 410 | missing |
@@ -101,15 +102,16 @@ fn held(receipt: &ShippingReceipt, head: &Head) -> VerifyVerdict {
             "its archive is {sha256}, shipped was {}",
             receipt.sha256
         )),
-        (None, None) => {
-            let len = head.size_bytes.map_or_else(String::new, |bytes| {
-                format!(
-                    " (it says {bytes} bytes, shipped were {})",
-                    receipt.size_bytes
-                )
-            });
-            VerifyVerdict::CannotTell(format!("the receiver gives no digest{len}"))
-        }
+        (None, None) => match head.size_bytes {
+            Some(bytes) if bytes != receipt.size_bytes => VerifyVerdict::Differs(format!(
+                "it has {bytes} bytes, and no digest; shipped were {} bytes",
+                receipt.size_bytes
+            )),
+            Some(_) => VerifyVerdict::CannotTell(
+                "the receiver gives no digest; its length is right".to_owned(),
+            ),
+            None => VerifyVerdict::CannotTell("the receiver gives no digest".to_owned()),
+        },
     }
 }
 
@@ -206,6 +208,23 @@ mod tests {
                     "{head:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn without_a_digest_another_length_differs_and_the_same_tells_nothing() {
+        for (size_bytes, expected) in [
+            (Some(0), "differs"),
+            (Some(9), "differs"),
+            (Some(10), "cannot tell"),
+            (None, "cannot tell"),
+        ] {
+            let head = Head {
+                status_code: 200,
+                size_bytes,
+                ..Head::default()
+            };
+            assert_eq!(of(head, false), expected, "{size_bytes:?}");
         }
     }
 

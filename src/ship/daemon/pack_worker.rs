@@ -264,7 +264,7 @@ fn told(id: &EpisodeId, packed: pack::PackOutcome) -> Packed {
             tracing::info!(EPISODE = %id, "{id}: {fault}. It is sent without its commit");
         }
         Some(fault) => {
-            tracing::warn!(EPISODE = %id, "{id}: {fault}. It is sent without its commit")
+            tracing::warn!(EPISODE = %id, "{id}: {fault}. It is sent without its commit");
         }
         None => {}
     }

@@ -193,7 +193,7 @@ impl Machine {
             Verdict::Unsent(refusal) => self.stuck(id, AfterRest::Pack, refusal.detail, now),
             Verdict::Hold(refusal) if own => self.wait_alone(id, packed, refusal, now),
             Verdict::Hold(refusal) => {
-                self.destination_at_fault(id, packed, refusal, failed_before, now)
+                self.destination_at_fault(id, packed, refusal, failed_before, now);
             }
             Verdict::Refused(refusal) => {
                 if !own

@@ -151,7 +151,8 @@ impl Machine {
         let waits = free.any()
             && !self.gate.is_closed()
             && !self.to_send.is_empty()
-            && self.destination.hold().is_none();
+            && self.destination.hold().is_none()
+            && !self.moves_are_behind();
         // Where its time has come, something else keeps it waiting: a giant, say, for a slot of its
         // own.
         self.ramp.next().filter(|at| waits && *at > self.now)
@@ -175,7 +176,9 @@ impl Machine {
         let free = self.free_to_send(now);
         let Some(hold) = self.destination.hold() else {
             let may_go = self.ramp.next().is_none_or(|next| next <= now);
-            return self.next_in_turn(free).filter(|_| may_go);
+            return self
+                .next_in_turn(free)
+                .filter(|_| may_go && !self.moves_are_behind());
         };
         // One that stands alone in its failures holds nobody up, not even by being on its way; nor
         // does a probe that takes long: beside that one goes what is small, and was not tried yet.

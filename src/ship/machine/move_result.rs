@@ -90,7 +90,7 @@ impl Machine {
         match moved {
             // Where it stays, it is an open folder from here on.
             Moved::Gone | Moved::To(_) | Moved::Leaving(_) | Moved::Changed => {
-                self.forget_unless_back(id)
+                self.forget_unless_back(id);
             }
             Moved::Open { what, .. } => {
                 let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);

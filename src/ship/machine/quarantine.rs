@@ -48,9 +48,9 @@ impl Machine {
                 self.tally.fatal += 1;
                 self.tell(Notice::Quarantined(id.clone(), *reason, path.clone()));
                 if matches!(moved, Moved::Leaving(_)) {
-                    self.finish(id)
+                    self.finish(id);
                 } else {
-                    self.forget_unless_back(id)
+                    self.forget_unless_back(id);
                 }
             }
             Moved::Gone => {
@@ -70,7 +70,7 @@ impl Machine {
                 self.stuck(id, AfterRest::Quarantine(reason), why, now);
             }
             Moved::CannotHold(why) => {
-                self.stuck_for_long(id, AfterRest::Quarantine(reason), why, now)
+                self.stuck_for_long(id, AfterRest::Quarantine(reason), why, now);
             }
         }
     }

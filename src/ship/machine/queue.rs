@@ -24,6 +24,13 @@ use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;
+
+/// So many moves may wait for a disk before no further upload is begun: what is acknowledged and not
+/// moved yet is sent again after a kill, and with a disk that is slower than the receiver that would
+/// be most of a backlog. Of large ones fewer, from [`MOST_BYTES_BEHIND`] on.
+const MOST_MOVES_BEHIND: usize = 64;
+const MOST_LARGE_MOVES_BEHIND: usize = 16;
+const MOST_BYTES_BEHIND: u64 = 1 << 30;
 /// A time that does not come.
 pub(super) const NEVER: Duration = Duration::MAX;
 
@@ -307,7 +314,7 @@ impl Machine {
                 State::Resting(_, Rest::Refused) => tally.held += 1,
                 // What is not packed yet waits for what is.
                 State::Sealed | State::Ready(_) if self.destination.hold().is_some() => {
-                    tally.held += 1
+                    tally.held += 1;
                 }
                 State::Sealed
                 | State::Checking
@@ -440,6 +447,22 @@ impl Machine {
 
     pub(super) fn now_do(&mut self, effect: Effect) {
         self.out.push_back(effect);
+    }
+
+    /// Among the steps that were queued last, so that many orphans to look at hold up nothing.
+    pub(super) fn moves_are_behind(&self) -> bool {
+        if self.disk.len() < MOST_LARGE_MOVES_BEHIND {
+            return false;
+        }
+        let (mut moves, mut bytes) = (0, 0);
+        for step in self.disk.iter().rev().take(2 * MOST_MOVES_BEHIND) {
+            if let Effect::Retire { packed, .. } = step {
+                moves += 1;
+                bytes += packed.facts.size_bytes;
+            }
+        }
+        moves >= MOST_MOVES_BEHIND
+            || (moves >= MOST_LARGE_MOVES_BEHIND && bytes >= MOST_BYTES_BEHIND)
     }
 
     pub(super) fn on_disk(&mut self, step: Effect) {

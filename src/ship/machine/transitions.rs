@@ -310,9 +310,9 @@ impl Machine {
                     path.clone(),
                 ));
                 if matches!(moved, Moved::Leaving(_)) {
-                    self.finish(id)
+                    self.finish(id);
                 } else {
-                    self.forget_unless_back(id)
+                    self.forget_unless_back(id);
                 }
             }
             Moved::Gone => {
@@ -350,7 +350,7 @@ impl Machine {
             }
             Moved::Failed(why) => self.stuck(id, AfterRest::Retire(packed, proof), why, now),
             Moved::CannotHold(why) => {
-                self.stuck_for_long(id, AfterRest::Retire(packed, proof), why, now)
+                self.stuck_for_long(id, AfterRest::Retire(packed, proof), why, now);
             }
             Moved::NoRoom { why, need_bytes } => {
                 self.stuck(id, AfterRest::Retire(packed, proof), why, now);

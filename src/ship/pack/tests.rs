@@ -392,7 +392,7 @@ fn a_cancelled_pack_stops_and_abandons() {
     let progress = Progress::default();
     let id = EpisodeId::parse("a").unwrap();
     let result = pack_observed(&id, &sandbox.episode, writer, &OPTIONS, &progress, |_| {
-        progress.cancel()
+        progress.cancel();
     });
     assert!(matches!(result, Err(PackError::Cancelled(_))));
     assert_eq!(archive.growth().end, Some(ArchiveEnd::Abandoned));

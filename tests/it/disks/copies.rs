@@ -476,3 +476,32 @@ fn a_copy_that_cannot_be_read_for_a_while_is_not_made_again_beside_it() {
         b"recorded"
     );
 }
+
+#[test]
+fn an_older_recording_of_its_name_that_cannot_be_read_keeps_none_from_moving() {
+    if !strace_is_there() {
+        return;
+    }
+    let server = receiver();
+    let sandbox = Sandbox::new(server.url());
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "8m") else {
+        return;
+    };
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
+    let older = sandbox.shipped("run-1").join("data.bin");
+    let _daemon = sandbox.start(traced(
+        &sandbox,
+        &ship,
+        &older,
+        "openat",
+        "inject=openat:error=EIO",
+    ));
+    sandbox.wait_shipped("run-1~1");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1~1").join("data.bin")).unwrap(),
+        b"second"
+    );
+}

@@ -23,13 +23,13 @@ fn a_daemon_that_is_old_stalled_or_cannot_look_is_started_again_by_the_fix() {
     type Change = fn(&mut Value);
     let changes: [(&str, &str, Change); 4] = [
         ("daemon-version", "yellow", |it| {
-            it["version"] = "0.0.9".into()
+            it["version"] = "0.0.9".into();
         }),
         ("daemon-stalled", "red", |it| {
             it["heart"]["stalled"] = json!([{"part": "the packing of run-1", "for_s": 130}]);
         }),
         ("daemon-watching", "red", |it| {
-            it["watch"]["last_look_failed"] = "episodes: EIO".into()
+            it["watch"]["last_look_failed"] = "episodes: EIO".into();
         }),
         ("daemon-watching", "yellow", |it| {
             it["watch"] = json!({"mode": "blind", "why": "they were lost"});

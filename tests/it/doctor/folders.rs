@@ -14,7 +14,7 @@ fn a_folder_that_is_missing_is_made_by_the_fix() {
     let host = host();
     #[expect(clippy::disallowed_methods, reason = "somebody removes it")]
     let row = host.breaks_and_is_mended("folders", |host| {
-        fs::remove_dir_all(&host.sandbox.layout.quarantine).unwrap()
+        fs::remove_dir_all(&host.sandbox.layout.quarantine).unwrap();
     });
     assert_eq!(
         (&row["status"], &row["details"]["missing"][0]),

@@ -450,7 +450,7 @@ fn an_authority_that_is_not_trusted_turns_one_row_and_the_right_one_turns_it_bac
     let other = write(&host.sandbox, "other.pem", &Authority::new().pem());
     host.editor_writes(&right);
     let row = host.breaks_and_is_mended("receiver-tls", |host| {
-        host.configure(&right.replace(&ca, &other))
+        host.configure(&right.replace(&ca, &other));
     });
     assert!(
         row["summary"]

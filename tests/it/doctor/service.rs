@@ -379,7 +379,7 @@ fn what_the_daemon_says_of_itself_turns_exactly_its_row() {
     type Change = fn(&mut Value);
     let changes: [(&str, &str, Change); 4] = [
         ("daemon-version", "yellow", |it| {
-            it["version"] = "0.0.9".into()
+            it["version"] = "0.0.9".into();
         }),
         ("daemon-stalled", "red", |it| {
             it["heart"]["stalled"] = json!([{"part": "the packing of run-1", "for_s": 130}]);

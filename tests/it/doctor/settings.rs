@@ -24,7 +24,7 @@ fn an_unknown_key_is_a_red_row_with_its_line_and_the_nearest_key() {
     let host = Host::sound();
     host.editor_writes("[receiver]\nconcurrency = 2\n");
     let row = host.breaks_and_is_mended("configuration", |host| {
-        host.configure("[receiver]\nconcurency = 2\n")
+        host.configure("[receiver]\nconcurency = 2\n");
     });
     let summary = row["summary"].as_str().unwrap();
     assert!(

@@ -40,7 +40,7 @@ fn tls(sandbox: &mut Sandbox, client_year: i32) -> (String, Authority) {
     let ca = file(sandbox, "ca.pem", &authority.pem());
     let (server, server_key) = authority.sign("localhost", |_| {});
     let (client, client_key) = authority.sign("lab-07", |params| {
-        params.not_after = date_time_ymd(client_year, 1, 1)
+        params.not_after = date_time_ymd(client_year, 1, 1);
     });
     let [server, server_key] = [("server.pem", server), ("server.key", server_key)]
         .map(|(name, text)| file(sandbox, name, &text));

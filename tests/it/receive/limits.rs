@@ -226,7 +226,7 @@ async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_serv
 #[tokio::test]
 async fn connections_that_ask_nothing_do_not_keep_a_newcomer_out() {
     let rig = Rig::with(limited(|limits| {
-        limits.max_connections = 8.try_into().unwrap()
+        limits.max_connections = 8.try_into().unwrap();
     }))
     .await;
     let health = head("GET", "/healthz", &[]);
@@ -253,7 +253,7 @@ async fn connections_that_ask_nothing_do_not_keep_a_newcomer_out() {
 #[tokio::test]
 async fn a_request_under_way_is_not_closed_for_a_newcomer() {
     let rig = Rig::with(limited(|limits| {
-        limits.max_connections = 2.try_into().unwrap()
+        limits.max_connections = 2.try_into().unwrap();
     }))
     .await;
     let archive = noise(1000);

@@ -51,7 +51,7 @@ async fn receiver(head: &'static str, patches: &'static [&'static str]) -> (Serv
                     }
                     _ => {
                         peer.answer("201 Created", JSON, r#"{"sha256":"whole"}"#)
-                            .await
+                            .await;
                     }
                 }
             }

@@ -107,6 +107,18 @@ async fn an_unknown_authority_a_wrong_name_and_an_expired_certificate_are_the_de
     let server = receiver(server_config(&expired, None)).await;
     let why = refusal(&trusting(&server, &authority)).await;
     assert!(why.contains("expired"), "{why}");
+
+    // As `openssl req -x509` makes it.
+    let of_authority = authority.sign("localhost", |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    let server = receiver(server_config(&of_authority, None)).await;
+    let why = refusal(&trusting(&server, &authority)).await;
+    assert!(
+        why.contains("the certificate is one of an authority"),
+        "{why}"
+    );
+    assert!(why.contains("CA:FALSE"), "{why}");
 }
 
 #[tokio::test]

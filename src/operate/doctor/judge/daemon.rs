@@ -358,7 +358,7 @@ mod tests {
             RowStatus::Green
         );
         let row = of(Id::DaemonVersion, |snapshot| {
-            snapshot.version = "0.0.9".to_owned()
+            snapshot.version = "0.0.9".to_owned();
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
@@ -370,7 +370,7 @@ mod tests {
             for_s: 130,
         };
         let row = of(Id::DaemonStalled, |snapshot| {
-            snapshot.heart.stalled = vec![stalled]
+            snapshot.heart.stalled = vec![stalled];
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
@@ -385,11 +385,11 @@ mod tests {
             (RowStatus::Yellow, Some("sysctl a=1"))
         );
         let row = of(Id::DaemonWatching, |snapshot| {
-            snapshot.watch.last_look_failed = Some("EIO".to_owned())
+            snapshot.watch.last_look_failed = Some("EIO".to_owned());
         });
         assert_eq!(row.status, RowStatus::Red);
         let row = of(Id::Reload, |snapshot| {
-            snapshot.reload.failed = Some("line 3".to_owned())
+            snapshot.reload.failed = Some("line 3".to_owned());
         });
         assert_eq!(row.status, RowStatus::Red);
         assert!(
@@ -398,7 +398,7 @@ mod tests {
                 .ends_with("systemctl reload sealift.service")
         );
         let row = of(Id::Reload, |snapshot| {
-            snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]
+            snapshot.reload.restart_for = vec!["shipper.watch".to_owned()];
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
@@ -414,7 +414,7 @@ mod tests {
             idle: false,
         };
         let row = of(Id::Hold, |snapshot| {
-            snapshot.destination.held = Some(hold.clone())
+            snapshot.destination.held = Some(hold.clone());
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),

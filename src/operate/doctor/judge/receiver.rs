@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
-    client::{ClientError, Wait},
+    client::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, Wait},
     operate::doctor::{
         facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
         row::{DoctorRow, Id},
@@ -210,6 +210,17 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                 DoctorRow::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
             ]
         }
+        // No setting of ours mends it.
+        ClientError::Tls(why) if why.contains(CERTIFICATE_OF_AN_AUTHORITY) => {
+            let summary = format!(
+                "{origin} shows the certificate of an authority as its own: {said}. Its operator has to make another."
+            );
+            vec![
+                named,
+                reached,
+                DoctorRow::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
+            ]
+        }
         ClientError::Tls(_) => {
             let summary = format!(
                 "{origin} is not the receiver that was meant, as far as its certificate says: {said}."
@@ -224,7 +235,16 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
         | ClientError::Lost(_)
         | ClientError::Stale(_) => {
             let summary = format!("{origin} takes connections and does not answer: {said}.");
-            vec![named, reached, met(Id::ReceiverAnswer, summary, wake())]
+            let row = if has_just_delivered(facts) {
+                let summary = format!(
+                    "{summary} One that serves one connection at a time answers others when the shipper's is closed, \
+                     within seconds."
+                );
+                met(Id::ReceiverAnswer, summary, hands.sealift("doctor"))
+            } else {
+                met(Id::ReceiverAnswer, summary, wake())
+            };
+            vec![named, reached, row]
         }
         ClientError::Request(_) | ClientError::Body(_) | ClientError::Cancelled => {
             vec![DoctorRow::red(
@@ -234,6 +254,17 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
             )]
         }
     }
+}
+
+/// Whether a receiver took an episode so short a time ago that a connection of the shipper may still
+/// be open.
+fn has_just_delivered(facts: &Facts) -> bool {
+    const STILL_OPEN_S: u64 = 10;
+    let DaemonState::Answers(snapshot) = &facts.daemon else {
+        return false;
+    };
+    let ago_s = snapshot.destination.last_delivery_ago_s;
+    ago_s.is_some_and(|ago_s| ago_s <= STILL_OPEN_S)
 }
 
 /// Who listens on this machine is ours to start.

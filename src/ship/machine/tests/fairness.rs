@@ -300,3 +300,42 @@ fn what_hangs_is_noted_as_tried_once_while_it_hangs() {
     }
     assert_eq!(noted(5, &mut bench), [""; 0]);
 }
+
+/// Packs and delivers all that it can, and moves nothing; how many were delivered.
+fn delivered_and_not_moved(bench: &mut Bench) -> usize {
+    let mut count = 0;
+    loop {
+        for id in bench.take("pack") {
+            bench.hear(Event::Packed(of(&id), Ok(packed(&id))));
+        }
+        let sent = bench.take("send");
+        if sent.is_empty() {
+            return count;
+        }
+        count += sent.len();
+        for id in &sent {
+            bench.answer(id, 201, AnswerBody::Empty);
+        }
+    }
+}
+
+#[test]
+fn deliveries_do_not_run_ahead_of_a_slow_disk_without_bound() {
+    let mut bench = with(2, 2, Order::OldestFirst);
+    for n in 0..200 {
+        bench.seal(&format!("e{n:03}"), n);
+    }
+    let ahead = delivered_and_not_moved(&mut bench);
+    assert!((64..=80).contains(&ahead), "{ahead}");
+    // As the disk goes on, so does the receiver.
+    let mut moved = 0;
+    while moved < 200 {
+        let to_move = bench.take("retire");
+        assert!(!to_move.is_empty(), "{moved}");
+        for id in to_move {
+            moved += 1;
+            bench.hear(Event::Retired(of(&id), Moved::To("any".into())));
+        }
+        delivered_and_not_moved(&mut bench);
+    }
+}

@@ -285,7 +285,7 @@ fn two_names_that_are_tamed_alike_are_given_different_ones() {
         sealed: true,
     };
     let row = row_with(Id::Names, |found, _| {
-        found.strangers = vec![stranger("-x"), stranger(".-x")]
+        found.strangers = vec![stranger("-x"), stranger(".-x")];
     });
     let fix = "mv -nT /d/episodes/-x /d/episodes/x-1; mv -nT /d/episodes/.-x /d/episodes/x-2";
     assert_eq!(row.fix.as_deref(), Some(fix));

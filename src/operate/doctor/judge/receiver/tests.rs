@@ -161,6 +161,25 @@ fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held
 }
 
 #[test]
+fn a_receiver_that_took_an_episode_just_now_and_does_not_answer_is_not_said_to_need_a_start() {
+    let mut facts = with(ReceiverAnswer::Failed(ClientError::TimedOut(Wait::Answer)));
+    for (ago_s, is_to_wait) in [(Some(3), true), (Some(60), false), (None, false)] {
+        destination(&mut facts).last_delivery_ago_s = ago_s;
+        let row = rows(&facts)
+            .into_iter()
+            .find(|row| row.status != RowStatus::Green)
+            .unwrap();
+        assert_eq!(
+            row.summary.contains("one connection at a time"),
+            is_to_wait,
+            "{row:?}"
+        );
+        let fix = row.fix.as_deref().unwrap();
+        assert_eq!(fix.contains("sealift doctor"), is_to_wait, "{fix}");
+    }
+}
+
+#[test]
 fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
     let page = ReceiverAnswer::Answered {
         status: 200,
