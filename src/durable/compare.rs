@@ -15,7 +15,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -26,6 +26,7 @@ use rustix::{
     fs::{Mode, Timespec, Timestamps, fchmod, futimens},
     io::Errno,
 };
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{remove_file, scratch::scratch_file};
@@ -34,7 +35,7 @@ use crate::{
     episode::Digest,
     layout::{REASON, RECEIPT, without_number},
     progress::Progress,
-    tree::{self, Entry, Kind, TreeError, shown, to_path},
+    tree::{self, Entry, Kind, TreeError, own_files::MAX_RECORD_BYTES, shown, to_path},
 };
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -82,7 +83,7 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
         Err(TreeError::Io {
             path,
             source: failed,
-        }) if is_of_a_disk(&failed) => {
+        }) if is_of_a_disk(&failed) && !is_of_other_content(source, copy) => {
             let (source, copy, path) = (shown(source), shown(copy), shown(&path));
             Err(io::Error::other(format!(
                 "{source} may have been copied to {copy} before, and they cannot be compared: {path}: {failed}"
@@ -90,6 +91,17 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
         }
         compared => Ok(compared.unwrap_or(false)),
     }
+}
+
+/// Whether each has a receipt, and they are of two recordings: then the rest need not be readable.
+fn is_of_other_content(source: &Path, copy: &Path) -> bool {
+    let content = |directory: &Path| -> Option<Value> {
+        let name = CString::new(RECEIPT).ok()?;
+        let bytes = tree::read_top(directory, &name, MAX_RECORD_BYTES).ok()??;
+        let receipt: Value = serde_json::from_slice(&bytes).ok()?;
+        receipt.get("content_sha256").cloned()
+    };
+    matches!((content(source), content(copy)), (Some(source), Some(copy)) if source != copy)
 }
 
 /// Whether another attempt may read what this one could not.

@@ -420,8 +420,7 @@ fn copied_before(
     }
     let mut before = None;
     for path in taken.into_iter().rev().take(LOOKED_AT_BEFORE) {
-        // Its record is asked first: what is of another delivery need not be readable.
-        if of_this(&path)? && compare::is_copy(from, &path, progress)? {
+        if compare::is_copy(from, &path, progress)? && of_this(&path)? {
             before = Some(path);
             break;
         }

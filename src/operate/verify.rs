@@ -225,6 +225,8 @@ fn head(answered: &Answered) -> Head {
         sha256: digest(wire::REPR_DIGEST),
         content_sha256: digest(wire::CONTENT_DIGEST),
         size_bytes: text(header::CONTENT_LENGTH.as_str()).and_then(|len| len.parse().ok()),
+        is_of_a_file: text(header::LAST_MODIFIED.as_str()).is_some()
+            || text(header::ETAG.as_str()).is_some(),
         is_a_page: media_type.starts_with("text/html"),
         reread: text(wire::REREAD) == Some("?1"),
     }
