@@ -2,7 +2,8 @@
 //! `quarantine/`, or a folder that has another name or place.
 //!
 //! ```text
-//!  quarantine/<id>[~n]/<id>.tar.zst ──tar──▶ episodes/.unpacked-XXXXXX/<id> ──rename──▶ episodes/<name>
+//!  quarantine/<id>[~n]/<id>.tar.zst ──tar──▶ episodes/.unpacked-XXXXXX/<id>
+//!                                              ──rename──▶ episodes/<name>
 //! ```
 //!
 //! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system, and a

@@ -2,14 +2,14 @@
 //! for.
 //!
 //! ```text
-//!  Client::send ──▶ idle.rs      a connection that was kept, or
-//!       │           connect.rs   a new one: DNS, TCP, TLS                              connect time-out
-//!       │               │
-//!       │           body.rs      100-continue, then the chunks ──▶ flight.rs counts   idle time-out
-//!       │               │
-//!       └──────────▶ the head of the answer                                           answer time-out, from the last byte sent
-//!                       │
-//!                    Answered: its body, in pieces or bounded                         idle time-out
+//!  Client::send ─▶ idle.rs     a connection that was kept, or
+//!       │          connect.rs  a new one: DNS, TCP, TLS                           connect time-out
+//!       │              │
+//!       │          body.rs     100-continue, then the chunks ─▶ flight.rs counts  idle time-out
+//!       │              │
+//!       └────────▶ the head of the answer, counted from the last byte sent        answer time-out
+//!                      │
+//!                  Answered: its body, in pieces or bounded                       idle time-out
 //! ```
 //!
 //! There is no total time-out: what moves may take days. No redirect is followed. What was sent is

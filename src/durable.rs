@@ -7,15 +7,20 @@
 //! sees an error here throws the file away.
 //!
 //! ```text
-//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file_in, write_record, place_file, remove_file
-//!               keep_spares, make_spare                for a record on a full disk
-//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ compare ▸ rename ▸ remove
-//!               build_directory                         .sealift-copy-<n>-<name> ▸ fsync ▸ rename
-//!               remove_tree, remove_tree_into_spares    rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
-//!                                                       where there is no rename: a note in it ▸ fsync ▸ unlink what was listed
-//!               finish_removal                          what is left of one of those
-//!               finish_leftovers                        what a killed process left under our scratch names
-//!               try_move                                is it a rename?
+//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish
+//!               write_file, write_new_file_in, write_record, place_file, remove_file
+//!               keep_spares, make_spare    for a record on a full disk
+//!  directories  move_directory, move_to_name, move_unchanged
+//!                                          rename; across file systems
+//!                                            copy ▸ compare ▸ rename ▸ remove
+//!               build_directory            .sealift-copy-<n>-<name> ▸ fsync ▸ rename
+//!               remove_tree, remove_tree_into_spares
+//!                                          rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
+//!                                          where there is no rename: a note in it ▸ fsync
+//!                                            ▸ unlink what was listed
+//!               finish_removal             what is left of one of those
+//!               finish_leftovers           what a killed process left under our scratch names
+//!               try_move                   is it a rename?
 //! ```
 
 #![expect(

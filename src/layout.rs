@@ -10,7 +10,7 @@
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
 //!   .sealift/                    the lock, control.sock, spare files; nothing that a restart needs
 //!   episodes/, outbox/.sealift-spare-0 ...  the same, where that is another file system
-//!   .../.sealift-at-work         in each of these that was copied to or from: what is locked for it
+//!   .../.sealift-at-work         in each that was copied to or from: what is locked for it
 //! ```
 
 use std::{

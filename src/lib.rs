@@ -1,15 +1,15 @@
 //! Sealift ships a recorded episode the moment it is sealed.
 //!
 //! ```text
-//!  recorder        ship/                                                      receive/
-//!  ────────        ─────────────────────────────────────────────────          ─────────────────────────
-//!  episodes/<id>/  watch ──hint──▶ scan ──▶ machine (pure: decides)           serve ──▶ admit (pure)
-//!   done.marker                               │  effects                        │
-//!                                             ├─▶ pack      outbox/<id>.tar.zst ▼
-//!                                             ├─▶ transport ─────── PUT ────▶ store: temporary, digest,
-//!                                             │             ◀── receipt ────  fsync, publish, fsync, 201
-//!                                             ├─▶ retire    shipped/<id>/
-//!                                             └─▶ quarantine/<id>/
+//!  recorder        ship/                                                receive/
+//!  ────────        ──────────────────────────────────────────           ─────────────────────────
+//!  episodes/<id>/  watch ─hint─▶ scan ─▶ machine (pure: decides)        serve ──▶ admit (pure)
+//!   done.marker                            │  effects                      │
+//!                                          ├─▶ pack    outbox/<id>.tar.zst ▼
+//!                                          ├─▶ transport ────── PUT ──▶ store: temporary, digest,
+//!                                          │            ◀── receipt ──  fsync, publish, fsync, 201
+//!                                          ├─▶ retire  shipped/<id>/
+//!                                          └─▶ quarantine/<id>/
 //! ```
 //!
 //! Two ends of a wire (`ship`, `receive`) and the people beside it (`operate`) over one ground

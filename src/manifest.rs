@@ -2,7 +2,8 @@
 //! reads against.
 //!
 //! ```json
-//! {"sealift_manifest":1,"files":[{"path":"data/x.bin","size_bytes":12,"sha256":"hex"},{"path_b64":"/w==", ...}]}
+//! {"sealift_manifest":1,"files":[{"path":"data/x.bin","size_bytes":12,"sha256":"hex"},
+//!                                {"path_b64":"/w==", ...}]}
 //! ```
 //!
 //! It lists every regular file of the episode, sorted by the bytes of its path: relative, `/`
@@ -15,9 +16,9 @@
 //! | content | meaning |
 //! |---|---|
 //! | a JSON object with a `sealift_manifest` member, well-formed | the manifest |
-//! | the same, of another version than ours | nothing that we could check: [`NoManifest::Version`] |
-//! | the same, with members that we cannot read, or cut off | being written, or broken: [`NoManifest::Unfinished`] |
-//! | not JSON, but beginning with `{` and (a piece of) `"sealift_manifest"` or `"files"` | the same |
+//! | the same, of another version | nothing that we could check: [`NoManifest::Version`] |
+//! | the same, with members we cannot read, or cut off | [`NoManifest::Unfinished`], or broken |
+//! | not JSON, but beginning with `{` and (part of) `"sealift_manifest"` or `"files"` | the same |
 //! | anything else, nothing included | a marker without a manifest |
 
 mod seal;

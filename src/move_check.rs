@@ -3,8 +3,10 @@
 //! while no daemon runs.
 //!
 //! ```text
-//!  episodes/ ──an empty folder of ours──▶ shipped/, quarantine/, outbox/     renames, copies instead, or is not permitted
-//!  episodes/<id>/ of each recorder        may it be moved? (write permission on the folder itself, rename(2); sticky bit)
+//!  episodes/ ──an empty folder of ours──▶ shipped/, quarantine/, outbox/
+//!                                           renames, copies instead, or is not permitted
+//!  episodes/<id>/ of each recorder        may it be moved? (write permission on the folder
+//!                                           itself, rename(2); sticky bit)
 //! ```
 
 use std::{

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  open file ──F_SETLEASE, F_RDLCK──▶ granted ──given back at once──▶ Closed
-//!                 ├─ EAGAIN ─────────▶ Open: a descriptor for writing, or a shared writable mapping
-//!                 └─ anything else ──▶ Unknown: another user's file, NFS, SMB
+//!                 ├─ EAGAIN ────────▶ Open: a descriptor for writing, or a shared writable mapping
+//!                 └─ anything else ─▶ Unknown: another user's file, NFS, SMB
 //! ```
 //!
 //! Time stamps do not tell. A store through a shared mapping into a page that is dirty already

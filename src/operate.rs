@@ -2,9 +2,11 @@
 //! episode back, is it still there?
 //!
 //! ```text
-//!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure) ──▶ rows, each with what to type
+//!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure)
+//!                          ──▶ rows, each with what to type
 //!  sealift fetch ID      receiver ──GET──▶ fetch ──▶ scratch ──▶ unpack ──▶ <folder>/<id>/
-//!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure) ──▶ held, or what is wrong
+//!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure)
+//!                          ──▶ held, or what is wrong
 //!  sealift status        daemon ──snapshot──▶ ask ──▶ status ◀── scan ◀── the folders
 //!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/

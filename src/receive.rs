@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  PUT /v1/episodes/{id}
-//!    │ serve     a connection: limits, keep-alive, time-outs; tls: the handshake, and whose certificate it is
+//!    │ serve     a connection: limits, keep-alive, time-outs;
+//!    │           tls: the handshake, and whose certificate it is
 //!    ▼
-//!  route         the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held × window and limits)
+//!  route         the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held
+//!    │                                                        × window and limits)
 //!    │                              ├─ nobody we know ──────────▶ 401
 //!    │                              ├─ held already ────────────▶ 200 receipt
 //!    │                              ├─ held with other content ─▶ 409
@@ -12,14 +14,16 @@
 //!    │                              ├─ unproven ──▶ store.verify ──▶ admit again
 //!    │ ◀─────────────────────────── └─ store
 //!    ▼  100 Continue goes out when the body is first asked for
-//!  store         incoming/<key>.<unique>.part   written and hashed as it arrives; bounded memory; flushed in slices
+//!  store         incoming/<key>.<unique>.part   written and hashed as it arrives;
+//!    │                                          bounded memory; flushed in slices
 //!    │             ├ it breaks off ──▶ kept: goes on there, or expires
 //!    │             └ digest ≠ Repr-Digest ──────────────────────▶ 400, nothing stays
 //!    ▼
 //!  publish       fsync file, rename without overwriting, fsync folder
 //!    │             └ the name is taken ──▶ admit again ──▶ 200 or 409
 //!    ▼
-//!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it can be rebuilt, but for whose it is
+//!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it
+//!                can be rebuilt, but for whose it is
 //! ```
 //!
 //! Every answer about an episode is read off the store, never off this process's memory: many

@@ -4,11 +4,11 @@
 //! | folder | removed |
 //! |---|---|
 //! | `quarantine/` | after `quarantine_keep_days` |
-//! | `shipped/` | after `shipped_keep_days`, with the receiver's own receipt for this very archive; else never |
-//! | `shipped/` | while less than `shipped_free_bytes` is free, with the same receipt, the oldest first; else never |
+//! | `shipped/` | after `shipped_keep_days` |
+//! | `shipped/` | while less than `shipped_free_bytes` is free, the oldest first |
 //!
-//! And from `shipped/` only what is still what was delivered: whoever removes looks
-//! (`ship/sweep/edited.rs`).
+//! From `shipped/` only with the receiver's own receipt for this very archive, else never. And only
+//! what is still what was delivered: whoever removes looks (`ship/sweep/edited.rs`).
 //!
 //! An age is counted from the stamp in the record beside the episode, where the record says that
 //! the clock that wrote it could be believed. Else it begins at the first moment at which a clock

@@ -2,8 +2,9 @@
 //! `status` and `doctor` read it.
 //!
 //! ```text
-//!  ship/daemon ──Snapshot──▶ ship/control ──JSON over <data_dir>/.sealift/control.sock──▶ operate/ask ──▶ status, doctor
-//!                                        └──Prometheus text (docs/metrics.md)
+//!  ship/daemon ──Snapshot──▶ ship/control ──Prometheus text (docs/metrics.md)
+//!                              └──JSON over <data_dir>/.sealift/control.sock
+//!                                   ──▶ operate/ask ──▶ status, doctor
 //! ```
 //!
 //! One version reads another's: a member that is not known is ignored, one that is missing is

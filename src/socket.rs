@@ -2,8 +2,9 @@
 //! (unix(7)).
 //!
 //! ```text
-//!  .sealift/control.sock                     where a socket can be made there
-//!  <runtime>/sealift-<uid>-<n>-<digest>/control.sock   where not: vfat, exFAT, some FUSE. The lock file says so.
+//!  .sealift/control.sock   where a socket can be made there
+//!  <runtime>/sealift-<uid>-<n>-<digest>/control.sock
+//!                          where not: vfat, exFAT, some FUSE. The lock file says so.
 //!     <runtime>: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, /run for root, $TMPDIR or /tmp
 //! ```
 //!

@@ -1,10 +1,10 @@
 //! The one walk over an episode's directory, and the fingerprint that it takes on the way.
 //!
 //! ```text
-//!  run-7/            Directory  ""                 the order is that of the path's bytes, a folder's counted
-//!  run-7/a-b         File       "a-b"              with the '/' that the archive writes behind it: hence
-//!  run-7/a/          Directory  "a"                "a-b" before "a/" ('-' is 0x2d, '/' is 0x2f)
-//!  run-7/a/x         Symlink    "a/x"
+//!  run-7/            Directory  ""                 the order is that of the path's bytes,
+//!  run-7/a-b         File       "a-b"              a folder's counted with the '/' that the
+//!  run-7/a/          Directory  "a"                archive writes behind it: hence "a-b"
+//!  run-7/a/x         Symlink    "a/x"              before "a/" ('-' is 0x2d, '/' is 0x2f)
 //!                    Left       "a"
 //!  run-7/done.marker File       "done.marker"
 //!                    Left       ""

@@ -1,9 +1,9 @@
 //! The configured address and headers: checked once, filled in for each episode.
 //!
 //! ```text
-//!  receiver.url      https://h:8490            ──▶ https://h:8490/v1/episodes/{id}    ──▶ an episode's address
-//!                    https://h/runs/{id}.tar.zst ─▶ as it is
-//!  receiver.headers  X-Run = "{host}/{id}"     ──▶ pieces                             ──▶ a request's headers
+//!  receiver.url      https://h:8490 ──▶ https://h:8490/v1/episodes/{id} ──▶ an episode's address
+//!                    https://h/runs/{id}.tar.zst ──▶ as it is
+//!  receiver.headers  X-Run = "{host}/{id}" ──▶ pieces ────────────────────▶ a request's headers
 //! ```
 //!
 //! Pure. What is filled in comes from an episode and cannot break out of its place: an id is

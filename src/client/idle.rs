@@ -6,11 +6,11 @@
 //!                           └── closed at once, where another exchange waits for its turn there
 //! ```
 //!
-//! One that is kept saves the next exchange its handshakes, and takes a place at the other end. Servers
-//! of a dozen lines serve one connection at a time: while ours is open they answer no other host,
-//! and no other upload of ours. So at strangers a connection lives for a few seconds, also where it
-//! is in steady use; only a receiver of ours, which is known to serve many, is kept waiting for
-//! long.
+//! One that is kept saves the next exchange its handshakes, and takes a place at the other end.
+//! Servers of a dozen lines serve one connection at a time: while ours is open they answer no other
+//! host, and no other upload of ours. So at strangers a connection lives for a few seconds, also
+//! where it is in steady use; only a receiver of ours, which is known to serve many, is kept
+//! waiting for long.
 
 use std::{
     sync::{

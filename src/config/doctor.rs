@@ -16,7 +16,8 @@ impl RawConfig {
     /// What the doctor is told.
     ///
     /// # Errors
-    /// [`ConfigError::Value`]: the unit has no name that systemd would take for one, or the command is more than one line.
+    /// [`ConfigError::Value`]: the unit has no name that systemd would take for one, or the command
+    /// is more than one line.
     pub fn doctor(&self) -> Result<DoctorConfig, ConfigError> {
         let unit = self
             .doctor

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  a move by copying   flock(2), shared, for the folder it copies to and for the one it takes from
-//!  a start             flock(2), exclusive: where it is not granted, what lies there is looked at later
+//!  a start             flock(2), exclusive: where not granted, what lies there is looked at later
 //! ```
 //!
 //! What is locked is `.sealift-at-work` in the folder, which is made when it is first needed, and

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  source ──walk──▶ digest over paths, kinds, sizes, targets, attributes ──┐
-//!  copy   ──walk──▶ the same                                               ├─ equal? then once more, with contents
+//!  copy   ──walk──▶ the same ──────────────────────────────────────────────┴─▶ equal? then again,
+//!                                                                              with contents
 //! ```
 //!
 //! Attributes are permission bits and mtimes, and count only where the file system of the copy

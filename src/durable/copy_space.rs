@@ -4,7 +4,8 @@
 //!  claim   ──▶ what it takes ≤ what is free − what other copies have claimed and not written yet
 //!               │        └ no: NoRoom, and nothing is made there
 //!               └ its longest file ≤ what a file may be there; no: CannotHold
-//!  written ──▶ [ on the disk | claimed ........... ]     the file system counts the one, other copies the rest
+//!  written ──▶ [ on the disk | claimed ........... ]     the file system counts the one,
+//!                                                        other copies the rest
 //! ```
 //!
 //! Else the copy of a large episode fills the disk each time that it is tried, and every small one

@@ -1,11 +1,15 @@
 //! Moving a directory to another folder, under a name that nobody has.
 //!
 //! ```text
-//!  rename    from ──renameat2(NOREPLACE)──▶ folder/name[~n]   ▸ fsync both folders ▸ asked again: put back, or done
-//!  EXDEV     from ──copy──▶ folder/.sealift-copy-n-name ▸ fsync all ▸ asked ▸ compared ▸ rename to name[~n] ▸ fsync
-//!            from ──rename──▶ .sealift-aside-n-name ▸ asked ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ asked ▸ removed
+//!  rename    from ──renameat2(NOREPLACE)──▶ folder/name[~n] ▸ fsync both folders
+//!              ▸ asked again: put back, or done
+//!  EXDEV     from ──copy──▶ folder/.sealift-copy-n-name ▸ fsync all ▸ asked ▸ compared
+//!              ▸ rename to name[~n] ▸ fsync
+//!            from ──rename──▶ .sealift-aside-n-name ▸ asked
+//!              ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ asked ▸ removed
 //!  EXDEV to any name (overlayfs: what the lower layer has)
-//!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync ▸ each other file asked after, and removed
+//!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync
+//!              ▸ each other file asked after, and removed
 //! ```
 //!
 //! EXDEV means another file system, two `ReadWritePaths` of one unit, which are mounts of their own
@@ -13,17 +17,21 @@
 //! every moment there is either a source that the next start finds, or a copy with nothing to be
 //! said against it:
 //!
-//! | killed | found | the next start |
-//! |---|---|---|
-//! | while copying | `.sealift-copy-n-name`, the source | removes the copy; the move is made again |
-//! | after the copy got its name | both, under their names | the move is made again, finds that copy, and only takes the source away |
-//! | while the source was aside | the copy, `.sealift-aside-n-name` | removes it where that copy is whole and of this move (`resuming.rs`); else gives it its name back, then the same |
-//! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
-//! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
+//! - Killed while copying: there are `.sealift-copy-n-name` and the source. The next start removes
+//!   the copy; the move is made again.
+//! - After the copy got its name: both, under their names. The move is made again, finds that copy,
+//!   and only takes the source away.
+//! - While the source was aside: the copy, and `.sealift-aside-n-name`. The next start removes that
+//!   where the copy is whole and of this move (`resuming.rs`); else it gives it its name back, then
+//!   the same.
+//! - While it was removed: the copy, and `.sealift-trash-n-name`. The next start finishes removing.
+//! - While it was removed where it stands: the copy, and the rest of the source with
+//!   `.sealift-removing` in it. The next start finishes removing what the copy has.
 //!
 //! A rename takes along what is still written to the directory; a copy does not. So a source of
 //! which a process has a file open for writing is not copied, and not removed:
-//! [`MoveChecked::Open`], and it stands where it was. What is asked is said in [`super::take_away`].
+//! [`MoveChecked::Open`], and it stands where it was. What is asked is said in
+//! [`super::take_away`].
 
 use std::{
     ffi::OsStr,

@@ -1,11 +1,12 @@
 //! The note inside a directory that is removed where it stands (`noted.rs`), and for which
 //! directory it counts.
 //!
-//! | it says | it counts for | what follows |
-//! |---|---|---|
-//! | where the copy is | the very directory that it was written for | what the copy has is removed, by the start and by the daemon |
-//! | that there is none | the same | nothing goes by the note: the clean-up judges the age anew |
-//! | that the rest stays | whatever directory it lies in | nothing is removed; it is no episode of its copy's name |
+//! - It says where the copy is, and counts for the very directory that it was written for: what the
+//!   copy has is removed, by the start and by the daemon.
+//! - It says that there is none, and counts for the same: nothing goes by the note; the clean-up
+//!   judges the age anew.
+//! - It says that the rest stays, and counts for whatever directory it lies in: nothing is removed;
+//!   it is no episode of its copy's name.
 //!
 //! A note goes wherever its directory goes: who takes that back (`mv`, `cp -a`, `requeue`), takes
 //! the note along. So it names the directory that it was written for, and in every other one it is

@@ -2,16 +2,17 @@
 //! overlayfs says so of what its lower layer has).
 //!
 //! ```text
-//!  .sealift-removing in it, durably ▸ the marker ▸ fsync ▸ each other entry ▸ our records ▸ the note ▸ the directory
-//!                                                    ├─ a file is open: the rest stays, and it is gone on with later
-//!                                                    └─ written to, or not listed: the rest stays, and the note says so
+//!  .sealift-removing in it, durably ▸ the marker ▸ fsync
+//!    ▸ each other entry ▸ our records ▸ the note ▸ the directory
+//!        ├─ a file is open: the rest stays, and it is gone on with later
+//!        └─ written to, or not listed: the rest stays, and the note says so
 //! ```
 //!
 //! The note says first that this is no episode any more; then the marker goes, so that no half of
 //! it looks whole. The directory keeps its name meanwhile, and so other programs can write to it,
 //! or put something into it. Therefore only what was listed before the copy was compared with it is
-//! removed ([`super::entry_list`]), and each entry is looked at just before it goes: between that look
-//! and the unlink lie microseconds, in which what is written is lost.
+//! removed ([`super::entry_list`]), and each entry is looked at just before it goes: between that
+//! look and the unlink lie microseconds, in which what is written is lost.
 //!
 //! What was copied first is gone on with by the next start, as far as the copy has it. What was to
 //! go without a copy is not: the clean-up judges its age anew, by our record in it, which is why

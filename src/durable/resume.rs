@@ -6,8 +6,10 @@
 //! begins again.
 //!
 //! ```text
-//!  .sealift-aside-n-name ▸ open? ▸ its copy, byte for byte? ▸ open? changed? ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
-//!                └──────── yes, or no copy: it stays                                                  └ yes: name[~n]
+//!  .sealift-aside-n-name ▸ open? ▸ its copy, byte for byte? ▸ open? changed?
+//!    │           └──────── yes, or no copy: it stays
+//!    └──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
+//!                                                 └ yes: name[~n]
 //! ```
 
 use std::{io, path::Path};

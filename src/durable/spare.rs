@@ -1,10 +1,14 @@
 //! Small files that are kept for a full disk: a record that is written over one takes no room.
 //!
 //! ```text
-//!  keep_spares        <spares>0 ... <spares>7           4 KiB each, written with zeros, so that their blocks are theirs
-//!  a record, ENOSPC   spare n ▸ renamed to the record's scratch ▸ written over ▸ cut to its length ▸ on as any other
-//!  make_spare         what is not wanted any more ▸ renamed to a spare that is missing ▸ zeros, cut to 4 KiB
-//!  over_a_record      an earlier record of the same name ▸ renamed to the new one's scratch ▸ written over ▸ on as any other
+//!  keep_spares        <spares>0 ... <spares>7: 4 KiB each, written with zeros,
+//!                       so that their blocks are theirs
+//!  a record, ENOSPC   spare n ▸ renamed to the record's scratch ▸ written over
+//!                       ▸ cut to its length ▸ on as any other
+//!  make_spare         what is not wanted any more ▸ renamed to a spare that is missing
+//!                       ▸ zeros, cut to 4 KiB
+//!  over_a_record      an earlier record of the same name ▸ renamed to the new one's scratch
+//!                       ▸ written over ▸ on as any other
 //! ```
 //!
 //! A recorder that waits for room takes whatever comes free at once. So nothing is removed to make

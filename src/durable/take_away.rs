@@ -2,9 +2,13 @@
 //! it any more.
 //!
 //! ```text
-//!  from ──rename──▶ .sealift-aside-n-name ▸ open? changed? ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
-//!                          └ yes: put back                                    └ yes: put back
-//!  EXDEV to any name   from/.sealift-removing ▸ listed ▸ open? changed? ▸ the marker removed ▸ each entry: open? as listed? ▸ removed
+//!  from ──rename──▶ .sealift-aside-n-name ▸ open? changed?
+//!                                           └ yes: put back
+//!       ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
+//!                                                   └ yes: put back
+//!  EXDEV to any name
+//!       from/.sealift-removing ▸ listed ▸ open? changed? ▸ the marker removed
+//!         ▸ each entry: open? as listed? ▸ removed
 //! ```
 //!
 //! What is written through a descriptor after its file was removed is nowhere. So before anything

@@ -2,9 +2,10 @@
 //! order of causes.
 //!
 //! ```text
-//!  gather/  looks: configuration, folders, unit, daemon, receiver, journal, episodes     I/O, each with a deadline
+//!  gather/  looks: configuration, folders, unit, daemon,     I/O, each with a deadline
+//!     │     receiver, journal, episodes
 //!     │ facts.rs
-//!  judge/   says what it means: rows                                                     pure
+//!  judge/   says what it means: rows                         pure
 //!     │ row.rs
 //!  Report   the first red row is the cause
 //! ```

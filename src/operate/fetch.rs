@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!  <folder>/<id> is free? ─▶ scratch: what an earlier run has left, hashed
-//!      │
-//!      ▼            GET, or the rest of it (Range)           answer.rs: what does it mean for what is here already?
+//!      │            GET, or the rest of it (Range)           answer.rs: what does it mean
+//!      ▼                                                     for what is here already?
 //!  download ──────▶ ... breaks ... again ... ──────────────▶ whole
 //!      │                                                      │ sha256 ═ Repr-Digest
 //!      ▼                                                      ▼
 //!  restore          .sealift-copy-<n>-<id>/ ◀ unpack ──────── archive
-//!                     │ sha256 of the tar stream ═ Sealift-Content-Digest, ═ our own receipt in shipped/
+//!                     │ sha256 of the tar stream ═ Sealift-Content-Digest,
+//!                     │                          ═ our own receipt in shipped/
 //!                     ▼
 //!                   <folder>/<id>/, flushed, and never over what stands there
 //! ```

@@ -1,7 +1,8 @@
 //! The journal of a unit: read with journalctl(1), within bounds, and classified.
 //!
 //! ```text
-//!  journalctl -o json -u UNIT --since ... ──lines──▶ entry.rs: fields, whatever form they come in ──▶ class.rs: what they come to (pure)
+//!  journalctl -o json -u UNIT --since ... ──lines──▶ entry.rs: fields, whatever form they come in
+//!        │                                             └──▶ class.rs: what they come to (pure)
 //!        └ bounded: its time, its output, each line; no shell, no pager
 //! ```
 //!

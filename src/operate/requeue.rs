@@ -2,9 +2,12 @@
 //! receiver has lost it.
 //!
 //! ```text
-//!  quarantine/<id>[~n]  reason: whose, why ─┐                       ┌─▶ episodes/<id>, then the reason goes
-//!  outbox/<id>.json     in conflict ────────┼─▶ choose ──▶ (asked) ─┼─▶ outbox/<id>.json goes, and a hint to the daemon
-//!  shipped/<id>[~n]     HEAD: missing ──────┘    (pure)             └─▶ episodes/<id>, then the receipt goes
+//!  quarantine/<id>[~n]  reason: whose, why ─┐                       ┌─▶ episodes/<id>, then
+//!                                           │                       │     the reason goes
+//!  outbox/<id>.json     in conflict ────────┼─▶ choose ──▶ (asked) ─┼─▶ outbox/<id>.json goes,
+//!                                           │   (pure)              │     and a hint to the daemon
+//!  shipped/<id>[~n]     HEAD: missing ──────┘                       └─▶ episodes/<id>, then
+//!                                                                         the receipt goes
 //! ```
 //!
 //! What was named and was written to since it was delivered comes back out of `shipped/` as well,

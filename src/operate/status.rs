@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  control.sock ──ask──▶ Snapshot ─┐
-//!                                  ├─▶ Status ──▶ problems (pure) ──▶ screen (pure), or JSON (docs/status.schema.json)
-//!  the folders ──scan──▶ Folders ──┘
+//!                                  ├─▶ Status ──▶ problems (pure) ──▶ screen (pure), or JSON
+//!  the folders ──scan──▶ Folders ──┘                                  (docs/status.schema.json)
 //! ```
 //!
 //! Nothing is changed, and nothing needs a daemon.

@@ -1,9 +1,9 @@
 //! One episode's timeline: out of the journal, and out of what lies beside it.
 //!
 //! ```text
-//!  episodes/ outbox/ shipped/ quarantine/  ──▶ found.rs ────┐
-//!  journalctl EPISODE=<id>                 ──▶ journal.rs ──┼─▶ timeline.rs (pure) ──▶ steps, with the time between them
-//!  the daemon, where one runs              ──▶ ask.rs ──────┘
+//!  episodes/ outbox/ shipped/ quarantine/ ─▶ found.rs ───┐
+//!  journalctl EPISODE=<id>                ─▶ journal.rs ─┼─▶ timeline.rs (pure) ─▶ steps, with the
+//!  the daemon, where one runs             ─▶ ask.rs ─────┘                         time between
 //! ```
 //!
 //! Each of the three may be missing. What could not be read is said, and the rest is told.

@@ -1,7 +1,7 @@
 //! An archive becomes a folder again, whoever packed it and whatever it says.
 //!
 //! ```text
-//!  archive ──▶ stream (one zstd frame; bounded, hashed) ──▶ members (tar; bounded) ──▶ path, parsed
+//!  archive ──▶ stream (one zstd frame; bounded, hashed) ──▶ members (tar; bounded) ─▶ path, parsed
 //!                                                                                       │
 //!     stack of open folders      <id>/   data/   deep/                                  │
 //!       names are made in the last one, by its descriptor  ◀────────────────────────────┘

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  shipped/<id>/shipping_receipt.json ─▶ HEAD ─▶ judge.rs (pure) ─▶ held, or a row of the report
-//!                      a few at once       └─ no answer ─▶ the run ends: ten thousand would say the same
+//!                      a few at once       └─ no answer ─▶ the run ends:
+//!                                                          ten thousand would say the same
 //! ```
 
 mod judge;

@@ -1,9 +1,11 @@
 //! Who may come in, as it stands in files: read at the start, and again when they change.
 //!
 //! ```text
-//!  once a second: stat ──▶ as it was ───────────────────▶ nothing
-//!                      └─▶ changed, and still since the look before ──▶ read ─┬─ good ──▶ a new Snapshot
-//!  SIGHUP ───────────────────────────────────────────────────────────▶ read ─┘ └ bad ──▶ told once; the old one stays
+//!  once a second: stat ──▶ as it was ──▶ nothing
+//!                      └─▶ changed, and still since the look before ──▶ read ─┐
+//!  SIGHUP ────────────────────────────────────────────────────────────▶ read ─┤
+//!                                              a new Snapshot ◀──────── good ─┤
+//!                                told once; the old one stays ◀───────── bad ─┘
 //! ```
 //!
 //! A changed file is read once it has stood still from one look to the next. One that is written in

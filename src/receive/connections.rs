@@ -1,9 +1,10 @@
 //! The places for connections, and who gives one up when they are all taken.
 //!
 //! ```text
-//!  accept ──▶ a place is free ──────────────────────────────────────────────────▶ Place
-//!         └─▶ all taken ──▶ somebody waits: idle, or its head has not come ──▶ it is closed ──▶ Place
-//!                       └─▶ a request is under way on each ──▶ the newcomer waits for the first that ends
+//!  accept ──▶ a place is free ──────────────────────────────────────────────────────────▶ Place
+//!         └─▶ all taken ─▶ somebody waits: idle, or its head has not come ─▶ it is closed ─▶ Place
+//!                       └▶ a request is under way on each ──▶ the newcomer waits
+//!                                                               for the first that ends
 //! ```
 //!
 //! Of those that wait, one of the peer that has the most connections is closed, and of these the

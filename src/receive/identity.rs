@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  certificate ──▶ its first DNS name, else its common name ──▶ HostName ──▶ Known
-//!       │                                        └ none, or no name that can be filed under ──▶ 401
+//!       │                                        └ none, or no name that can be filed under ─▶ 401
 //!       └ none ──▶ Authorization: Bearer ──▶ SHA-256 ──▶ tokens ──▶ HostName ──▶ Known
 //!                       └ none, malformed, unknown ──────────────────────────────▶ 401
 //! ```

@@ -1,8 +1,8 @@
 //! What comes in: PUT of an episode, and going on with an upload that broke off.
 //!
 //! ```text
-//!  PUT  /v1/episodes/{id}          admit ──▶ room ──▶ 100 Continue ──▶ store, as it arrives ──▶ publish ──▶ 201
-//!                                                          │ broke off
+//!  PUT  /v1/episodes/{id}          admit ──▶ room ──▶ 100 Continue ──▶ store, as it arrives
+//!                                                          │ broke off    └─▶ publish ──▶ 201
 //!                                                          ▼
 //!  HEAD /v1/uploads/{id}/{sha256}  ◀── where is it? ──── kept, durable up to Upload-Offset
 //!  PATCH      ... Upload-Offset: N  ── admit, room ──▶ the rest ──▶ publish ──▶ 201

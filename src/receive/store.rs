@@ -3,8 +3,8 @@
 //! ```text
 //!            begin                          write ...            publish
 //!  nothing ────────▶ an upload, seen by nobody ─────▶ whole ────────────────▶ held under its Key
-//!            ▲                │ keep, or a newcomer's settle      find verify reread claim read list
-//!     resume │                ▼
+//!            ▲                │ keep, or a newcomer's settle      find verify reread
+//!     resume │                ▼                                   claim read list
 //!            └───── a part, found by its PartKey          part discard
 //! ```
 //!

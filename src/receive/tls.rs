@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  TCP ──▶ handshake ──▶ certificate, where one was shown: its name ──▶ HTTP
-//!              └ not in time, not TLS, a certificate that is expired or not by our authority ──▶ alert, closed
+//!              └ not in time, not TLS, a certificate that is expired or not by our authority
+//!                  ──▶ alert, closed
 //! ```
 //!
 //! A client certificate is optional here even where one is asked for. Who shows none is heard out

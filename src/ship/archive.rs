@@ -1,8 +1,9 @@
 //! An archive: something that can be read while it grows.
 //!
 //! ```text
-//!  pack ──write──▶ ArchiveWriter ──pwrite──▶ outbox/<id>.tar.zst.partial ◀──pread── Archive (any number of clones)
+//!  pack ──write──▶ ArchiveWriter ──pwrite──▶ outbox/<id>.tar.zst.partial ◀──pread── Archive
 //!                       └───────── Growth: length so far, then how it ended ───────────┘
+//!                                                                   (any number of clones)
 //! ```
 //!
 //! Both sides hold the same open file, so a rename into place, or an unlink, takes nothing from a

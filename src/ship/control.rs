@@ -1,9 +1,9 @@
 //! Answers whoever asks how the daemon stands: `status`, `doctor`, Prometheus.
 //!
 //! ```text
-//!  .sealift/control.sock  GET /snapshot, GET /metrics ──▶ ┌────────────┐ ──Ask──▶ the loop, between two events
-//!  metrics_listen         GET /metrics                ──▶ │ one answer │ ◀─Snapshot─┘
-//!                                                         └────────────┘ kept for a fiftieth of a second
+//!  .sealift/control.sock  GET /snapshot, /metrics ─▶ ┌────────────┐ ──Ask──▶ the loop,
+//!  metrics_listen         GET /metrics ────────────▶ │ one answer │ ◀─Snapshot─┘ between events
+//!                                                    └────────────┘ kept a fiftieth of a second
 //! ```
 //!
 //! HTTP/1.1, one request a connection: a form that can grow, and that curl speaks. The loop waits

@@ -1,8 +1,10 @@
 //! One daemon for one data folder.
 //!
 //! ```text
-//!  flock(2)             whoever holds it is there; the kernel lets go of it however the process ends    ──▶ refused
-//!  the word in the file its holder's lock may be unseen here, and the word is young, or its process runs ──▶ refused
+//!  flock(2)              whoever holds it is there; the kernel lets go of it
+//!                        however the process ends                             ──▶ refused
+//!  the word in the file  its holder's lock may be unseen here, and the word is
+//!                        young, or its process runs                           ──▶ refused
 //! ```
 //!
 //! flock(2) on `.sealift/lock`, held as long as the process lives. The file says who holds it, for

@@ -8,9 +8,9 @@
 //!            Looked: no marker        Looked: marker
 //!   (new) ─────────▶ Open ───────────────▶ Sealed ──Check──▶ Checking ──fits──┐
 //!                     ▲                      │  ▲  └─Pack──▶ Packing ───────▼
-//!                     │ marker taken away    │  └───────────── changed ──── Ready ──Send──▶ Sending
+//!                     │ marker taken away    │  └───────────── changed ──── Ready ──Send─▶ Sending
 //!                     └──────────────────────┘                              ▲                  │
-//!                                              until a time, or a change    │                  │ verdict
+//!                                              until a time, or a change    │          verdict │
 //!                                          Resting ◀───── weather, refused ─┼──────────────────┤
 //!                                          Parked  ◀───── conflict ─────────┘                  │
 //!                                          Retiring ◀──── delivered (a proof) ─────────────────┤

@@ -1,11 +1,16 @@
 //! An archive in the outbox whose episode is gone: is it the last copy?
 //!
 //! ```text
-//!  shipped/<id>[~n] has its receipt, and is what it was packed from       unlinked: we were killed after the move
-//!  shipped/<id>[~n] has its receipt, and was written to since             the episode is put back, the archive kept
-//!  quarantine/<id>[~n] is what it was packed from                         unlinked: we were killed after the move
-//!  in conflict, and under another name stands what it was packed from     unlinked: a person renamed it
-//!  otherwise                                                              moved to quarantine/<id>[~n]/, with a reason
+//!  shipped/<id>[~n] has its receipt, and is what it was packed from
+//!      ──▶ unlinked: we were killed after the move
+//!  shipped/<id>[~n] has its receipt, and was written to since
+//!      ──▶ the episode is put back, the archive kept
+//!  quarantine/<id>[~n] is what it was packed from
+//!      ──▶ unlinked: we were killed after the move
+//!  in conflict, and under another name stands what it was packed from
+//!      ──▶ unlinked: a person renamed it
+//!  otherwise
+//!      ──▶ moved to quarantine/<id>[~n]/, with a reason
 //! ```
 //!
 //! Receipts are compared with the archive's own bytes, read now, and directories with what was

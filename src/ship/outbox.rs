@@ -1,9 +1,11 @@
 //! The outbox: an archive and its sidecar, complete and durable, or nothing.
 //!
 //! ```text
-//!  keep    unlink an old <id>.json ▸ fsync the partial ▸ rename to <id>.tar.zst ▸ fsync the folder ▸ write <id>.json
+//!  keep    unlink an old <id>.json ▸ fsync the partial ▸ rename to <id>.tar.zst
+//!            ▸ fsync the folder ▸ write <id>.json
 //!  check   <id>.json ▸ length of <id>.tar.zst ▸ fingerprint of the episode [▸ digest of the bytes]
-//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
+//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked:
+//!            the episode has left episodes/
 //! ```
 //!
 //! Before anything is written or cleared under a name, it is asked whose archive lies there

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  done.marker ──▶ manifest, if it carries one
-//!  walk ──▶ header, bytes, padding ──▶ tar stream ──▶ sha256 ──▶ zstd ──▶ sha256 ──▶ Archive (grows, can be read)
-//!    │         └─▶ sha256 of each file ──▶ compared with the manifest
+//!  walk ──▶ header, bytes, padding ──▶ tar stream ──▶ sha256 ──▶ zstd ──▶ sha256 ──▶ Archive
+//!    │         └─▶ sha256 of each file ──▶ compared with the manifest       (grows, can be read)
 //!    └──▶ fingerprint ═══ the same again once everything was read? ──▶ finished, else Changed
 //! ```
 //!

@@ -1,8 +1,10 @@
 //! Rejected: the episode is moved aside, with the reason written into it first.
 //!
 //! ```text
-//!  fingerprint ▸ reason into episodes/<id>/ ▸ move to quarantine/<id>[~n] ▸ fingerprint again ▸ archive, sidecar, partial unlinked
-//!      └ not what was judged: it stays                                         └ not what was judged: put back
+//!  fingerprint ▸ reason into episodes/<id>/ ▸ move to quarantine/<id>[~n]
+//!      └ not what was judged: it stays
+//!    ▸ fingerprint again ▸ archive, sidecar, partial unlinked
+//!          └ not what was judged: put back
 //! ```
 //!
 //! A reason is about one state of an episode. While it was sent and judged, its recorder may have

@@ -1,9 +1,10 @@
 //! Delivered: the episode leaves for `shipped/`.
 //!
 //! ```text
-//!  fingerprint ▸ receipt into episodes/<id>/ ▸ move to shipped/<id>[~n] ▸ fingerprint again ▸ archive, sidecar, partial unlinked
-//!      │                                                                     │
-//!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
+//!  fingerprint ▸ receipt into episodes/<id>/ ▸ move to shipped/<id>[~n]
+//!      └ differs: nothing was moved
+//!    ▸ fingerprint again ▸ archive, sidecar, partial unlinked
+//!          └ differs: put back, receipt removed
 //! ```
 //!
 //! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  reserve ──▶ [ reserved, not written yet ........ ]     others count it
-//!  write   ──▶ [ on the disk | reserved ........... ]     the file system counts the one, others the rest
+//!  write   ──▶ [ on the disk | reserved ........... ]     the file system counts the one,
+//!                                                         others the rest
 //!  end     ──▶ [ on the disk ]
 //! ```
 

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  shipped/<id>[~n] with a receipt that names the archive
-//!    ├─ and the fingerprint of what was packed ──────────────────▶ Same
-//!    ├─ which packs to the content that the receipt names ───────▶ Same           it was copied, say
-//!    └─ otherwise ───────────────────────────────────────────────▶ Changed        put back, to be shipped as it is now
+//!    ├─ and the fingerprint of what was packed ────────────▶ Same
+//!    ├─ which packs to the content that the receipt names ─▶ Same     it was copied, say
+//!    └─ otherwise ─────────────────────────────────────────▶ Changed  put back, to be shipped
+//!                                                                     as it is now
 //! ```
 //!
 //! The receipt goes into the episode before it is moved, and the look whether anybody wrote to it

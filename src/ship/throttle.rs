@@ -1,9 +1,9 @@
 //! One bucket of bytes for all uploads: how fast they go together.
 //!
 //! ```text
-//!   upload ──piece──▶ ┐ one after another   ┌──────────┐ fills at the pace that is set, and holds a quarter of a second of it
-//!   upload ──piece──▶ ├────────────────────▶│  bucket  │──▶ the connection of whoever's turn it was
-//!   upload ──piece──▶ ┘                     └──────────┘
+//!   upload ──piece──▶ ┐ one after another  ┌──────────┐ fills at the pace that is set
+//!   upload ──piece──▶ ├───────────────────▶│  bucket  │──▶ the connection of whoever's turn it was
+//!   upload ──piece──▶ ┘                    └──────────┘ holds a quarter of a second of it
 //! ```
 //!
 //! Pieces are small, so that what leaves is smooth and everybody has a turn. Who waits here waits

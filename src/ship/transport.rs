@@ -2,11 +2,15 @@
 //! and decides nothing.
 //!
 //! ```text
-//!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer: status, body (bounded), Retry-After, Date ──▶ Outcome
-//!     │ └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
-//!     ├─ where the answer did not come through: admission ──GET──▶ what would the receiver have said?
+//!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer ──▶ Outcome
+//!     │ │                                             └ status, body (bounded), Retry-After, Date
+//!     │ └─ archive ──pread, 256 KiB──▶ channel ──▶ body
+//!     │                                             └ who wrote it shows in the body (AnswerBody)
+//!     ├─ where the answer did not come through: admission ──GET──▶
+//!     │                                             what would the receiver have said?
 //!     ├─ where a 200 brings no receipt: vouch ──HEAD──▶ is it held there?
-//!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept? ──▶ PATCH with the rest
+//!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept?
+//!                                                   ──▶ PATCH with the rest
 //! ```
 
 mod admission;

@@ -4,7 +4,8 @@
 //!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
 //!  episodes/        .sealift-look-<id>: somebody has changed what is known of it ──▶ hint
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
-//!  queue overflow, hints faster than they are taken                              ──▶ unsure: look everywhere
+//!  queue overflow, hints faster than they are taken                              ──▶ unsure: look
+//!                                                                                    everywhere
 //!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
 //! ```
 //!

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  0..4    "fp3", so that one of an older shipper is told from it
-//!  4..16   of what the archive's headers would say: path, kind, permission bits, size, mtime in seconds, target
+//!  4..16   of what the archive's headers would say:
+//!          path, kind, permission bits, size, mtime in seconds, target
 //!  16..32  of that, and of the stamps in nanoseconds: mtime, ctime
 //! ```
 //!

@@ -5,7 +5,8 @@
 //!  systemctl show ─┐
 //!  lock, socket ───┼──▶ people ──▶ trial of moves (without a daemon)
 //!  folders ────────┘
-//!  meta.json of the newest episode ──▶ GET /v1/admission        journalctl        episodes/, outbox/        quarantine/, shipped/
+//!  meta.json of the newest episode ──▶ GET /v1/admission
+//!  journalctl        episodes/, outbox/        quarantine/, shipped/
 //! ```
 
 mod daemon;

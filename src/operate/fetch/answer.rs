@@ -2,7 +2,7 @@
 //!
 //! | answer | to a request for the whole | to a request for the rest |
 //! |---|---|---|
-//! | 200 | take it | take it, from the beginning: it is another archive, or the server knows no ranges |
+//! | 200 | take it | take it, from the beginning: another archive, or the server knows no ranges |
 //! | 206, the range that was asked for, of the same archive | nonsense | go on |
 //! | 206, anything else | nonsense | begin again |
 //! | 416 | nonsense | begin again |

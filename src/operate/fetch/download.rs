@@ -3,7 +3,7 @@
 //! ```text
 //!  GET ──▶ answer.rs ──▶ body ──▶ channel ──▶ scratch (writes, hashes; a blocking thread)
 //!   ▲                     │
-//!   └── pause ◀── broke ──┘     none after an attempt that brought something; then 1, 2, 4, 8 seconds
+//!   └── pause ◀── broke ──┘  none after an attempt that brought something; then 1, 2, 4, 8 seconds
 //! ```
 
 use std::{io, time::Duration};

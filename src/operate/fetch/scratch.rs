@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <folder>/
-//!   .sealift-fetch-<id>.tar.zst.partial   its bytes so far; locked as long as a fetch writes to it
-//!   .sealift-fetch-<id>.json              what the receiver said of the archive that they belong to
-//!   .sealift-copy-<n>-<id>/               being unpacked (durable.rs)
+//!   .sealift-fetch-<id>.tar.zst.partial  its bytes so far; locked as long as a fetch writes to it
+//!   .sealift-fetch-<id>.json             what the receiver said of the archive that they belong to
+//!   .sealift-copy-<n>-<id>/              being unpacked (durable.rs)
 //! ```
 //!
 //! The description is durable before the first byte is written, and the file is emptied before

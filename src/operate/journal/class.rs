@@ -2,10 +2,10 @@
 //!
 //! | class | there is |
 //! |---|---|
-//! | out of window | a ship that a receiver refused with 412: this host's code is too old, or too new |
+//! | out of window | a ship that a receiver refused with 412: this host's code is too old or new |
 //! | malformed | one that it refused with 400 |
 //! | fatal | one that it refused otherwise, or that its own bytes speak against |
-//! | transient | an attempt that failed for the weather, a hold, a refusal by something that is no receiver |
+//! | transient | an attempt that failed for the weather, a hold, a refusal by what is no receiver |
 //! | clean | entries, and none of the above |
 //! | empty | no entry |
 //!

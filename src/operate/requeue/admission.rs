@@ -3,7 +3,8 @@
 //! | the receiver says to `GET /v1/admission` with that commit | the episode |
 //! |---|---|
 //! | 2xx | comes back |
-//! | a problem about the commit | stays: it would be refused again; comes back where an archive is held under its id |
+//! | a problem about the commit | stays: it would be refused again |
+//! | the same, where an archive is held under its id | comes back |
 //! | 404, 405, 501; the whole address is configured | stays: this receiver cannot be asked |
 //! | anything else, or nothing | stays: it is not known |
 

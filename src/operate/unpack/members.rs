@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  block ─ x  PAX records ─┐  bounded; path, linkpath, size, mtime
-//!        ─ L K  GNU names ─┤                                        ──▶ Member: path, permissions, mtime, kind
-//!        ─ 0 5 2  ─────────┘  file, folder, symlink
+//!        ─ L K  GNU names ─┤                                         ─▶ Member: path, permissions,
+//!        ─ 0 5 2  ─────────┘  file, folder, symlink                             mtime, kind
 //!        ─ anything else      refused
 //!  two blocks of zeros, and zeros to the end ──▶ None
 //! ```

@@ -2,7 +2,8 @@
 //! on the way.
 //!
 //! ```text
-//!  File ──▶ BufReader ──▶ zstd (window ≤ 32 MiB, one frame) ──▶ buffer (128 KiB) ──▶ sha256, counted ──▶ members
+//!  File ──▶ BufReader ──▶ zstd (window ≤ 32 MiB, one frame) ──▶ buffer (128 KiB)
+//!       ──▶ sha256, counted ──▶ members
 //! ```
 
 use std::{

@@ -3,7 +3,7 @@
 //! | answer | verdict |
 //! |---|---|
 //! | 200, `Repr-Digest` is that of the archive that was sent | held |
-//! | 200, another `Repr-Digest`, or none; `Sealift-Content-Digest` is that of the episode | held, packed otherwise |
+//! | 200, another or none; `Sealift-Content-Digest` is the episode's | held, packed otherwise |
 //! | 200, digests, and none of them ours | differs |
 //! | 200, no digest, another length than that of the archive that was sent | differs |
 //! | 200, no digest; a page; a redirect; 405, 5xx and everything else | cannot tell |

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! <store>/
-//!   episodes/<id>.tar.zst          the commit point: whole and durable, or not there; ids percent-encoded
-//!   receipts/<id>.json             what was learnt of that archive; rebuilt from it where missing or not fitting
+//!   episodes/<id>.tar.zst          the commit point: whole and durable, or not there;
+//!                                  ids percent-encoded
+//!   receipts/<id>.json             what was learnt of that archive;
+//!                                  rebuilt from it where missing or not fitting
 //!   incoming/<unique>.part ...     uploads on their way, and those that broke off (see `parts.rs`)
 //!
 //!   episodes/<host>/<id>.tar.zst   instead, where the store files by host; receipts likewise
-//!   namespace                      which of the two: `none` or `host`, written once by whoever opens the store first
+//!   namespace                      which of the two: `none` or `host`, written once
+//!                                  by whoever opens the store first
 //! ```
 //!
 //! A record in `receipts/` is written only after the archive and its name were flushed. So an

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  incoming/<unique>.part         the store's own scratch
-//!  incoming/<key>.<unique>.part   an upload's bytes; each upload has a file of its own, so two of one key are no harm to each other
-//!  incoming/<key>.json            the note: which of those files is kept, and how far it is durable
+//!  incoming/<key>.<unique>.part   an upload's bytes; each upload has a file of its own,
+//!                                 so two of one key are no harm to each other
+//!  incoming/<key>.json            the note: which of those is kept, and how far it is durable
 //! ```
 //!
 //! The order in which an upload becomes a part: the file is flushed, then the note that says so is,

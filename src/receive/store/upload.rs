@@ -1,11 +1,12 @@
 //! An upload into a folder, and what becomes of it when a newcomer goes on with it.
 //!
 //! ```text
-//!  write ▸ fills one batch while a disk thread hashes and writes the one before it; every so often another flushes what is there
+//!  write ▸ fills one batch while a disk thread hashes and writes the one before it;
+//!          every so often another flushes what is there
 //!
-//!            ┌─ keep, publish, drop ──▶ Over
+//!            ┌─ keep, publish, drop ─▶ Over
 //!  Open ─────┤
-//!            └─ a newcomer settles ───▶ Fenced    its next call fails; what it had received is kept
+//!            └─ a newcomer settles ──▶ Fenced    its next call fails; what it had received is kept
 //! ```
 //!
 //! All that an upload is stands in its [`Slot`], under a lock. Whoever wants to end it, itself or a

@@ -3,8 +3,10 @@
 //! then again for each reader.
 //!
 //! ```text
-//!  pour (packing) ──write──▶ Pipe: hashes, counts, passes over what was not asked for ──256 KiB──▶ channel (1) ──▶ Reading
-//!                             └─ keeps the last piece back until all of it has turned out to be what it was at first
+//!  pour (packing) ──write──▶ Pipe ──256 KiB──▶ channel (1) ──▶ Reading
+//!                             ├─ hashes, counts, passes over what was not asked for
+//!                             └─ keeps the last piece back until all of it has turned out
+//!                                  to be what it was at first
 //! ```
 //!
 //! What a reader gets to the end is therefore what was measured. Where somebody has changed the

@@ -3,8 +3,8 @@
 //! progress, and what shows none for too long is taken for hung.
 //!
 //! ```text
-//!  written   ───────────────────▶                    the writer waits only where it is far ahead of the disk
-//!  flushed   ────────▶            one slice at a time, on a thread of its own
+//!  written   ───────────────────▶  the writer waits only where it is far ahead of the disk
+//!  flushed   ────────▶             one slice at a time, on a thread of its own
 //! ```
 //!
 //! An error is remembered, and is final. The kernel reports a failed write-back once for an open

@@ -5,10 +5,11 @@
 //! have gone to a receiver under this id lies in one of these:
 //!
 //! ```text
-//!  outbox/<id>.json                      until the archive of this one takes that place
-//!  quarantine/<id>[~n]/<id>.tar.zst      put aside: it was corrected, or taken away, before it was acknowledged
-//!  shipped/<id>[~n]/                     delivered
-//!  episodes/<id>/                        delivered, written to since, and put back with its receipt
+//!  outbox/<id>.json                  until the archive of this one takes that place
+//!  quarantine/<id>[~n]/<id>.tar.zst  put aside: it was corrected, or taken away,
+//!                                    before it was acknowledged
+//!  shipped/<id>[~n]/                 delivered
+//!  episodes/<id>/                    delivered, written to since, and put back with its receipt
 //! ```
 
 use std::{

@@ -1,8 +1,9 @@
 //! SIGHUP: what is set is read again, and applied as far as it can be while running.
 //!
 //! ```text
-//!  SIGHUP ──▶ RELOADING ──▶ read (a blocking thread) ──right──▶ new attempts and packings go by it ──▶ READY
-//!                                                    └─wrong──▶ told; what was read before stays in use ▶ READY
+//!  SIGHUP ──▶ RELOADING ──▶ read (a blocking thread)
+//!                             ├─right──▶ new attempts and packings go by it ───▶ READY
+//!                             └─wrong──▶ told; what was read before stays in use ▶ READY
 //! ```
 //!
 //! What is in flight ends as it began: an upload has its transport, and a packing its level, in its

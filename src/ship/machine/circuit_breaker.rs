@@ -3,8 +3,8 @@
 //! ```text
 //!           a fault of the destination, or two attempts in a row met by the weather
 //!   clear ────────────────────────────────────────────────────────────────────────▶ held
-//!     ▲                                                                              │ one probe at a time, another
-//!     └───────────────── a receiver answered for an episode ◀──────────────────────┘ episode each time, backing off
+//!     ▲               one probe at a time, another episode each time, backing off    │
+//!     └───────────────── a receiver answered for an episode ◀────────────────────────┘
 //! ```
 //!
 //! An episode that is refused while others are delivered is no fault of the destination: it waits

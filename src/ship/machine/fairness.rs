@@ -3,13 +3,15 @@
 //! ```text
 //!   slots   ┌──────────┐ main: in the order that is set, whatever its size
 //!   (n)     │ n-1 main │
-//!           ├──────────┤ kept: small ones alone. Behind a backlog the freshest and the oldest of them in turn
-//!           │  1 kept  │
+//!           ├──────────┤ kept: small ones alone. Behind a backlog
+//!           │  1 kept  │   the freshest and the oldest of them in turn
 //!           └──────────┘
 //!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
-//!   of more, for sending: where each has been taken for half a minute, one more opens for a small one, up to twice as many
-//!   what was sent to its last byte and is not answered for ten seconds, while no other is taken, keeps no slot from what did
-//!       not hang yet, up to twice as many; of these the last is for the freshest of the small ones that were not tried
+//!   of more, for sending: where each has been taken for half a minute, one more opens
+//!       for a small one, up to twice as many
+//!   what was sent to its last byte and is not answered for ten seconds, while no other is taken,
+//!       keeps no slot from what did not hang yet, up to twice as many; of these the last is
+//!       for the freshest of the small ones that were not tried
 //! ```
 //!
 //! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is

@@ -1,12 +1,14 @@
 //! Is a folder of ours still what it was? A disk that is unmounted leaves an empty folder under the
 //! same name, and what is moved there is hidden as soon as the disk is back.
 //!
-//! | what stands there now | |
-//! |---|---|
-//! | the same folder | it goes on |
-//! | another one, on the same mount: somebody removed it and made it anew | it goes on, with that one |
-//! | the top of a mount, as before, of the same kind, where such devices are numbered anew each time (NFS, FUSE, btrfs) | the same, mounted again |
-//! | anything else | nothing is moved there, nothing removed, until it is back |
+//! What stands there now:
+//!
+//! - the same folder: it goes on
+//! - another one, on the same mount: somebody removed it and made it anew; it goes on, with that
+//!   one
+//! - the top of a mount, as before, of the same kind, where such devices are numbered anew each
+//!   time (NFS, FUSE, btrfs): the same, mounted again
+//! - anything else: nothing is moved there, nothing removed, until it is back
 
 use crate::filesystem::Ground;
 

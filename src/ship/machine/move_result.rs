@@ -6,8 +6,9 @@
 //!
 //! ```text
 //!  Retiring, Quarantining ── Moved::Leaving ──┐
-//!  (new) ── Look::BeingRemoved ───────────────┴─▶ Finishing ── open, fails ──▶ Resting ──▶ Finishing
-//!                                                     └─ gone, or it stays as an open folder ──▶ forgotten
+//!  (new) ── Look::BeingRemoved ───────────────┴─▶ Finishing ── open, fails ─▶ Resting ─▶ Finishing
+//!                                                     ├─ gone ─────────────────────▶ forgotten
+//!                                                     └─ it stays as an open folder ▶ forgotten
 //! ```
 
 use std::{path::PathBuf, time::Duration};

@@ -1,8 +1,9 @@
 //! The order in which episodes wait for a slot.
 //!
 //! ```text
-//!   untried   in the order that is set, by the time of the seal ─────────────┐
-//!   tried     a failure gives up its turn: by the time at which it came back ┴─▶ behind all that were not tried
+//!   untried   in the order that is set, by the time of the seal
+//!   tried     a failure gives up its turn: by the time at which it came back,
+//!             behind all that were not tried
 //! ```
 //!
 //! So an episode that fails takes one turn, and another only behind everything that was there

@@ -1,7 +1,8 @@
 //! How fast those that were not tried yet follow one another while the destination is held.
 //!
 //! ```text
-//!   a few at once ──▶ one after another with a short pause ──where it looks like the destination──▶ seconds apart, and ever more
+//!   a few at once ──▶ one after another with a short pause
+//!     ──where it looks like the destination──▶ seconds apart, and ever more
 //! ```
 
 use std::time::Duration;

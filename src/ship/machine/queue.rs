@@ -25,9 +25,9 @@ use crate::episode::{EpisodeId, Stamp};
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;
 
-/// So many moves may wait for a disk before no further upload is begun: what is acknowledged and not
-/// moved yet is sent again after a kill, and with a disk that is slower than the receiver that would
-/// be most of a backlog. Of large ones fewer, from [`MOST_BYTES_BEHIND`] on.
+/// So many moves may wait for a disk before no further upload is begun: what is acknowledged and
+/// not moved yet is sent again after a kill, and with a disk that is slower than the receiver that
+/// would be most of a backlog. Of large ones fewer, from [`MOST_BYTES_BEHIND`] on.
 const MOST_MOVES_BEHIND: usize = 64;
 const MOST_LARGE_MOVES_BEHIND: usize = 16;
 const MOST_BYTES_BEHIND: u64 = 1 << 30;

@@ -1,9 +1,11 @@
 //! How fast a destination is sent to that works again.
 //!
 //! ```text
-//!   held ──ends──▶ one at a time, with pauses that halve at each delivery ──▶ two at once, three ... ──▶ full speed
-//!                         │                                                                                │
-//!                         └──refused meanwhile──▶ careful: half as fast, and faster by half ◀──────┘ refused soon after
+//!   held ──ends──▶ one at a time, with pauses that halve ──▶ two at once, ──▶ full speed
+//!                         │ at each delivery                 three ...          │
+//!                         │                                                     │
+//!                         └──refused meanwhile──▶ careful: half as fast, ◀──────┘ refused
+//!                                                 and faster by half              soon after
 //! ```
 //!
 //! A fleet whose receiver was away comes back to it within a minute, each host with all that has

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  look, no room, full, shipped ──▶ Relieve ──enough──▶ until it is felt again
-//!                                      └──nothing to remove──▶ until something is shipped, or the next clean-up is due
+//!                                      └──nothing to remove──▶ until something is shipped,
+//!                                                              or the next clean-up is due
 //! ```
 
 use std::collections::BTreeSet;

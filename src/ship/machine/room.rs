@@ -2,8 +2,10 @@
 //! is too little.
 //!
 //! ```text
-//!  Pack ──▶ room for the most that it can become? ──yes──▶ packed into the outbox; what is not written yet stays reserved
-//!              │                                               └──ENOSPC, EDQUOT──▶ for a while nothing more is written there
+//!  Pack ──▶ room for the most that it can become? ──yes──▶ packed into the outbox;
+//!              │                                           what is not written yet stays reserved
+//!              │                                             └──ENOSPC, EDQUOT──▶ for a while
+//!              │                                                  nothing more is written there
 //!              no: free − reserved by others − min_free_bytes is less
 //!              └──▶ Measure: packed into nothing, and packed again into each upload
 //! ```

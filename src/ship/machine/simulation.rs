@@ -1,9 +1,10 @@
 //! The machine in thousands of small worlds, each drawn from one number.
 //!
 //! ```text
-//!   recorder ──deeds──▶ disk ──hints, lost, late, doubled──▶ machine ──effects──▶ steps ──▶ disk, receiver
-//!                                                              ▲                    │  crashes, faults, outages, poison
-//!                                                              └──── results, late ─┘
+//!  recorder ─deeds─▶ disk ─hints, lost, late, doubled─▶ machine ─effects─▶ steps ─▶ disk, receiver
+//!                                                         ▲                 │
+//!                                                         │                 │  crashes, faults,
+//!                                                         └─ results, late ─┘  outages, poison
 //! ```
 //!
 //! A world has a disk, a recorder that meddles, a way to the receiver on which anybody may answer

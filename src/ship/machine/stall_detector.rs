@@ -1,9 +1,10 @@
 //! Who has shown progress, and whether the heart may beat.
 //!
 //! ```text
-//!  each part at work ──a count that grows while it moves──▶ look ──▶ has each grown within its allowance?
-//!                                                             │ yes: one beat (WATCHDOG=1)
-//!                                                             └ no: none; the service manager starts us again
+//!  each part at work ──a count that grows while it moves──▶ look
+//!      ──▶ has each grown within its allowance?
+//!            │ yes: one beat (WATCHDOG=1)
+//!            └ no: none; the service manager starts us again
 //! ```
 //!
 //! A part is there as long as its work is under way. What rests, is held or waits for its turn

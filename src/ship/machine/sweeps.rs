@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  start ──▶ sweep ──done──▶ again after the interval
-//!              └──the clock is not believed──▶ again after a minute, and at once when the first answer brings a Date
+//!              └──the clock is not believed──▶ again after a minute, and at once
+//!                                                 │  when the first answer brings a Date
 //!                                                 └──for an hour──▶ told, once
 //! ```
 

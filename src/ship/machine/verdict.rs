@@ -1,21 +1,30 @@
 //! What an outcome means. Who is at fault decides, not the hundreds digit of the status.
 //!
-//! | outcome | at fault | verdict |
-//! |---|---|---|
-//! | 200, 201, 204 with a matching receipt; 201 and 204 without one | | delivered |
-//! | a bare 200 that a strong `ETag` or a HEAD of the address vouches for | | delivered |
-//! | a bare 200 where a HEAD of the address shows no digest, and the length of another recording that had this id before | the id | conflict |
-//! | held by the digest that a HEAD shows, no answer came through, and a receipt is required | the way | transient |
-//! | a bare 200 that nothing vouches for, or with markup or a problem as its body; a bare 2xx before the archive was through; a receipt that does not match; no receipt where one is required; any other 2xx | destination | hold |
-//! | 409 | episode | conflict |
-//! | 400 digest mismatch, 400 truncated | the way | corrupted |
-//! | 400 digest missing or malformed, which we never send so | something in between | hold |
-//! | `id-invalid`, `upload-invalid`, `unsupported-type`: our receiver met a request that is not ours | the address | hold |
-//! | 412 with a verdict on the commit | episode | fatal |
-//! | 400, 413, 415, 422 and any other 4xx not named here, in the words of our receiver or in another's JSON | episode, where more speaks for it | rejected |
-//! | the same, not written by a receiver; 402, 414, 416, 417, 423, 431, 451 in any words | unknown | refused |
-//! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
-//! | 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
+//! The verdict, whose fault it is, and the outcome:
+//!
+//! - **delivered**: 200, 201, 204 with a matching receipt; 201 and 204 without one
+//! - **delivered**: a bare 200 that a strong `ETag` or a HEAD of the address vouches for
+//! - **conflict**, the id: a bare 200 where a HEAD of the address shows no digest, and the length
+//!   of another recording that had this id before
+//! - **transient**, the way: held by the digest that a HEAD shows, no answer came through, and a
+//!   receipt is required
+//! - **hold**, destination: a bare 200 that nothing vouches for, or with markup or a problem as its
+//!   body; a bare 2xx before the archive was through; a receipt that does not match; no receipt
+//!   where one is required; any other 2xx
+//! - **conflict**, episode: 409
+//! - **corrupted**, the way: 400 digest mismatch, 400 truncated
+//! - **hold**, something in between: 400 digest missing or malformed, which we never send so
+//! - **hold**, the address: `id-invalid`, `upload-invalid`, `unsupported-type`: our receiver met a
+//!   request that is not ours
+//! - **fatal**, episode: 412 with a verdict on the commit
+//! - **rejected**, episode, where more speaks for it: 400, 413, 415, 422 and any other 4xx not
+//!   named here, in the words of our receiver or in another's JSON
+//! - **refused**, unknown: the same, not written by a receiver; 402, 414, 416, 417, 423, 431, 451
+//!   in any words
+//! - **hold**, destination: 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure
+//!   (another name in the certificate, too)
+//! - **transient**, weather: 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection
+//!   lost, time-out, a name that is not found
 //!
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML
 //! refusal was written by something in between, and never counts against an episode. But gateways

@@ -1,7 +1,8 @@
 //! When uploads may run, and how fast.
 //!
 //! ```text
-//!   local time ──▶ which window is it? ──▶ as fast as it goes, no faster than so much, or not at all until then ──▶ Pace
+//!   local time ──▶ which window is it?
+//!     ──▶ as fast as it goes, no faster than so much, or not at all until then ──▶ Pace
 //! ```
 //!
 //! The time is the wall's, asked for at each boundary and once a minute: so a day of 23 hours, a

@@ -6,9 +6,11 @@
 //!    no such file, or one that does not begin like an archive ──▶ yes: there is nothing to lose
 //!    its sidecar has the content of this episode, or, where the
 //!    content is not known, the fingerprint ─────────────────────▶ yes
-//!    each file in it is in the episode's folder, as it was packed ▶ yes: the sidecar was lost, the folder copied
+//!    each file in it is in the episode's folder, as it was packed ▶ yes: the sidecar was lost,
+//!                                                                      the folder copied
 //!    the same, but with bytes behind that, and it is the very
-//!    folder that was packed, by inode and time of birth ────────▶ yes: the recording was written on
+//!    folder that was packed, by inode and time of birth ────────▶ yes: the recording was
+//!                                                                      written on
 //!    otherwise ─────────────────────────────────────────────────▶ no
 //! ```
 //!

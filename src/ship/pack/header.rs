@@ -5,8 +5,10 @@
 //! |---|---|---|
 //! | path | 100 bytes (its `prefix` field is not used) | `path` |
 //! | symlink target | 100 bytes | `linkpath` |
-//! | size | 11 octal digits: 8 GiB less one byte | `size`, and base-256 in the block for readers that know only that |
+//! | size | 11 octal digits: 8 GiB less one byte | `size`, and base-256 in the block |
 //! | mtime | 0 to 11 octal digits: until the year 2242 | `mtime` |
+//!
+//! Base-256 is for readers that know only that.
 //!
 //! Pure: the same member gives the same bytes, always. Names go in byte by byte as the file system
 //! has them, in either place. PAX asks for UTF-8 in its records, unless a `hdrcharset=BINARY`

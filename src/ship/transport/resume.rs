@@ -1,8 +1,9 @@
 //! Going on with an upload that broke off.
 //!
 //! ```text
-//!  HEAD /v1/uploads/{id}/{sha256} ──▶ Upload-Offset: N ──▶ PATCH from byte N on ──▶ the answer that PUT would have had
-//!                                  └▶ anything else ─────▶ nothing is kept, or nobody there knows how: the whole, by PUT
+//!  HEAD /v1/uploads/{id}/{sha256}
+//!    ├▶ Upload-Offset: N ──▶ PATCH from byte N on ──▶ the answer that PUT would have had
+//!    └▶ anything else ─────▶ nothing is kept, or nobody there knows how: the whole, by PUT
 //! ```
 //!
 //! The address follows from the archive's digest, so that a shipper that lost its memory finds it

@@ -1,7 +1,7 @@
 //! What speaks for a 200 without a receipt: a HEAD of the same address shows what is held there.
 //!
 //! ```text
-//!  200, no receipt ──▶ HEAD of the same address ──▶ the archive's digest, or its length: it is held
+//!  200, no receipt ─▶ HEAD of the same address ──▶ the archive's digest, or its length: it is held
 //!                                                ├▶ 5xx, or no answer: asked another time
 //!                                                └▶ anything else: nothing speaks for it
 //! ```

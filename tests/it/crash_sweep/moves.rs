@@ -2,7 +2,8 @@
 //! its way, to either.
 //!
 //! ```text
-//!  temporary folder   data/episodes, data/outbox, store                   /dev/shm, or a tmpfs   shipped, quarantine
+//!  temporary folder       data/episodes, data/outbox, store
+//!  /dev/shm, or a tmpfs   shipped, quarantine
 //! ```
 
 use std::os::unix::fs::{MetadataExt as _, symlink};

@@ -1,8 +1,10 @@
 //! The golden files, copied to where a test may use them, with what a checkout loses put back.
 //!
 //! ```text
-//! stat.tsv            kind, mode, mtime, path     every folder (git keeps no empty ones), every mode and time
-//! fingerprint         in sidecars, notes and receipts: of the copy, by the old build's rule, where it was the episode's
+//! stat.tsv            kind, mode, mtime, path: every folder (git keeps no empty ones),
+//!                     every mode and time
+//! fingerprint         in sidecars, notes and receipts: of the copy, by the old build's rule,
+//!                     where it was the episode's
 //! folder              in sidecars and notes: inode and birth of the copy
 //! /golden             in configurations: where the copy is
 //! ```

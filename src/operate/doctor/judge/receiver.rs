@@ -256,8 +256,8 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     }
 }
 
-/// Whether a receiver took an episode so short a time ago that a connection of the shipper may still
-/// be open.
+/// Whether a receiver took an episode so short a time ago that a connection of the shipper may
+/// still be open.
 fn has_just_delivered(facts: &Facts) -> bool {
     const STILL_OPEN_S: u64 = 10;
     let DaemonState::Answers(snapshot) = &facts.daemon else {
