@@ -8,7 +8,7 @@
 //! | `shipped/` | while less than `shipped_free_bytes` is free, with the same receipt, the oldest first; else never |
 //!
 //! And from `shipped/` only what is still what was delivered: whoever removes looks
-//! (`ship/sweep/edited.rs`).
+//! (`ship/sweep/edit_check.rs`).
 //!
 //! An age is counted from the stamp in the record beside the episode, where the record says that
 //! the clock that wrote it could be believed. Else it begins at the first moment at which a clock

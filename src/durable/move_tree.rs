@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | while copying | `.sealift-copy-n-name`, the source | removes the copy; the move is made again |
 //! | after the copy got its name | both, under their names | the move is made again, finds that copy, and only takes the source away |
-//! | while the source was aside | the copy, `.sealift-aside-n-name` | removes it where that copy is whole and of this move (`resuming.rs`); else gives it its name back, then the same |
+//! | while the source was aside | the copy, `.sealift-aside-n-name` | removes it where that copy is whole and of this move (`resume.rs`); else gives it its name back, then the same |
 //! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
 //! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
 //!

@@ -1,4 +1,4 @@
-//! The note inside a directory that is removed where it stands (`noted.rs`), and for which
+//! The note inside a directory that is removed where it stands (`remove_in_place.rs`), and for which
 //! directory it counts.
 //!
 //! | it says | it counts for | what follows |
