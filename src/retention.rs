@@ -8,7 +8,7 @@
 //! | `shipped/` | while less than `shipped_free_bytes` is free, the oldest first |
 //!
 //! From `shipped/` only with the receiver's own receipt for this very archive, else never. And only
-//! what is still what was delivered: whoever removes looks (`ship/sweep/edited.rs`).
+//! what is still what was delivered: whoever removes looks (`ship/sweep/edit_check.rs`).
 //!
 //! An age is counted from the stamp in the record beside the episode, where the record says that
 //! the clock that wrote it could be believed. Else it begins at the first moment at which a clock

@@ -17,7 +17,7 @@
 //! [`TreeError::Changed`]: somebody is still writing, and the caller comes back later.
 //!
 //! What is left out, at the top of the episode only, and only where it is a regular file: the
-//! receipt and the reason that we wrote ourselves (`ours.rs` says how they are told from a
+//! receipt and the reason that we wrote ourselves (`own_files.rs` says how they are told from a
 //! recorder's own), and the scratch that we may have been killed over while writing them or the
 //! marker. Everything else is reported, `.nfsXXXX` files included: they hold data, and when they go
 //! the episode has changed.

@@ -22,7 +22,7 @@
 //! - After the copy got its name: both, under their names. The move is made again, finds that copy,
 //!   and only takes the source away.
 //! - While the source was aside: the copy, and `.sealift-aside-n-name`. The next start removes that
-//!   where the copy is whole and of this move (`resuming.rs`); else it gives it its name back, then
+//!   where the copy is whole and of this move (`resume.rs`); else it gives it its name back, then
 //!   the same.
 //! - While it was removed: the copy, and `.sealift-trash-n-name`. The next start finishes removing.
 //! - While it was removed where it stands: the copy, and the rest of the source with

@@ -1,5 +1,5 @@
-//! The note inside a directory that is removed where it stands (`noted.rs`), and for which
-//! directory it counts.
+//! The note inside a directory that is removed where it stands (`remove_in_place.rs`), and for
+//! which directory it counts.
 //!
 //! - It says where the copy is, and counts for the very directory that it was written for: what the
 //!   copy has is removed, by the start and by the daemon.

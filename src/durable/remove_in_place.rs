@@ -16,7 +16,7 @@
 //!
 //! What was copied first is gone on with by the next start, as far as the copy has it. What was to
 //! go without a copy is not: the clean-up judges its age anew, by our record in it, which is why
-//! that goes last. `note.rs` says for which directory a note counts.
+//! that goes last. `removal_note.rs` says for which directory a note counts.
 
 use std::{
     ffi::{CStr, OsStr},

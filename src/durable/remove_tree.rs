@@ -6,7 +6,7 @@
 //! mount: a symlink or a bind mount that somebody puts in the way makes an error, never a removal
 //! elsewhere.
 //!
-//! Where a directory can have no other name, it is removed where it stands (`noted.rs`).
+//! Where a directory can have no other name, it is removed where it stands (`remove_in_place.rs`).
 
 use std::{
     ffi::{CStr, CString, OsStr},

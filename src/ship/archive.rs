@@ -12,7 +12,7 @@
 //! the end does not take long.
 //!
 //! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it
-//! (`poured.rs`). Readers need not know.
+//! (`on_demand.rs`). Readers need not know.
 
 pub mod on_demand;
 mod reader;

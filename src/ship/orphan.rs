@@ -14,10 +14,11 @@
 //! ```
 //!
 //! Receipts are compared with the archive's own bytes, read now, and directories with what was
-//! packed (`proven.rs`). The sidecar is believed for nothing but the fingerprint and the content of
-//! that, and only where its digest is that of the bytes. "Gone" means: not in the very folder that
-//! `episodes/` was at the start, or seen to have gone from there, and another has the name. While
-//! that is missing, or another is mounted over it, every archive looks like an orphan, and none is.
+//! packed (`shipped_lookup.rs`). The sidecar is believed for nothing but the fingerprint and the
+//! content of that, and only where its digest is that of the bytes. "Gone" means: not in the very
+//! folder that `episodes/` was at the start, or seen to have gone from there, and another has the
+//! name. While that is missing, or another is mounted over it, every archive looks like an orphan,
+//! and none is.
 
 mod aside;
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere
 //! on the way, the next start sends the archive again and comes back with another proof; after the
 //! move, it finds the receipt in `shipped/`, and looks whether what stands beside it is what was
-//! delivered (`proven.rs`).
+//! delivered (`shipped_lookup.rs`).
 
 use std::{io, path::Path};
 

@@ -208,7 +208,7 @@ mod tests {
                 .map(std::thread::JoinHandle::join);
             abort();
         }
-        let name = "cli::logging::apart::tests::a_panic_is_a_line_of_the_log_and_is_written_whatever_comes_after_it";
+        let name = "cli::logging::background_writer::tests::a_panic_is_a_line_of_the_log_and_is_written_whatever_comes_after_it";
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", name, "--nocapture"])
@@ -222,7 +222,9 @@ mod tests {
             panic!("{said}")
         };
         assert!(
-            line.contains(" ERROR thread 'worker' panicked at src/cli/logging/apart.rs:"),
+            line.contains(
+                " ERROR thread 'worker' panicked at src/cli/logging/background_writer.rs:"
+            ),
             "{said}"
         );
         assert!(line.ends_with(": one two"), "{said}");

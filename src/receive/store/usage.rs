@@ -111,7 +111,7 @@ impl Places {
 }
 
 /// Whether a store holds episodes that are filed the other way, and none that are filed ours: how a
-/// store is judged that has no note of it (see `filing.rs`).
+/// store is judged that has no note of it (see `namespace_file.rs`).
 pub(super) fn is_filed_otherwise(episodes: &Path, ours: Namespace) -> io::Result<bool> {
     // Ours first: in a large store the first name tells.
     Ok(!holds(episodes, ours)? && holds(episodes, ours.other())?)

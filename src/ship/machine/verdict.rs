@@ -29,7 +29,7 @@
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML
 //! refusal was written by something in between, and never counts against an episode. But gateways
 //! speak JSON too: what "rejected" comes to is decided by what else is known of the destination
-//! (`attempts.rs`).
+//! (`delivery_result.rs`).
 
 use serde_json::Value;
 
