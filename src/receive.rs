@@ -46,7 +46,7 @@ mod room;
 mod route;
 pub mod serve;
 pub mod store;
-pub mod stored;
+pub mod stored_episode;
 pub mod tally;
 mod tls;
 mod upload_session;

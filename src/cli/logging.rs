@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  a command   whoever logs ──▶ filter ──▶ sink: journal or stderr
-//!  a service   whoever logs ──▶ filter ──▶ queue ──▶ a thread (background_writer.rs) ──▶ the same sink
+//!  a service   whoever logs ──▶ filter ──▶ queue ──▶ background_writer.rs ──▶ the same sink
 //! ```
 
 mod background_writer;

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::{
         episode::{Digest, EpisodeId},
-        receive::stored::Key,
+        receive::stored_episode::Key,
     };
 
     fn part() -> PartKey {

@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 
 use super::{
     store::Part,
-    stored::{Content, Offer, StoredEpisode},
+    stored_episode::{Content, Offer, StoredEpisode},
     window::{CommitWindow, SaidCommit},
 };
 use crate::{

@@ -8,7 +8,7 @@ use super::{
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
     store::Store,
-    stored::{Key, Namespace, StoredEpisode},
+    stored_episode::{Key, Namespace, StoredEpisode},
 };
 use crate::{
     episode::{EpisodeId, HostName},

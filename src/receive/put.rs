@@ -23,7 +23,7 @@ use super::{
     request_context::{Exchange, RequestRefusal},
     room::Promise,
     store::{Part, PartKey, PartResumed, Publication, Store},
-    stored::{Offer, StoredEpisode},
+    stored_episode::{Offer, StoredEpisode},
     upload_session::Taking,
     window::SaidCommit,
 };

@@ -14,7 +14,7 @@ use super::{
     identity, range,
     room::UsedUp,
     store::{ArchiveRange, StoreError},
-    stored::StoredEpisode,
+    stored_episode::StoredEpisode,
 };
 use crate::{
     episode::EpisodeId,

@@ -13,7 +13,7 @@ use super::{
     identity::{Caller, NameError},
     room::StoreRoom,
     store::{Store, StoreError},
-    stored::Key,
+    stored_episode::Key,
     tally::ReceiveCounts,
 };
 use crate::{

@@ -44,7 +44,7 @@ pub use self::folder::{FolderStore, OpenError};
 pub use self::reader::FolderReading;
 pub use self::upload::FolderUpload;
 
-use super::stored::{Key, Namespace, Offer, StoredEpisode};
+use super::stored_episode::{Key, Namespace, Offer, StoredEpisode};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
     records::WallTime,

@@ -10,7 +10,7 @@ use super::{
     request_context::{Exchange, RequestContext, RequestRefusal},
     room::Promise,
     store::{PartKey, Publication, Store, StoreError, Upload as _},
-    stored::Offer,
+    stored_episode::Offer,
 };
 use crate::{
     episode::{EpisodeId, HostName},

@@ -2,6 +2,7 @@
 //! code.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -347,7 +348,7 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
                 "retention.rs",
                 "url_template.rs",
                 "receive/admit.rs",
-                "receive/stored.rs",
+                "receive/stored_episode.rs",
                 "ship/outcome.rs",
             ]
             .contains(&source.name.as_str())
@@ -411,6 +412,87 @@ fn no_room_is_too_large_and_none_is_a_cupboard() {
         }
     }
     none("move the wall first", found);
+}
+
+/// The names of the types that a file defines, those of its tests apart.
+fn types_of(source: &Source) -> Vec<String> {
+    let defined = |line: &str| {
+        let line = line
+            .strip_prefix("pub ")
+            .or_else(|| {
+                line.strip_prefix("pub(")
+                    .and_then(|line| Some(line.split_once(") ")?.1))
+            })
+            .unwrap_or(line);
+        let (kind, rest) = line.split_once(' ')?;
+        let is_type = ["struct", "enum", "trait", "type", "union"].contains(&kind);
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let name = rest.split(|c| !is_name(c)).next()?;
+        (is_type && !name.is_empty()).then(|| name.to_owned())
+    };
+    source
+        .code()
+        .filter_map(|(_, line)| defined(line))
+        .collect()
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        for name in types_of(&source) {
+            files.entry(name).or_default().insert(source.name.clone());
+        }
+    }
+    assert!(files.len() > 400, "the types were not found");
+    let twice = files.into_iter().filter(|(_, files)| files.len() > 1);
+    let found = twice.map(|(name, files)| {
+        let files: Vec<_> = files.into_iter().collect();
+        format!("{name}: {}", files.join(", "))
+    });
+    none("one name for two things", found.collect());
+}
+
+#[test]
+fn no_file_is_named_by_a_participle() {
+    /// Nouns that end so.
+    const NOUNS: [&str; 2] = ["logging", "housekeeping"];
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test) {
+        let stem = source.path.file_stem().unwrap().to_str().unwrap();
+        let last = stem.rsplit('_').next().unwrap();
+        if (last.ends_with("ing") || last.ends_with("ed")) && !NOUNS.contains(&stem) {
+            found.push(source.name.clone());
+        }
+    }
+    none("name what is in it", found);
+}
+
+#[test]
+fn no_comment_and_no_document_is_wider_than_a_hundred_columns() {
+    const COLUMNS: usize = 100;
+    let wide = |line: &str| line.chars().count() > COLUMNS;
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        for path in files_below(&root().join(folder), "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            for (n, line) in text.lines().enumerate() {
+                if line.trim_start().starts_with("//") && wide(line) {
+                    found.push(format!("{}:{}", path.display(), n + 1));
+                }
+            }
+        }
+    }
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        // A row of a table cannot be broken.
+        for (n, line) in text.lines().enumerate() {
+            if wide(line) && !line.starts_with('|') {
+                found.push(format!("{}:{}", path.display(), n + 1));
+            }
+        }
+    }
+    none("break the line", found);
 }
 
 fn documents() -> Vec<PathBuf> {

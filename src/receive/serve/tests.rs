@@ -11,7 +11,7 @@ use crate::{
             FolderReading, ListedEpisode, Part, PartKey, PartResumed, Publication, StoreError,
             StoreSpace, Upload, Usage,
         },
-        stored::{Key, Offer, StoredEpisode},
+        stored_episode::{Key, Offer, StoredEpisode},
     },
 };
 

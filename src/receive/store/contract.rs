@@ -9,7 +9,7 @@ use std::{
 use super::{ArchiveRange as _, PartKey, Publication, Store, StoreError, Upload as _};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::stored::{Content, Key, Namespace, Offer, StoredEpisode},
+    receive::stored_episode::{Content, Key, Namespace, Offer, StoredEpisode},
 };
 
 mod parts;

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::receive::store::contract::{id, offer, part_key};
-    use crate::receive::stored::Key;
+    use crate::receive::stored_episode::Key;
 
     fn part(name: &str) -> PartKey {
         part_key(

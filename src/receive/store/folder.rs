@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     episode::{EpisodeId, HostName},
-    receive::stored::{Key, Namespace, Offer, StoredEpisode},
+    receive::stored_episode::{Key, Namespace, Offer, StoredEpisode},
 };
 
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     durable,
     episode::{Digest, EpisodeId, HostName},
-    receive::stored::{Content, Key, Namespace, StoredEpisode},
+    receive::stored_episode::{Content, Key, Namespace, StoredEpisode},
 };
 
 pub(super) const ARCHIVE_SUFFIX: &str = ".tar.zst";

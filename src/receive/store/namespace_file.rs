@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     durable::{self, Published},
-    receive::stored::Namespace,
+    receive::stored_episode::Namespace,
 };
 
 const FILE: &str = "namespace";

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use super::{Part, PartKey, part::Reached};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::stored::{Key, Offer},
+    receive::stored_episode::{Key, Offer},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     durable::{self, Published},
-    receive::stored::{Content, Offer},
+    receive::stored_episode::{Content, Offer},
 };
 
 pub(super) const PART_SUFFIX: &str = ".part";

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::stored::{Content, Key, StoredEpisode},
+    receive::stored_episode::{Content, Key, StoredEpisode},
     records::WallTime,
     wire::MAX_WINDOW_LOG,
 };

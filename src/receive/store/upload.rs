@@ -32,7 +32,7 @@ use super::{
     index::Places,
     part::{Growing, PartFile},
 };
-use crate::receive::stored::Offer;
+use crate::receive::stored_episode::Offer;
 
 /// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in
 /// memory for each upload: one that fills and one that is being written. With 256 uploads they come

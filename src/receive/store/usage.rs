@@ -10,7 +10,7 @@ use super::{
 use crate::{
     episode::{EpisodeId, HostName},
     filesystem,
-    receive::stored::{Key, Namespace},
+    receive::stored_episode::{Key, Namespace},
 };
 
 impl Places {

@@ -368,16 +368,18 @@ fn judge_acknowledgement(
             Ok(_) => refuse("the receipt names other content than what was sent"),
             // Something that means to be a receipt and cannot be read must not pass for none.
             Err(error) => match named_digest(body, sent) {
-                Named::Nothing => bare(),
-                Named::Ours if trust.require_receipt => bare(),
-                Named::Ours if matches!(answer.voucher, Voucher::Early | Voucher::Problem) => {
+                NamedDigest::Nothing => bare(),
+                NamedDigest::Ours if trust.require_receipt => bare(),
+                NamedDigest::Ours
+                    if matches!(answer.voucher, Voucher::Early | Voucher::Problem) =>
+                {
                     bare()
                 }
-                Named::Ours => Verdict::Delivered(Proof {
+                NamedDigest::Ours => Verdict::Delivered(Proof {
                     status: answer.status,
                     receipt: Value::Null,
                 }),
-                Named::Other => {
+                NamedDigest::Other => {
                     let why = printable(&error.to_string());
                     refuse(&format!("the receipt cannot be read ({why})"))
                 }
@@ -397,7 +399,7 @@ fn matches(receipt: &Receipt, id: &EpisodeId, sent: &ArchiveFacts) -> bool {
 
 /// What a JSON answer says that is no receipt of ours.
 #[derive(Debug, PartialEq, Eq)]
-enum Named {
+enum NamedDigest {
     /// No digest.
     Nothing,
     /// The digest of what was sent, in hexadecimal, and no `episode_id`, as a receipt of ours has:
@@ -407,7 +409,7 @@ enum Named {
     Other,
 }
 
-fn named_digest(body: &Value, sent: &ArchiveFacts) -> Named {
+fn named_digest(body: &Value, sent: &ArchiveFacts) -> NamedDigest {
     let named = [
         ("sha256", sent.sha256),
         ("content_sha256", sent.content_sha256),
@@ -419,9 +421,9 @@ fn named_digest(body: &Value, sent: &ArchiveFacts) -> Named {
     let said: Vec<bool> = named.iter().filter_map(is_ours).collect();
     let means_to_be_ours = body.get("episode_id").is_some();
     match said.as_slice() {
-        [] => Named::Nothing,
-        all if !means_to_be_ours && all.iter().all(|is_ours| *is_ours) => Named::Ours,
-        _ => Named::Other,
+        [] => NamedDigest::Nothing,
+        all if !means_to_be_ours && all.iter().all(|is_ours| *is_ours) => NamedDigest::Ours,
+        _ => NamedDigest::Other,
     }
 }
 

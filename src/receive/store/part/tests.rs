@@ -5,7 +5,7 @@ use crate::receive::{
         contract::{id, offer, part_key},
         part_manifest::name_of,
     },
-    stored::{Key, Offer},
+    stored_episode::{Key, Offer},
 };
 
 /// A file of which the first 4 bytes are noted, and what its note is made of.

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::receive::{store::record::ReceiptRecord, stored::Content};
+use crate::receive::{store::record::ReceiptRecord, stored_episode::Content};
 
 /// A store that a killed receiver has left: the files of one that is alive, copied under it. Its
 /// locks are not.
