@@ -143,8 +143,8 @@ impl ConfigSource {
     }
 
     /// The configuration as written, with the arguments laid over it. `enough` says whether the
-    /// arguments alone would do: then no file is read unless somebody named one, so that a trial is
-    /// not steered by what is installed.
+    /// arguments alone would do: then no file is read unless the operator named one, so that a
+    /// trial is not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,

@@ -7,7 +7,7 @@
 //!    ▼
 //!  route         the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held
 //!    │                                                        × window and limits)
-//!    │                              ├─ nobody we know ──────────▶ 401
+//!    │                              ├─ not a known caller ──────▶ 401
 //!    │                              ├─ held already ────────────▶ 200 receipt
 //!    │                              ├─ held with other content ─▶ 409
 //!    │                              ├─ not taken ───────────────▶ 400, 412, 413

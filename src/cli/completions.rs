@@ -1,4 +1,4 @@
-//! `sealift completions` and `sealift man`: for whoever packs or installs it, made from the
+//! `sealift completions` and `sealift man`: for packagers and those who install it, made from the
 //! commands as they are defined.
 
 use std::{io, path::PathBuf};

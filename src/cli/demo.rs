@@ -68,7 +68,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     drop(runtime);
     let removed = place.clean_up();
     match ended {
-        // Whoever read our output has seen enough (`sealift demo | head`).
+        // The reader of our output has seen enough (`sealift demo | head`).
         Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
         Err(error) => Err(Failure::Wrong(error)),
         Ok(()) => {
@@ -99,8 +99,8 @@ impl DemoFolder {
         let root = std::path::absolute(named)
             .with_context(|| format!("Failed to find {}", named.display()))
             .map_err(Failure::Usage)?;
-        // What is sealed in there would be delivered to the demo's receiver: not with somebody's
-        // real episodes.
+        // What is sealed in there would be delivered to the demo's receiver: real episodes must not
+        // be.
         let is_empty = match root.read_dir() {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -422,7 +422,7 @@ impl Demo {
         });
         self.screen.gap()?;
         if let Some((go, _)) = &self.recorder {
-            // It may have recorded its last: then nobody listens.
+            // It may have recorded its last: then it listens no more.
             let _ = go.send(Go);
         }
         Ok(())

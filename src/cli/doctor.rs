@@ -56,7 +56,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let report = runtime.block_on(doctor::examine(&question));
-    // Whoever hangs in a system call is left behind.
+    // A thread that hangs in a system call is left behind.
     runtime.shutdown_background();
     if args.json {
         println!("{}", report.to_json());

@@ -59,7 +59,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// What went wrong, for whoever has no exit code to give.
+    /// What went wrong, for a caller that has no exit code to give.
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Self::Usage(error) | Self::Wrong(error) => error,

@@ -2,8 +2,8 @@
 //! go to stdout.
 //!
 //! ```text
-//!  a command   whoever logs ──▶ filter ──▶ sink: journal or stderr
-//!  a service   whoever logs ──▶ filter ──▶ queue ──▶ background_writer.rs ──▶ the same sink
+//!  a command   the caller ──▶ filter ──▶ sink: journal or stderr
+//!  a service   the caller ──▶ filter ──▶ queue ──▶ background_writer.rs ──▶ the same sink
 //! ```
 
 mod background_writer;
@@ -50,7 +50,7 @@ pub(crate) fn start(default: &str) {
         .try_init();
 }
 
-/// The same for a service, which waits for nobody who takes its lines. To be held until its end.
+/// The same for a service, which never waits for a reader of its lines. To be held until its end.
 pub(crate) fn start_service(default: &str) -> Option<Flushed> {
     let to_journal = stderr_is_the_journal();
     let started = background_writer::start(filter(default), to_journal, move || sink(to_journal));
@@ -183,8 +183,8 @@ fn journal() -> Option<tracing_journald::Layer> {
     )
 }
 
-/// `JOURNAL_STREAM` names the device and inode of what systemd connected (systemd.exec(5)); it is
-/// inherited by whoever is started from there, with a stderr of its own perhaps.
+/// `JOURNAL_STREAM` names the device and inode of what systemd connected (systemd.exec(5)); every
+/// process started from there inherits it, with a stderr of its own perhaps.
 fn stderr_is_the_journal() -> bool {
     let stream = std::env::var_os("JOURNAL_STREAM");
     let Some((device, inode)) = stream

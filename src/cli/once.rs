@@ -11,7 +11,7 @@ use sealift::{
 
 use super::logging;
 
-/// No oftener does anybody see a change.
+/// The operator sees changes no oftener.
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
 
 /// Draws until it is aborted; not at all where stderr is no terminal.

@@ -104,7 +104,7 @@ fn end(runtime: Runtime, grace: Duration) {
 }
 
 /// As many descriptors as this process may have (getrlimit(2)): the usual soft limit, 1024, is
-/// there for select(2), which nobody calls here.
+/// there for select(2), which this program does not call.
 fn raise_descriptors(connections: u64) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

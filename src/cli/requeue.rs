@@ -86,7 +86,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         let why = "--status is about what was refused, and nothing in shipped/ was: leave it out";
         return Err(Failure::Usage(anyhow::anyhow!(why)));
     }
-    // Only these two ask anybody.
+    // Only these two ask the receiver.
     let must_ask = args.from == Some(Where::Shipped);
     let may_ask = must_ask || args.all && !args.unasked;
     let enough = args.source.data.is_some() && (!may_ask || args.destination.receiver.is_some());

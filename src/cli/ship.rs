@@ -154,7 +154,7 @@ pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Tran
     })
 }
 
-/// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read
+/// The daemon's narrow options, out of the configuration. Nothing is notified, and nothing is read
 /// again.
 pub(super) fn options(config: &ShipConfig, once: bool) -> DaemonOptions {
     DaemonOptions {
@@ -298,7 +298,7 @@ fn stop_calls() -> anyhow::Result<Stop> {
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("Failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Failed to listen for SIGINT")?;
-    // Until somebody listens for it, a reload that is asked for too early is no reason to end.
+    // Until the loop listens for it, a reload that is asked for too early is no reason to end.
     let hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
     Ok(async move {
         let _hangup = hangup;

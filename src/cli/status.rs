@@ -75,7 +75,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
             serde_json::to_string(&status).map_err(anyhow::Error::new)?
         );
     } else {
-        // Whoever reads has gone: head(1), perhaps.
+        // The reader has gone: head(1), perhaps.
         let _ = io::stdout().write_all(page(&status, has_colours()).as_bytes());
     }
     Ok(if status.problems.is_empty() {
@@ -117,7 +117,7 @@ async fn watch(question: &StatusQuery) -> anyhow::Result<()> {
         } else {
             format!("{last}\n")
         };
-        // Nobody reads any more.
+        // The reader has gone.
         if out
             .write_all(shown.as_bytes())
             .and_then(|()| out.flush())

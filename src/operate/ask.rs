@@ -24,13 +24,13 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Why no daemon has answered.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Nobody is there: no daemon runs on this folder, or one that could make no socket.
+    /// Nothing answers: no daemon runs on this folder, or one that could make no socket.
     #[error("no daemon answers at {path}")]
     NotRunning {
         /// The socket.
         path: String,
     },
-    /// Somebody is there, and we may not ask.
+    /// A daemon is there, and the calling user may not ask it.
     #[error("{path} may not be asked by this user: whoever is in the daemon's group may{}, and root", joining(group.as_ref()))]
     NotPermitted {
         /// The socket.
@@ -38,13 +38,13 @@ pub enum NoAnswer {
         /// Its group, where that is not root's.
         group: Option<String>,
     },
-    /// Somebody is there and says nothing.
+    /// A daemon is there and says nothing.
     #[error("a daemon is there at {path}, and does not answer: it hangs")]
     Hangs {
         /// The socket.
         path: String,
     },
-    /// Somebody answers something else.
+    /// Something answers that is not understood.
     #[error("what answers at {path} is not understood: {why}")]
     Strange {
         /// The socket.
@@ -102,8 +102,8 @@ fn joining(group: Option<&String>) -> String {
     })
 }
 
-/// The group of the socket, or of the nearest folder above it that may be looked at. To join that
-/// of root is nobody told.
+/// The group of the socket, or of the nearest folder above it that may be looked at. `None` for
+/// that of root, which no user is told to join.
 fn group_of(socket: &Path) -> Option<String> {
     let gid = socket
         .ancestors()

@@ -46,7 +46,7 @@ use crate::{
 /// What the disk keeps free, bytes: filling it to the last byte harms everybody else on it.
 const RESERVE_BYTES: u64 = 64 << 20;
 
-/// What an episode may unpack to where nobody says otherwise, bytes: 1 TiB.
+/// What an episode may unpack to where the caller sets no limit, bytes: 1 TiB.
 pub const DEFAULT_MAX_BYTES: u64 = 1 << 40;
 
 /// How to fetch.

@@ -6,8 +6,8 @@
 //!        └ bounded: its time, its output, each line; no shell, no pager
 //! ```
 //!
-//! Whatever stands in an entry came from outside: it is a text until somebody shows it, and whoever
-//! shows it makes it printable.
+//! Whatever stands in an entry came from outside: it is text as it was read, and what shows it
+//! makes it printable.
 
 mod class;
 mod entry;
@@ -63,7 +63,7 @@ pub struct JournalReading {
 /// Why there is no reading.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
-    /// Whoever asks may not read the system's journal, or not all of it.
+    /// The calling user may not read the system's journal, or not all of it.
     #[error("not permitted")]
     NotPermitted,
     /// There is no journal, no journalctl, or it did not end.

@@ -1,4 +1,4 @@
-//! The receiver as somebody asks it who sends no archive: GET and HEAD of one episode, and what a
+//! The receiver as a client asks it that sends no archive: GET and HEAD of one episode, and what a
 //! PUT of it would meet.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};

@@ -17,12 +17,12 @@
 //! its lock. A folder is moved by one rename that takes no name that is in use; where that is
 //! another file system, as every other move (`durable`). Our record goes after the move, since it
 //! says nothing in `episodes/`: killed in between, the episode is in the queue, and what is left of
-//! the record goes when it is shipped. Whoever was killed before the move finds everything as it
+//! the record goes when it is shipped. A run that is killed before the move leaves everything as it
 //! was.
 //!
 //! A conflict is remembered in the sidecar of the archive, and nowhere else. Without one the
 //! archive is not trusted: the episode is packed again, to the same bytes, and sent. Taking the
-//! file away can be torn by nobody, and meets no daemon half-way, as writing it anew would.
+//! file away cannot be torn, and meets no daemon half-way, as writing it anew would.
 
 mod admission;
 mod choose;
@@ -105,7 +105,7 @@ pub struct RequeueRow {
     pub episode_id: EpisodeId,
     /// Where it was found; `None` where it was not.
     pub from: Option<Origin>,
-    /// What it was answered, where anybody answered.
+    /// What it was answered, where there was an answer.
     pub status: Option<u16>,
     /// Its folder as it was found.
     pub folder: Option<PathBuf>,
@@ -176,8 +176,8 @@ impl Candidate {
 /// asked; without one, what would need it is left.
 ///
 /// # Errors
-/// Those of listing the folders, and that nobody answers where `shipped/` is compared with the
-/// receiver. Nothing was moved then.
+/// Those of listing the folders, and that no receiver answers where `shipped/` is compared with it.
+/// Nothing was moved then.
 pub async fn requeue(
     options: &RequeueOptions,
     receiver: Option<&ReceiverClient>,

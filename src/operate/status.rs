@@ -62,7 +62,7 @@ pub struct Status {
     pub snapshot: Option<Snapshot>,
     /// What the folders say.
     pub folders: Folders,
-    /// What somebody should look at, the worst first. Where there is none, all is well.
+    /// What the operator should look at, the worst first. Where there is none, all is well.
     pub problems: Vec<StatusProblem>,
 }
 
@@ -72,9 +72,9 @@ pub struct Status {
 pub enum DaemonAnswer {
     /// It does.
     Running,
-    /// Nobody is there.
+    /// No daemon is there.
     NotRunning,
-    /// Whoever asks may not.
+    /// The calling user may not ask it.
     NotPermitted,
     /// One is there, and does not.
     Hangs,
@@ -82,7 +82,7 @@ pub enum DaemonAnswer {
     Strange,
 }
 
-/// Asks the daemon, and looks into the folders. Whoever asks again and again keeps `memory`.
+/// Asks the daemon, and looks into the folders. A caller that asks again and again keeps `memory`.
 pub async fn status(question: &StatusQuery, memory: &mut Memory) -> Status {
     let layout = &question.layout;
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;

@@ -55,7 +55,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Whether nobody has ever heard of it.
+    /// Whether nothing is known of it anywhere.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty() && self.steps.is_empty() && self.now.is_none()

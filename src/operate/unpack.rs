@@ -1,4 +1,4 @@
-//! An archive becomes a folder again, whoever packed it and whatever it says.
+//! An archive becomes a folder again, whatever packed it and whatever it says.
 //!
 //! ```text
 //!  archive ──▶ stream (one zstd frame; bounded, hashed) ──▶ members (tar; bounded) ─▶ path, parsed
@@ -24,9 +24,9 @@
 //! refused.
 //!
 //! Kept: contents, permission bits, times of files, symlinks. Not kept: owner and group,
-//! set-user-ID, set-group-ID and sticky bits, which would be given to whoever fetches. A time of 0
-//! on a folder, a symlink or `done.marker` means that it was not kept when packing: those are as
-//! new.
+//! set-user-ID, set-group-ID and sticky bits, which would be given to the user who fetches. A time
+//! of 0 on a folder, a symlink or `done.marker` means that it was not kept when packing: those are
+//! as new.
 
 mod members;
 mod stream;
@@ -78,7 +78,7 @@ const FOLDER: OFlags = OFlags::RDONLY
 pub struct Limits {
     /// Bytes of the tar stream: contents and headers.
     pub max_bytes: u64,
-    /// Whether that is what the disk has room for, and not what somebody set.
+    /// Whether that is what the disk has room for, and not what the caller set.
     pub is_room: bool,
 }
 
@@ -299,7 +299,7 @@ impl Unpacking<'_> {
         }
         let folder = openat(CWD, self.into, FOLDER, Mode::empty());
         let folder = folder.map_err(|errno| write_failed(&member.path, errno))?;
-        // Until it is complete it is nobody else's business.
+        // Until it is complete, other users may not look into it.
         fchmod(&folder, Mode::RWXU).map_err(|errno| write_failed(&member.path, errno))?;
         self.levels.push(UnpackLevel::new(
             self.id.as_str().as_bytes(),

@@ -63,7 +63,7 @@ pub struct VerifyReport {
     pub held_repacked: u64,
     /// The others, by name.
     pub rows: Vec<VerifyRow>,
-    /// Why the run ended early: nobody answers.
+    /// Why the run ended early: no receiver answers.
     pub unreachable: Option<String>,
     /// It ended early because it was told to.
     pub stopped: bool,

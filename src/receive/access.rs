@@ -93,7 +93,7 @@ pub struct FileReport {
 /// The files, and what is in force of them.
 #[derive(Debug)]
 pub struct Access {
-    /// Only for looks: whoever has it may be held up by a disk for ever.
+    /// Only for looks: a disk may hold up the holder of this lock for ever.
     files: Mutex<Files>,
     /// Whose look it is. Waited for without a thread.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -302,8 +302,8 @@ fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
     })
 }
 
-/// An expired certificate does not take the place of one that is good: somebody put back the wrong
-/// file.
+/// An expired certificate does not take the place of one that is good: the operator put back the
+/// wrong file.
 fn renew_identity(paths: &[PathBuf], old: &ServerIdentity) -> Result<ServerIdentity, FileError> {
     let new = read_identity(paths)?;
     let expired = |identity: &ServerIdentity| identity.not_after.filter(|end| *end < wall_now());

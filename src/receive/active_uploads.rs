@@ -1,5 +1,5 @@
-//! Uploads whose bytes are coming in just now, so that whoever asks where to go on does not cut off
-//! what is still in the socket.
+//! Uploads whose bytes are coming in just now, so that a client that asks where to go on does not
+//! cut off what is still in the socket.
 //!
 //! A shipper that lost its connection asks within milliseconds, when the end of the old one, and
 //! the bytes before it, may still wait to be read. Fenced off at once, they would be sent again. An

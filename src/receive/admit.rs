@@ -113,9 +113,9 @@ impl Terms<'_> {
 /// and whose commit has left the window since, is to learn that its episode is held, and not to
 /// quarantine it.
 ///
-/// A content digest counts only once this receiver has verified it. Were a claim enough, whoever
-/// stored an archive under a false content digest would have the true one's sender retire an
-/// episode that nobody holds.
+/// A content digest counts only once this receiver has verified it. Were a claim enough, a host
+/// that stored an archive under a false content digest would have the true one's sender retire an
+/// episode that no receiver holds.
 #[must_use]
 pub fn admit(
     offer: &Offer,

@@ -1,4 +1,4 @@
-//! A request's body: how long it is waited for, and what becomes of one that nobody wants.
+//! A request's body: how long it is waited for, and what becomes of one that is not wanted.
 
 use std::time::Duration;
 

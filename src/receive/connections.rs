@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  accept ──▶ a place is free ──────────────────────────────────────────────────────────▶ Place
-//!         └─▶ all taken ─▶ somebody waits: idle, or its head has not come ─▶ it is closed ─▶ Place
+//!         └─▶ all taken ─▶ one waits: idle, or its head has not come ──────▶ it is closed ─▶ Place
 //!                       └▶ a request is under way on each ──▶ the newcomer waits
 //!                                                               for the first that ends
 //! ```
 //!
 //! Of those that wait, one of the peer that has the most connections is closed, and of these the
-//! one that has waited the longest: whoever holds all the places makes room for the newcomer, and
-//! not those who hold one.
+//! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
+//! and not those that hold one.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub(super) struct Connections {
     most: usize,
     taken: Mutex<Taken>,
-    /// A place was given back, or somebody waits who did not.
+    /// A place was given back, or a connection waits that did not.
     changed: Notify,
 }
 
@@ -146,7 +146,7 @@ impl Taken {
 }
 
 impl ConnectionSlot {
-    /// Ends when the place is needed for somebody else.
+    /// Ends when the place is needed for another connection.
     pub(super) async fn needed(&self) {
         self.leave.notified().await;
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Pure: no I/O. That a certificate is signed by an authority we trust, and not expired, was
-//! settled by the handshake. A certificate suffices: a token beside it is not looked at. Where
-//! nobody is asked, everybody is [`Caller::Anybody`].
+//! settled by the handshake. A certificate suffices: a token beside it is not looked at. Where no
+//! name is asked for, every caller is [`Caller::Anybody`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ use crate::{
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody was asked who they are.
+    /// Callers are not asked who they are.
     Anybody,
     /// Whose certificate or token it is.
     Known(HostName),
@@ -42,7 +42,7 @@ impl Caller {
     }
 }
 
-/// The ways in which those who come in can say who they are. Where there is none, nobody is asked.
+/// The ways in which callers can say who they are. Where there is none, they are not asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ways<'a> {
     /// The handshake asks for certificates.
@@ -172,8 +172,8 @@ impl Tokens {
     /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML).
     ///
     /// # Errors
-    /// What is wrong, by line or name. Never quotes a value: somebody may have written the token
-    /// itself.
+    /// What is wrong, by line or name. Never quotes a value: the operator may have written the
+    /// token itself.
     pub fn parse(text: &str) -> Result<Self, String> {
         let table: BTreeMap<String, toml::Value> = toml::from_str(text).map_err(|error| {
             let before = text
@@ -227,9 +227,9 @@ impl Tokens {
     }
 }
 
-/// Whether this caller may read an episode: a host its own, a reader every one. Where nobody is
-/// asked, everybody reads. What was stored while nobody was asked is nobody's, and for readers
-/// alone.
+/// Whether this caller may read an episode: a host its own, a reader every one. Where callers are
+/// not asked who they are, every caller reads. What was stored while they were not asked has no
+/// owner, and is for readers alone.
 #[must_use]
 pub fn may_read(caller: &Caller, owner: Option<&HostName>, readers: &BTreeSet<HostName>) -> bool {
     match caller {

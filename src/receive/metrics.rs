@@ -20,7 +20,7 @@ use crate::{clock, episode::HostName};
 /// What it is.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long the walk through a large store may keep whoever scrapes waiting; they are told of it
+/// How long the walk through a large store may keep the scraper waiting; it is told of the store
 /// the next time.
 const CENSUS_WAIT: Duration = Duration::from_secs(5);
 

@@ -158,8 +158,8 @@ impl<S: Store> Exchange<'_, S> {
         }
     }
 
-    /// Where an upload goes on. Whoever asks has given up every connection that we may still
-    /// believe in.
+    /// Where an upload goes on. The client that asks has given up every connection that we may
+    /// still believe in.
     async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, RequestRefusal> {
         self.receiver.underway.ebb(part).await;
         if let Some(kept) = self.receiver.store.settle(part).await? {
@@ -295,7 +295,7 @@ impl<S: Store> Exchange<'_, S> {
             }
             Publication::NameTaken => match self.held(caller, part, offer).await? {
                 Some(OfferReply::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
-                // Every byte of it was here just now: it belongs to whoever sent them.
+                // Every byte of it was here just now: it belongs to the host that sent them.
                 Some(OfferReply::Unowned(receipt)) => {
                     let claimed = match &part.owner {
                         Some(owner) => self.receiver.store.claim(&part.key, owner).await?,
@@ -366,7 +366,8 @@ impl<S: Store> Exchange<'_, S> {
     /// What is held, where that answers the offer; `None` where nothing is held.
     ///
     /// # Errors
-    /// `conflict` where something else is held. What that is, only whoever may read it is told.
+    /// `conflict` where something else is held. What that is, only a caller that may read it is
+    /// told.
     async fn held(
         &self,
         caller: &Caller,
@@ -415,7 +416,8 @@ impl<S: Store> Exchange<'_, S> {
 enum OfferReply {
     /// It is the same.
     Receipt(Receipt),
-    /// It is the very archive, and nobody's: its record was lost, or nobody was asked then.
+    /// It is the very archive, and has no owner: its record was lost, or no name was asked for
+    /// then.
     Unowned(Receipt),
 }
 

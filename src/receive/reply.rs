@@ -119,7 +119,7 @@ impl Reply {
         })
     }
 
-    /// Somebody else writes this upload just now.
+    /// Another connection writes this upload just now.
     pub(super) fn busy(detail: &str) -> Self {
         Self::problem(&Problem::new(ProblemType::UploadBusy, detail)).with("retry-after", 2)
     }

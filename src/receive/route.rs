@@ -29,7 +29,7 @@ use crate::{
 
 /// Answers one request. One that brings an archive outlives its connection: hyper drops what it
 /// waits for when that goes, and what has arrived is to be published, kept and told of all the
-/// same. Any other ends with whoever asked.
+/// same. Any other ends with the connection.
 ///
 /// # Errors
 /// [`BodyIdle`]: the connection is to be dropped.
@@ -160,8 +160,7 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
         let method = &self.head.method;
-        // Whoever watches over this machine has no name here, and learns no more than whether it
-        // works.
+        // A monitor of this machine has no name here, and learns no more than whether it works.
         if let Route::Health = place {
             return Ok(self.health().await);
         }

@@ -51,7 +51,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a
 /// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often what nobody goes on with is looked for. It expires by the day.
+/// How often uploads that no client goes on with are looked for. They expire by the day.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.
 const KEEP_GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a receiver cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address can be reached from outside, where anybody could store and read. A wrong
+    /// The address can be reached from outside, where any client could store and read. A wrong
     /// setting: nothing was touched.
     #[error(transparent)]
     Exposed(#[from] ConfigError),
@@ -98,7 +98,7 @@ pub struct Server {
     local_addr: SocketAddr,
     receiver: Arc<RequestContext<FolderStore>>,
     places: Arc<Connections>,
-    /// Ends when nobody keeps an upload any more, and nobody could.
+    /// Ends when no task keeps an upload any more, and none could.
     kept: mpsc::Receiver<()>,
 }
 

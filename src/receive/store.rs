@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            begin                          write ...            publish
-//!  nothing ────────▶ an upload, seen by nobody ─────▶ whole ────────────────▶ held under its Key
+//!  nothing ────────▶ an upload, seen by none ───────▶ whole ────────────────▶ held under its Key
 //!            ▲                │ keep, or a newcomer's settle      find verify reread
 //!     resume │                ▼                                   claim read list
 //!            └───── a part, found by its PartKey          part discard
@@ -126,7 +126,7 @@ pub trait Store: Send + Sync + 'static {
     /// no harm to each other: one is stored, the rest are told so.)
     fn begin(&self, part: &PartKey, offer: &Offer) -> Self::Upload;
 
-    /// How much of an upload is durable now. Disturbs nobody.
+    /// How much of an upload is durable now. Does not disturb the upload.
     fn part(&self, part: &PartKey)
     -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
 
@@ -176,7 +176,7 @@ pub trait Store: Send + Sync + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// One archive on its way in. Nobody can find it before it is published. Dropped without an end,
+/// One archive on its way in. It cannot be found before it is published. Dropped without an end,
 /// one that was begun leaves nothing, and one that was resumed what it was resumed from or had made
 /// durable since.
 ///
@@ -193,7 +193,7 @@ pub trait Upload: Send + 'static {
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The connection broke off: makes durable all that has arrived and says how many bytes of the
-    /// archive that is. Once begun this runs to its end, also when nobody waits for it.
+    /// archive that is. Once begun this runs to its end, also when nothing waits for it.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew.
@@ -205,7 +205,7 @@ pub trait Upload: Send + 'static {
     /// Promise: nothing is ever overwritten. Of any number of uploads to one key, in any number of
     /// processes, exactly one is `Stored`; by then it, and its owner, would survive a power cut.
     /// The digest was taken over all of it, however often it broke off. Once begun this runs to its
-    /// end, also when nobody waits for it.
+    /// end, also when nothing waits for it.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
@@ -229,7 +229,7 @@ pub trait ArchiveRange: Send + Unpin + 'static {
 pub struct PartKey {
     /// Where it will be filed.
     pub key: Key,
-    /// The authenticated name of whoever sends it.
+    /// The authenticated name of the host that sends it.
     pub owner: Option<HostName>,
     /// Digest of the whole archive.
     pub sha256: Digest,

@@ -101,9 +101,9 @@ pub struct StoredEpisode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// Nobody said anything, or what was said is lost.
+    /// The client said nothing, or what it said is lost.
     Unknown,
-    /// The client that stored it said so; nobody has looked.
+    /// The client that stored it said so; the receiver has not looked.
     Claimed(Digest),
     /// Decompressed and hashed here.
     Verified(Digest),

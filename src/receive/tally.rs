@@ -1,4 +1,4 @@
-//! What is counted, for whoever watches the receiver. Counts begin at nothing when it starts.
+//! What is counted, for those who watch the receiver. Counts begin at nothing when it starts.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +19,8 @@ use prometheus_client::{
 
 use crate::episode::HostName;
 
-/// So many hosts are counted each by itself; further ones are counted together, under no name.
-/// Whoever signs certificates could sign any number of names.
+/// So many hosts are counted each by itself; further ones are counted together, under no name. The
+/// authority that signs certificates could sign any number of names.
 const MAX_NAMES: usize = 10_000;
 /// From a millisecond to a quarter of an hour, each bucket four times the one before.
 const BUCKETS: (f64, f64, u16) = (0.001, 4.0, 11);
@@ -141,8 +141,8 @@ impl ReceiveCounts {
         &self.registry
     }
 
-    /// One more request of this host; `None` where it has `most` under way already. Whoever has no
-    /// name is not limited here.
+    /// One more request of this host; `None` where it has `most` under way already. A caller
+    /// without a name is not limited here.
     pub(super) fn enter(&self, host: Option<&HostName>, most: usize) -> Option<Guest> {
         let all = GaugeGuard::of(&self.requests_in_flight);
         let Some(host) = host else {

@@ -63,7 +63,7 @@ const KINDS: [RecorderKind; 7] = [
 const MANY: usize = 300;
 const LARGE_BYTES: usize = 6 << 20;
 const NOISE_BYTES: usize = 2 << 20;
-/// Longer than anybody waits for a line: whoever should say `Go` is stuck, and says so by itself.
+/// Longer than any line takes: the side that should say `Go` is stuck, and says so by itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Records so many episodes, one after the other.
@@ -74,7 +74,7 @@ pub(super) fn record(
     go: &Receiver<Go>,
 ) {
     if let Err(error) = try_record(layout, episodes, tell, go) {
-        // Nobody listens any more: then nobody wants to know.
+        // Where the other end listens no more, the error is of no use to it.
         let _ = tell.send(Recorded::Failed(error));
     }
 }
@@ -88,8 +88,7 @@ fn try_record(
     fs::create_dir_all(&layout.episodes)
         .with_context(|| format!("Failed to create {}", layout.episodes.display()))?;
     let first = first_free(layout);
-    // One of them stays open for as long as the others travel: what has no marker is nobody's
-    // business.
+    // One of them stays open for as long as the others travel: what has no marker is left alone.
     let late = (episodes > 1)
         .then(|| DemoEpisode::new(layout, first + episodes - 1, "late-marker"))
         .transpose()?;

@@ -1,9 +1,9 @@
-//! The log of a service: whoever logs hands a line over and goes on, and a thread of its own writes
-//! it.
+//! The log of a service: the thread that logs hands a line over and goes on, and a thread of its
+//! own writes it.
 //!
-//! journald may hang or be stopped, and nobody may read the pipe at stderr: then a write waits, and
-//! with it whoever logs. In a service that is the loop, whose heart stops, and the service manager
-//! kills what could have gone on shipping. Here it is this thread that waits.
+//! journald may hang or be stopped, and the pipe at stderr may have no reader: then a write waits,
+//! and with it the thread that logs. In a service that is the loop, whose heart stops, and the
+//! service manager kills what could have gone on shipping. Here it is this thread that waits.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -32,8 +32,8 @@ use super::{
 /// At the end, what is not written yet has so long. A stop does not wait for a journald that hangs;
 /// what the daemon tells the service manager of the time that it takes to go has room for this.
 const LAST_GRACE: Duration = Duration::from_secs(2);
-/// Whoever panics waits so long for its words to be written: it may be that nothing comes after
-/// them.
+/// A thread that panics waits so long for its words to be written: it may be that nothing comes
+/// after them.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// A line that waited for so long says when it was said.
 const LATE: SignedDuration = SignedDuration::from_secs(5);
@@ -49,8 +49,7 @@ struct Apart {
     to_journal: bool,
 }
 
-/// Whoever holds it waits at the end until everything is written, and no longer than
-/// [`LAST_GRACE`].
+/// Its holder waits at the end until everything is written, and no longer than [`LAST_GRACE`].
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Flushed(());
@@ -109,7 +108,7 @@ pub(crate) fn standing() -> snapshot::Log {
     }
 }
 
-/// Says the last words of a command, on stderr. Those of a service wait for nobody for long.
+/// Says the last words of a command, on stderr. A service waits no longer than [`LAST_GRACE`].
 pub(crate) fn last_words(say: impl FnOnce() + Send + 'static) {
     if WRITTEN_APART.get().is_none() {
         return say();

@@ -50,7 +50,7 @@ pub(super) struct LogLine {
 
 #[derive(Debug)]
 enum FieldValue {
-    /// It was a text, and is put in quotes by whoever puts texts in quotes.
+    /// It was a text, and a sink that puts texts in quotes puts it in quotes.
     Text(String),
     /// Anything else, as it is shown.
     Shown(DisplayValue<String>),
@@ -92,7 +92,7 @@ impl LogLine {
         }
     }
 
-    /// The same event again, for `sink`: in no span, since nobody here opens any.
+    /// The same event again, for `sink`: in no span, since this program opens none.
     pub(super) fn write(&self, sink: &dyn Subscriber) {
         SAID_AT.set(Some(self.at));
         let values: Vec<Option<&dyn Value>> = self

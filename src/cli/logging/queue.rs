@@ -1,5 +1,5 @@
-//! Lines on their way to whoever writes them: in order, within bounds, and never waited for by who
-//! logs.
+//! Lines on their way to the thread that writes them: in order, within bounds, and never waited for
+//! by a thread that logs.
 //!
 //! ```text
 //!   nothing ──────────── a quarter ─────────────── half ──────────────── all of it
@@ -19,8 +19,8 @@ use jiff::Timestamp;
 
 use super::line::{LogLine, Worth};
 
-/// So much of what nobody has written yet is kept: some 8,000 lines, an hour or a day of a daemon
-/// that says what became of each episode, and little beside the daemon itself.
+/// So much of what is not written yet is kept: some 8,000 lines, an hour or a day of a daemon that
+/// says what became of each episode, and little beside the daemon itself.
 pub(super) const MAX_BYTES: usize = 4 << 20;
 
 /// Lines that wait.
@@ -77,7 +77,7 @@ impl LogQueue {
         }
     }
 
-    /// Takes it, or drops it; waits for nobody.
+    /// Takes it, or drops it; never waits.
     pub(super) fn push(&self, line: LogLine) {
         let mut state = self.state();
         let room = match line.worth() {
@@ -149,8 +149,8 @@ impl LogQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Whoever panicked in there has left nothing half done: each change is one of a number or
-        // of the list.
+        // A thread that panicked in there has left nothing half done: each change is one of a
+        // number or of the list.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

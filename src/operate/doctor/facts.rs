@@ -1,4 +1,4 @@
-//! What was found, before anybody has said what it means. `gather/` finds it, `judge/` says it.
+//! What was found, before it is judged. `gather/` finds it, `judge/` says what it means.
 
 mod receiver;
 
@@ -90,7 +90,7 @@ pub(super) struct SettingsFacts {
 /// What is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SettingsProblem {
-    /// Whoever asks may not read the file.
+    /// The calling user may not read the file.
     NotPermitted(String),
     /// There is none, and the command line does not say enough either.
     Missing,
@@ -111,7 +111,7 @@ pub(super) struct NamedFile {
     pub(super) owned: Result<Owned, String>,
     /// The folders that lead there.
     pub(super) way: Vec<PassedFolder>,
-    /// Why whoever asks cannot read it, and whether that is for want of permission.
+    /// Why the calling user cannot read it, and whether that is for want of permission.
     pub(super) unreadable: Option<(String, bool)>,
 }
 
@@ -215,7 +215,7 @@ pub(super) struct RoomFacts {
 pub(super) enum Moves {
     /// The daemon has tried at its start, as its own user and with its own mounts.
     ByDaemon(Vec<crate::snapshot::TrialFinding>),
-    /// We have just tried, as whoever asks.
+    /// We have just tried, as the calling user.
     ByUs(MoveCheck),
     /// Not tried: the folders are not such that it would say anything.
     NotTried,
@@ -278,7 +278,7 @@ pub(super) enum DaemonState {
         /// It has refreshed its lock within minutes: its loop turns.
         is_heard: bool,
     },
-    /// It is there, and whoever asks may not speak to it.
+    /// It is there, and the calling user may not speak to it.
     NotPermitted {
         /// Its process.
         pid: Option<u32>,
@@ -350,7 +350,7 @@ pub(super) struct StrangerFacts {
     pub(super) name: std::ffi::OsString,
     /// Why it is none.
     pub(super) why: NoEpisode,
-    /// Somebody sealed it.
+    /// It has been sealed.
     pub(super) sealed: bool,
 }
 

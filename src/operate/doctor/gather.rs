@@ -37,8 +37,8 @@ use crate::{
     progress::Progress,
 };
 
-/// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who
-/// waits.
+/// For a look at one folder, or at what is in it. A disk that takes longer counts as hanging: the
+/// operator is waiting.
 const DISK: Duration = Duration::from_millis(1500);
 /// For the newest episode's commit, before the receiver is asked.
 const COMMIT: Duration = Duration::from_millis(700);

@@ -11,7 +11,7 @@ use crate::episode::printable;
 pub enum RowStatus {
     /// As it should be.
     Green,
-    /// Works, and somebody should know.
+    /// Works, and the operator should know.
     Yellow,
     /// Something is not shipped, or soon will not be.
     Red,

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path,
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operate) struct CommandContext {
-    /// Whoever asks is root already.
+    /// The calling user is root already.
     pub(in crate::operate) root: bool,
     /// The unit's name, checked.
     pub(in crate::operate) unit: String,

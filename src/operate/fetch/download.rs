@@ -157,7 +157,7 @@ impl Download<'_> {
                     kept: kept(&scratch),
                 });
             }
-            // Nobody there at all: more likely a slip in the address than a line that dropped.
+            // No server there at all: more likely a slip in the address than a line that dropped.
             ClientError::UnknownName(_) | ClientError::Unreachable(_) => is_first,
             ClientError::Tls(_) | ClientError::Request(_) | ClientError::Body(_) => true,
             ClientError::TimedOut(_) | ClientError::Lost(_) | ClientError::Stale(_) => false,
@@ -286,7 +286,7 @@ impl Download<'_> {
                 },
             )),
             Ok(()) if scratch.is_whole() => Ok((scratch, DownloadEnd::Whole)),
-            // A length that nobody stated is what came.
+            // Where the receiver stated no length, it is what came.
             Ok(()) if size_bytes.is_none() => {
                 let scratch = self
                     .on_disk(move || {

@@ -13,7 +13,8 @@
 //! next run, and compared when it is whole.
 //!
 //! A leftover is believed only where it is a regular file of ours: in a folder that others write
-//! to, somebody else's file beside his own description of it would be passed off as a receiver's.
+//! to, another user's file beside that user's description of it would be passed off as a
+//! receiver's.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -42,7 +43,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// wrong.
 const MAX_TRIES: u32 = 16;
 
-/// A scratch file in use: nobody else writes to it.
+/// A scratch file in use: no other process writes to it.
 pub(super) struct DownloadScratch {
     file: File,
     path: PathBuf,
@@ -51,7 +52,7 @@ pub(super) struct DownloadScratch {
     described: Option<Described>,
     len_bytes: u64,
     hasher: Sha256,
-    /// The names are gone, or somebody else's by now.
+    /// The names are gone, or another process's by now.
     is_discarded: bool,
 }
 
@@ -245,10 +246,10 @@ fn read_description(path: &Path) -> io::Result<Option<Described>> {
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// Opens a file where it is a regular one of ours; `None` where it is something else or somebody
-/// else's, and where it is not there and is not to be made.
+/// Opens a file where it is a regular one of ours; `None` where it is something else or another
+/// user's, and where it is not there and is not to be made.
 fn open_ours(path: &Path, may_make: bool) -> io::Result<Option<File>> {
-    // O_NONBLOCK: should somebody have put a FIFO there, the open must not wait for its writer.
+    // O_NONBLOCK: where a FIFO has been put there, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = OpenOptions::new()
         .read(true)
@@ -346,7 +347,7 @@ mod tests {
                 std::os::unix::fs::symlink("theirs", description).unwrap();
             },
             |folder| {
-                // Somebody else's; only root can play that, and for others the description is
+                // Another user's; only root can play that, and for others the description is
                 // spoiled.
                 let partial = folder.join(".sealift-fetch-a.tar.zst.partial");
                 if std::os::unix::fs::chown(

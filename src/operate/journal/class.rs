@@ -28,7 +28,7 @@ pub enum Class {
     Clean,
     /// Nothing is said.
     Empty,
-    /// Whoever asks may not read it.
+    /// The calling user may not read it.
     NotPermitted,
     /// It cannot be read for another reason.
     Unavailable,
@@ -313,7 +313,7 @@ mod tests {
                 ],
                 Class::OutOfWindow,
             ),
-            // Not by a receiver: nobody was turned away for their commit.
+            // Not by a receiver: no episode was turned away for its commit.
             (vec![entry("refused", Some(412))], Class::Transient),
         ] {
             assert_eq!(journal(&entries).class, class, "{entries:?}");

@@ -57,7 +57,7 @@ impl JournalEntry {
         };
         let message = text(fields.get("MESSAGE")).unwrap_or_default();
         let has_fields = ALL.iter().any(|name| fields.contains_key(*name));
-        // Whoever logs to stderr has the fields behind the message, in words.
+        // A daemon that logs to stderr has the fields behind the message, in words.
         let told = |name: &str| match has_fields {
             true => text(fields.get(name)),
             false => in_words(&message, name),

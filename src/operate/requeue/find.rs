@@ -56,7 +56,7 @@ pub(super) async fn candidates(
 fn quarantined(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::Result<()> {
     for folder in folders(&options.layout.quarantine, options)? {
         let name = folder.file_name().unwrap_or_default();
-        // What cannot be an episode's was put there by somebody, who knows why.
+        // What cannot be an episode's was put there by hand, and is left to the operator.
         let Ok(filed_as) = EpisodeId::from_os(name) else {
             continue;
         };
@@ -451,7 +451,7 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
     }
 }
 
-/// Whoever else puts back at the same time has moved it.
+/// Another process that puts back at the same time has moved it.
 pub(super) const WENT_AWAY: &str = "it went away meanwhile: somebody else moved it";
 
 /// Neither moved nor sealed: a half must not look like a whole.

@@ -1,4 +1,4 @@
-//! What the folders say, whoever runs.
+//! What the folders say, whether or not a daemon runs.
 
 use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
 

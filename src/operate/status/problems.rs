@@ -1,4 +1,5 @@
-//! What somebody should look at, and what to type. Pure. `doctor` asks further, and has the causes.
+//! What the operator should look at, and what to type. Pure. `doctor` asks further, and has the
+//! causes.
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ const LONG_OPEN_S: u64 = 60;
 /// Less than a day until a disk is full.
 const SHORT_S: u64 = 24 * 3600;
 
-/// Something that somebody should look at.
+/// Something that the operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusProblem {
     /// What is wrong, in a sentence.

@@ -340,7 +340,7 @@ impl StatusScreen {
         self.line(&format!("{name:<12}{text}"));
     }
 
-    /// Whoever answers may be another version, or not a daemon at all: nothing of it is believed to
+    /// What answers may be another version, or not a daemon at all: none of its text is believed to
     /// be printable.
     fn line(&mut self, text: &str) {
         self.0.push(ScreenLine {

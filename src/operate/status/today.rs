@@ -16,7 +16,7 @@ use crate::{record_files, records::WallTime, tree};
 
 const DAY_S: i64 = 24 * 3600;
 
-/// What is not asked a second time by whoever looks again and again.
+/// What a caller that looks again and again does not ask a second time.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// What was seen in `shipped/`: of each name eight bytes, and what is in its receipt.

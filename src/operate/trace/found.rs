@@ -35,7 +35,7 @@ pub enum TraceFinding {
         size_bytes: u64,
         /// When it was last written to, microseconds after 1970.
         written_us: i64,
-        /// It is being packed, or was when somebody was killed.
+        /// It is being packed, or was when the process that packed it was killed.
         partial: bool,
         /// What lies beside it.
         sidecar: Option<Box<Sidecar>>,

@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 512;
 /// attributes of other programs, which are passed over.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
-/// One member, before anybody believes it.
+/// One member, before it is checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UnpackMember {
     pub(super) path: Vec<u8>,

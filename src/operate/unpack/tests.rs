@@ -1,5 +1,5 @@
-//! Archives that nobody honest makes, and what becomes of them: an error, and nothing outside the
-//! folder.
+//! Archives that no honest packer makes, and what becomes of them: an error, and nothing outside
+//! the folder.
 
 use std::{
     fs,

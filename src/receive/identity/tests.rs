@@ -65,7 +65,7 @@ fn a_certificate_is_named_by_its_first_dns_name_else_its_common_name() {
         );
         assert!(!error.to_string().contains('\u{1b}'));
     }
-    // A DNS name that cannot be used does not fall back to another name that somebody may own.
+    // A DNS name that cannot be used does not fall back to another name that another host may own.
     assert!(matches!(
         named(&["-x"], Some("lab-07")),
         Err(NameError::Unusable(..))
@@ -89,7 +89,7 @@ fn every_certificate_meets_every_token() {
     ];
     let no = "401";
     let table = [
-        // Nobody is asked: not even what is wrong matters.
+        // No names are asked for: not even what is wrong matters.
         (
             false,
             None,

@@ -101,7 +101,7 @@ pub(super) fn offer(archive: &[u8]) -> Offer {
     }
 }
 
-/// An upload that nobody is known to send, where that can be.
+/// An upload of no known sender, where that can be.
 pub(super) fn part_key(key: &Key, offer: &Offer) -> PartKey {
     PartKey::new(key.clone(), key.host.clone(), offer)
 }

@@ -2,7 +2,7 @@
 //!
 //! What is kept is read again before it is gone on with: it may have lain there for days, over a
 //! reboot, on a disk that rots. A link that drops each megabyte would then read the square of its
-//! archive. So what this very process kept a moment ago, in a file that nobody has written to
+//! archive. So what this very process kept a moment ago, in a file that has not been written to
 //! since, is believed, and its hash goes on where it stood. Nothing of this is on the disk: a
 //! successor of this process reads everything again.
 
@@ -35,7 +35,7 @@ struct Vouch {
     at: Instant,
 }
 
-/// Which file, and that nobody has written to it: the time of its last change (ctime, inode(7))
+/// Which file, and that it has not been written to: the time of its last change (ctime, inode(7))
 /// cannot be set back.
 #[derive(Debug, PartialEq, Eq)]
 struct FileVersion {

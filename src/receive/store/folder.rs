@@ -10,13 +10,13 @@
 //!
 //!   episodes/<host>/<id>.tar.zst   instead, where the store files by host; receipts likewise
 //!   namespace                      which of the two: `none` or `host`, written once
-//!                                  by whoever opens the store first
+//!                                  by the process that opens the store first
 //! ```
 //!
 //! A record in `receipts/` is written only after the archive and its name were flushed. So an
 //! archive with a fitting record is known to be durable without another flush, and one without
 //! (published by a process that was killed at that moment, or failed by its disk, or put there by
-//! hand) is written anew, flushed and hashed before anybody is told that it is held. A record that
+//! hand) is written anew, flushed and hashed before a client is told that it is held. A record that
 //! names an owner is flushed, since nothing else knows the owner; any other is not.
 
 use std::{

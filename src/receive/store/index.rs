@@ -1,8 +1,8 @@
 //! The disk side of a folder store: where things lie, and what is held. Everything here blocks.
 //!
-//! Whoever changes what is noted of an archive holds a lock on the archive (flock(2)), in this
-//! process and in all others: the upload that published it, until its record is written; whoever
-//! rebuilds, verifies, claims. Nobody needs it to read.
+//! What changes the record of an archive holds a lock on the archive (flock(2)), in this process
+//! and in all others: the upload that published it, until its record is written; a rebuild, a
+//! verification, a claim. Reading needs no lock.
 
 use std::{
     collections::HashSet,
@@ -188,15 +188,15 @@ impl Places {
         Ok(Some((record.into_held(key), archive)))
     }
 
-    /// Opens and locks what is held, with its record, which nobody changes as long as the file is
+    /// Opens and locks what is held, with its record, which nothing changes as long as the file is
     /// open.
     fn locked(&self, key: &Key) -> io::Result<Option<(File, ReceiptRecord)>> {
         loop {
             let Some(archive) = self.open_archive(key)? else {
                 return Ok(None);
             };
-            // Whoever published it, or rebuilt it before us, has written the record once we get the
-            // lock; and may have put another file in its place.
+            // The holder before us, which published or rebuilt it, has written the record once we
+            // get the lock; and may have put another file in its place.
             archive.lock()?;
             if !is_still(&archive, &self.archive(key)?)? {
                 continue;
@@ -210,10 +210,11 @@ impl Places {
 
     /// Replaces an archive that no record fits by its copy, which is known to be durable.
     ///
-    /// Whoever left it there (killed just then, failed by the disk, or by hand) may have seen a
-    /// flush of it fail, and a second flush of the same file would not say so (fsync(2)): the
-    /// kernel has forgotten what it could not write. So it is read, as it is now, and written to a
-    /// file that no flush has failed for. Needs room for a second one while it lasts.
+    /// What left it there (a process that was killed just then or failed by the disk, or an
+    /// operator by hand) may have seen a flush of it fail, and a second flush of the same file
+    /// would not say so (fsync(2)): the kernel has forgotten what it could not write. So it is
+    /// read, as it is now, and written to a file that no flush has failed for. Needs room for a
+    /// second one while it lasts.
     pub(super) fn write_anew(
         &self,
         key: &Key,

@@ -1,5 +1,5 @@
-//! `<store>/namespace`: how the store files its episodes. Written once, by whoever opens it first,
-//! and never changed. Blocks.
+//! `<store>/namespace`: how the store files its episodes. Written once, by the process that opens
+//! it first, and never changed. Blocks.
 //!
 //! An empty store looks the same both ways. Without this two receivers with two settings could both
 //! take it, and neither would find what the other holds.

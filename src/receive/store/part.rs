@@ -1,4 +1,4 @@
-//! The file of an upload on its way: hashed while it grows, locked by whoever writes it.
+//! The file of an upload on its way: hashed while it grows, locked by its writer.
 
 use std::{
     fs::{File, OpenOptions},
@@ -35,13 +35,13 @@ pub(super) struct PartFile {
     condemned: AtomicBool,
 }
 
-/// What is noted of a file. Whoever changes that, or the file's length, has the lock.
+/// What is noted of a file. To change that, or the file's length, takes the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PartNote {
     Nothing,
     /// So many bytes, durably.
     Durable(u64),
-    /// A note could not be written; which one stands there nobody knows.
+    /// A note could not be written; which one stands there is not known.
     Unsure,
     /// The disk is full and the file is cut back to its note, which stays as it is.
     CutBack,
@@ -81,7 +81,7 @@ impl PartFile {
             .unwrap_or_default()
     }
 
-    /// Writes down, durably, that it is durable so far. Whoever calls has flushed it.
+    /// Writes down, durably, that it is durable so far. The caller has flushed it.
     pub(super) fn note(&self, note: &PartManifest, scratch: &Path) -> io::Result<()> {
         let mut noted = self.noted();
         if *noted == PartNote::CutBack {
@@ -131,17 +131,17 @@ impl PartFile {
         durable::sync_slice(&self.file)
     }
 
-    /// Flushes all of it, when nobody writes any more.
+    /// Flushes all of it, when nothing writes to it any more.
     pub(super) fn sync(&self) -> io::Result<()> {
         durable::sync_file(&self.file)
     }
 
-    /// What stands there stays when nobody has it open any more.
+    /// What stands there stays when nothing has it open any more.
     pub(super) fn let_stand(&self) {
         self.stays.store(true, Ordering::Relaxed);
     }
 
-    /// It goes when nobody has it open any more: it was published, or is wrong, or its disk has
+    /// It goes when nothing has it open any more: it was published, or is wrong, or its disk has
     /// failed.
     pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);

@@ -1,9 +1,9 @@
 //! `incoming/<key>.json`: how much of an upload is durable, and of what.
 //!
-//! The digest of the kept bytes stands beside their number. Whoever goes on reads them again and
-//! must find that digest, unless they are still in this process's memory (see `digest_cache.rs`):
-//! that they were flushed before the note was does not say that they are there still, days or a
-//! reboot later.
+//! The digest of the kept bytes stands beside their number. An upload that goes on reads them again
+//! and must find that digest, unless they are still in this process's memory (see
+//! `digest_cache.rs`): that they were flushed before the note was does not say that they are there
+//! still, days or a reboot later.
 
 use std::path::Path;
 

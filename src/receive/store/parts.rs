@@ -12,8 +12,8 @@
 //! has beyond the note is cut off when it goes on. A file without a note, and a note without a
 //! file, are nothing, and swept.
 //!
-//! Whoever writes a file holds a lock on it (flock(2)); the kernel takes the lock of a killed
-//! process away. A sweep takes only what it can lock, and so does a newcomer.
+//! The process that writes a file holds a lock on it (flock(2)); the kernel takes the lock of a
+//! killed process away. A sweep takes only what it can lock, and so does a newcomer.
 
 use std::{
     fs::{File, Metadata, TryLockError},
@@ -46,7 +46,7 @@ pub(super) enum OpenedPart {
     Busy,
 }
 
-/// A kept file that nobody else writes, as its note says.
+/// A kept file that no other upload writes, as its note says.
 enum TakenPart {
     Part(Box<PartManifest>, File, PathBuf),
     Nothing,
@@ -78,7 +78,7 @@ impl Places {
         Ok(growing)
     }
 
-    /// Flushes what has arrived, beside whoever writes, and notes it; an error condemns the file.
+    /// Flushes what has arrived, beside the writer, and notes it; an error condemns the file.
     pub(super) fn slice(
         &self,
         file: &PartFile,
@@ -97,7 +97,7 @@ impl Places {
     }
 
     /// Makes durable all that has arrived, and lets it stand, unless the whole is held by now: then
-    /// nobody goes on with it.
+    /// no client goes on with it.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
         let note = PartManifest::new(part, offer, file.name(), reached);
@@ -260,8 +260,8 @@ impl Places {
             if !lock(&file)? {
                 return Ok(TakenPart::Busy);
             }
-            // Whoever had the lock before us may have gone on, or thrown it away, since the note
-            // was read.
+            // The upload that had the lock before us may have gone on, or thrown it away, since the
+            // note was read.
             if self.note_of(part).as_ref() == Some(&note) && is_still(&file, &path)? {
                 return Ok(TakenPart::Part(Box::new(note), file, path));
             }
@@ -312,7 +312,7 @@ impl Places {
         Ok(swept)
     }
 
-    /// Removes an old file, and its note, unless somebody writes it.
+    /// Removes an old file, and its note, unless an upload writes it.
     fn sweep_file(&self, path: &Path, before: SystemTime, note: Option<&Path>) -> io::Result<bool> {
         let file = match open_for_lock(path) {
             Ok(file) => file,
@@ -347,7 +347,7 @@ impl Places {
     }
 }
 
-/// Whether it could be locked; false where somebody else has it.
+/// Whether it could be locked; false where another holder has it.
 fn lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{durable, episode::Digest};
 
-/// A temporary file that nobody else knows the name of. Dropping it removes it.
+/// A temporary file whose name nothing else knows. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct TemporaryFile {
     path: PathBuf,

@@ -9,7 +9,7 @@
 //!            └─ a newcomer settles ──▶ Fenced    its next call fails; what it had received is kept
 //! ```
 //!
-//! All that an upload is stands in its [`Slot`], under a lock. Whoever wants to end it, itself or a
+//! All that an upload is stands in its [`Slot`], under a lock. What ends it, the upload itself or a
 //! newcomer, takes it out of there. So no two can write: a predecessor that comes back finds
 //! nothing to write with, and one that is in the middle of it is waited for.
 
@@ -187,7 +187,7 @@ impl Upload for FolderUpload {
 
 impl Drop for FolderUpload {
     fn drop(&mut self) {
-        // Somebody else has the lock: it is being settled.
+        // A newcomer has the lock: it is being settled.
         if let Ok(mut slot) = self.session.slot.try_lock()
             && let Ok(open) = slot.take()
         {
@@ -375,7 +375,7 @@ impl Open {
     }
 }
 
-/// Runs to the end also when nobody waits any more.
+/// Runs to the end also when nothing waits for it any more.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {

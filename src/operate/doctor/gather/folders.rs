@@ -1,4 +1,4 @@
-//! The folders, each on a thread of its own: one that hangs keeps nobody from the others.
+//! The folders, each on a thread of its own: one that hangs does not hold up the others.
 
 use std::{
     collections::BTreeMap,
@@ -198,7 +198,7 @@ pub(super) async fn rooms(
     rooms
 }
 
-/// For as long as it may go on: nobody waits for it then, and others need the processor.
+/// For as long as it may go on: after that nothing waits for it, and others need the processor.
 fn rates(
     folders: &[(&'static str, PathBuf)],
     go_on: impl Fn() -> bool,

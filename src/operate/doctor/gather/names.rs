@@ -12,7 +12,7 @@ use crate::{
 
 /// So many are renamed by the fixes that are shown.
 const MAX_RENAMED: usize = 20;
-/// Whoever uses a name more often has to find a free one alone.
+/// Where a name is used more often, the operator has to find a free one alone.
 const MAX_NUMBER: usize = 10_000;
 
 /// A name that an episode had which was shipped is not free: the receiver holds that under it.

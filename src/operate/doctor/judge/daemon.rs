@@ -262,7 +262,8 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
             format!("Nothing is sent since {since}: {why}. It is tried again in {next}.")
         }
     };
-    // Nothing gets better by itself where somebody else answers, or where we are not let in.
+    // These get no better by themselves: something other than the receiver answers, or it does not
+    // let us in.
     let is_ours_to_change = matches!(
         hold.status_code,
         Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501)
@@ -297,7 +298,7 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
         .with("weather", hold.weather)
 }
 
-/// What the shipper says behind the words of somebody who is no receiver.
+/// What the shipper says behind the words of a server that is no receiver.
 const NOT_A_RECEIVER: &str = "(not a receiver's words)";
 
 /// Without the page that a web server answers.

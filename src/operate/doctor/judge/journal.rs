@@ -111,7 +111,7 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<DoctorRow> {
             )
         }
         Class::Unavailable => {
-            // Where no unit is known, nobody expects a journal of it.
+            // Where no unit is known, no journal of it is expected.
             let why = journal.unavailable.as_deref().filter(|_| hands.has_unit)?;
             DoctorRow::yellow(
                 id,

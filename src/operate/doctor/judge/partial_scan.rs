@@ -1,5 +1,5 @@
 //! What is said of episodes that could not all be looked at in the time: what was found stands;
-//! where nothing was, the daemon knows more, or it is said that nobody knows.
+//! where nothing was, the daemon knows more, or the row says that it is not known.
 
 use std::time::Duration;
 

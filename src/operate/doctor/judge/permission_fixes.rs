@@ -1,9 +1,9 @@
-//! Commands that give who ships what they lack, and take nothing from anybody who may be at work.
+//! Commands that give the shipper what it lacks, and take nothing from a user who may be at work.
 //!
-//! A recorder writes into `episodes/` as its owner, in its group, or as anybody, and nobody can
-//! tell which. So what is there is only added to: an owner is replaced where that is root, who
-//! needs no permission; a group where it was granted nothing; else who ships joins the group. A
-//! recording that is open belongs to its recorder, whatever it looks like.
+//! A recorder writes into `episodes/` as its owner, in its group, or as any other user, and there
+//! is no telling which. So what is there is only added to: an owner is replaced where that is root,
+//! who needs no permission; a group where it was granted nothing; else the shipper joins the group.
+//! A recording that is open belongs to its recorder, whatever it looks like.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ use crate::operate::doctor::{
 const OTHERS: u32 = 0o007;
 const GROUP: u32 = 0o070;
 
-/// The first folder on the way that who ships may not pass. Where that is nobody known, whoever
-/// asks says nothing of it.
+/// The first folder on the way that the shipper may not pass. `None` where the shipper's user is
+/// not known: what the calling user may do says nothing of it.
 pub(super) fn barrier<'a>(facts: &Facts, way: &'a [PassedFolder]) -> Option<&'a PassedFolder> {
     let shipper = facts.people.shipper.as_ref()?;
     way.iter().find(|(_, owned)| !shipper.may(SEARCH, *owned))
@@ -87,7 +87,7 @@ pub(super) fn to_keep(facts: &Facts, file: &Path, owned: Owned) -> String {
 /// Lets who ships read and write one of the folders.
 pub(super) fn to_write(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
     let (shipper, named) = (facts.people.shipper(), path(&folder.path));
-    // Nobody but us works in the others.
+    // Only the shipper works in the others.
     let is_recorders = folder.name == "episodes" && owned.uid != 0;
     if shipper.uid == owned.uid {
         as_root(facts, [format!("chmod u+rwx {named}")])
@@ -119,8 +119,8 @@ pub(super) fn to_guard(facts: &Facts, folder: &FolderFacts, owned: Owned) -> Str
     let (shipper, named) = (facts.people.shipper(), path(&folder.path));
     let own = format!("chown {} {named}", word(&shipper.name));
     if folder.name == "episodes" {
-        // Whoever records as anybody goes on, the owner that was among them. With the sticky bit,
-        // only owners move what is theirs, and the folder's owner.
+        // A recorder that writes as any other user goes on, also where its user was the owner until
+        // now. With the sticky bit, only owners move what is theirs, and the folder's owner.
         let guard = format!("chmod u+rwx,o+rx,+t {named}");
         return if shipper.uid == owned.uid {
             as_root(facts, [guard])

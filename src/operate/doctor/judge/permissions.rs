@@ -1,5 +1,5 @@
-//! Who may do what, by owner, group and mode (path_resolution(7)), and what to type where somebody
-//! may not.
+//! Which user may do what, by owner, group and mode (path_resolution(7)), and what to type where
+//! one may not.
 
 use crate::operate::doctor::{
     facts::{Owned, People, Person},
@@ -33,7 +33,7 @@ impl Person {
 }
 
 impl People {
-    /// Who ships; where that is not known, whoever asks.
+    /// The user that ships; where that is not known, the calling user.
     pub(super) fn shipper(&self) -> &Person {
         self.shipper.as_ref().unwrap_or(&self.us)
     }
@@ -48,7 +48,7 @@ impl People {
     }
 }
 
-/// The doctor, once more, as somebody who may.
+/// The doctor, once more, as a user who may.
 pub(super) fn as_shipper(hands: &CommandContext, people: &People) -> String {
     let doctor = hands.sealift("doctor");
     match &people.shipper {

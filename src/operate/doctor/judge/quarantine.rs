@@ -214,7 +214,7 @@ fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<
             restore
         });
     }
-    // Somebody uses its name: it comes back when that one has left.
+    // Another episode uses its name: it comes back when that one has left.
     let is_taken = facts.episodes.as_ref().is_some_and(|found| {
         found
             .episodes
@@ -287,7 +287,7 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
             count(usize::try_from(*first).unwrap_or(0), "day")
         },
     );
-    // Longer than the oldest is there: nothing goes until somebody has decided.
+    // Longer than the oldest is there: nothing goes until the operator has decided.
     let fix = format!(
         "{}  # quarantine_keep_days = 0 keeps them for ever",
         hands.configure("reload")

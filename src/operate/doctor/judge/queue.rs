@@ -28,7 +28,7 @@ use crate::{
 const OPEN_LONG: Duration = Duration::from_secs(24 * 3600);
 /// What waits for longer than this has met something.
 const LONG: Duration = Duration::from_secs(3600);
-/// And for longer than this nobody has looked.
+/// And what waits for longer than this, the operator has not looked at.
 const VERY_LONG: Duration = Duration::from_secs(24 * 3600);
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
@@ -63,8 +63,8 @@ fn ids<'a>(ids: impl Iterator<Item = &'a EpisodeId>) -> Vec<&'a str> {
     ids.take(MAX_NAMED).map(EpisodeId::as_str).collect()
 }
 
-/// A fix for the first few, and one for each by itself. Whoever has many types a few times, and
-/// sees between what it did.
+/// A fix for the first few, and one for each by itself. With many, the operator types a few at a
+/// time and sees in between what they did.
 fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
     (
         fixes

@@ -30,7 +30,7 @@ const SOON_DAYS: i64 = 30;
 /// And is red.
 const NOW_DAYS: i64 = 3;
 const DAY_S: i64 = 86_400;
-/// Stamps in the records are off by this much, and nobody minds.
+/// Stamps in the records are off by this much, which does no harm.
 const CLOCK_SLACK_S: u64 = 120;
 /// Further apart, nothing is removed by age (and certificates may not be what they seem).
 const CLOCK_LIMIT_S: u64 = 24 * 3600;
@@ -274,7 +274,7 @@ fn wake(facts: &Facts, receiver: &ReceiverFacts) -> String {
     match receiver.unit_here {
         true if is_here => hands.as_root("systemctl start sealift-receiver.service"),
         false if is_here && origin.starts_with("http://") => {
-            // The store is what it was started with, which nobody here knows.
+            // The store is what the receiver was started with, which the doctor does not know.
             let authority = origin.rsplit("//").next().unwrap_or_default();
             let listen = authority.replace("localhost", "127.0.0.1");
             format!(

@@ -124,7 +124,7 @@ fn no_receiver(facts: &Facts) -> DoctorRow {
     }
 }
 
-/// Why who ships cannot read the configuration, though whoever asks can, and what lets them.
+/// Why the shipper cannot read the configuration, though the calling user can, and what lets it.
 fn unread(facts: &Facts) -> Option<(String, String)> {
     let (settings, shipper) = (&facts.settings, facts.people.shipper());
     let file = settings.file.as_deref()?;

@@ -18,9 +18,9 @@ const PLENTY_BYTES: u64 = 20 << 30;
 const LEAST_PERCENT: u64 = 5;
 /// Files that may still be made: an episode has some.
 const LEAST_FILES: u64 = 1000;
-/// It will be full before anybody has looked.
+/// It will be full before the operator has looked.
 const SOON: Duration = Duration::from_secs(3600);
-/// Somebody should look today.
+/// The operator should look today.
 const TODAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {

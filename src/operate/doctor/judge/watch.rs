@@ -64,8 +64,8 @@ fn limits(facts: &Facts, inotify: InotifyLimits) -> DoctorRow {
         max_namespace_instances,
         needed_watches,
     } = inotify;
-    // That of the user namespace (a container's) is as high as the machine's unless somebody has
-    // set it.
+    // That of the user namespace (a container's) is as high as the machine's unless it has been
+    // set.
     let lower = |machine: u64, namespace: Option<u64>, keys: [&'static str; 2]| match namespace {
         Some(namespace) if namespace < machine => (namespace, keys[1]),
         _ => (machine, keys[0]),

@@ -195,7 +195,7 @@ pub(in super::super) async fn a_resumed_upload_is_checked_over_all_of_it<S: Stor
             upload.publish().await.unwrap(),
             Publication::DigestMismatch { received }
         );
-        // Which of the bytes were wrong nobody knows, so none are kept.
+        // Which of the bytes were wrong is not known, so none are kept.
         assert_eq!(store.part(&part).await.unwrap(), None);
         assert_eq!(store.find(&part.key).await.unwrap(), None);
     }
@@ -363,7 +363,7 @@ pub(in super::super) async fn a_published_upload_leaves_no_part<S: Store>(
         .keep()
         .await
         .unwrap();
-    // By whoever sends the whole.
+    // By a client that sends the whole.
     held(
         begun(&store, &part, &offer, &archive)
             .await

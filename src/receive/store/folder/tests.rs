@@ -339,7 +339,7 @@ async fn a_large_upload_is_durable_in_part_while_it_runs() {
     .await;
     let Part { offset, .. } = store.part(&part).await.unwrap().unwrap();
     assert!((100_000..=500_000).contains(&offset), "{offset}");
-    // A reader of the note disturbs nobody, and the next slice moves it on.
+    // A reader of the note does not disturb the upload, and the next slice moves it on.
     let mut sent = 500_000;
     eventually("more of it", async || {
         if sent < 900_000 {
@@ -453,7 +453,7 @@ async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
     let (_place, store) = open();
     let (key, archive) = (key(&store, "a"), noise(100_000));
     let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
-    // A disk that hangs: whoever opens this waits for somebody at its other end.
+    // Stands for a disk that hangs: an open of this FIFO waits for a process at its other end.
     let note = store
         .places
         .incoming

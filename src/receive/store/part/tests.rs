@@ -66,7 +66,7 @@ impl Kept {
         self.growing.file.refused(&error);
     }
 
-    /// What is left of the file and its note once nobody has them open.
+    /// What is left of the file and its note once nothing has them open.
     fn left(self) -> (Option<Vec<u8>>, Option<u64>) {
         let (path, note) = (
             self.growing.file.path.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Whatever a fix does, no episode may be seen under its new name before it is whole: the daemon
 //! ships what has a marker the moment it is there. So a folder gets its name by one rename, and
-//! what has to be copied is copied to a name that begins with a dot, which nobody takes for an
+//! what has to be copied is copied to a name that begins with a dot, which is never taken for an
 //! episode.
 
 use std::{collections::HashSet, path::PathBuf};
@@ -58,7 +58,7 @@ pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> DoctorRow {
         .with("fixes", fixes)
 }
 
-/// One after the other, each only where the one before it went well; by somebody who may.
+/// One after the other, each only where the one before it went well; as a user who may.
 fn typed(facts: &Facts, commands: &[String]) -> String {
     let all = commands.join(" && ");
     match commands {
@@ -92,7 +92,7 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
 
 pub(super) fn names(facts: &Facts, found: &Episodes) -> DoctorRow {
     let id = Id::Names;
-    // What somebody has sealed, and takes for shipped, comes first.
+    // What is sealed comes first: its recorder takes it for shipped.
     let (sealed, open): (Vec<_>, Vec<_>) =
         found.strangers.iter().partition(|stranger| stranger.sealed);
     let strangers: Vec<_> = sealed.iter().chain(&open).copied().collect();
@@ -200,8 +200,8 @@ fn renamed(
                 .collect()
         }
         NoEpisode::Symlink => {
-            // A copy that root makes belongs to whoever the other belongs to, and who ships could
-            // not move it.
+            // A copy that root makes belongs to the owner of the original, and the shipper could not
+            // move it.
             let owned = |copy: &str| {
                 let shipper = facts
                     .people

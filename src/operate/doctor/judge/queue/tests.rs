@@ -304,7 +304,7 @@ fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
         && sync -f /d/episodes/.link.copy && mv -nT /d/episodes/.link.copy /d/episodes/link-1 \
         && test ! -e /d/episodes/.link.copy && mv -T --backup=numbered /d/episodes/link /d/episodes/.link.link";
     assert_eq!(row.fix.as_deref(), Some(typed));
-    // By somebody who may not, all of it is root's.
+    // For a user who may not, all of it is run as root.
     let mut facts = sound();
     facts.hands.root = false;
     facts.people.us = Person {

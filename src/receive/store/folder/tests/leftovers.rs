@@ -207,7 +207,7 @@ async fn only_who_kept_it_goes_on_without_reading_it_again() {
             .is_some()
     };
     assert_eq!((known(&store), known(&sibling)), (true, false));
-    // And who has read it, whether or not anybody waited for that.
+    // So does the store that has read it, whether or not the caller waited for that.
     drop(broken_off.resume(&sibling).await);
     assert_eq!((known(&store), known(&sibling)), (false, true));
     broken_off.goes_on(&store).await;
