@@ -200,8 +200,8 @@ fn renamed(
                 .collect()
         }
         NoEpisode::Symlink => {
-            // A copy that root makes belongs to the owner of the original, and the shipper could not
-            // move it.
+            // A copy that root makes belongs to the owner of the original, and the shipper could
+            // not move it.
             let owned = |copy: &str| {
                 let shipper = facts
                     .people
