@@ -1,4 +1,5 @@
-//! Fifty thousand quick episodes at once, more than the kernel's inotify queue holds: all are shipped, and how fast.
+//! Fifty thousand quick episodes at once, more than the kernel's inotify queue holds: all are
+//! shipped, and how fast.
 //!
 //! ```text
 //! cargo bench --bench burst                      the figures
@@ -6,9 +7,10 @@
 //! cargo bench --bench burst -- --episodes 5000   fewer (the queue may not overflow then, and it says so)
 //! ```
 //!
-//! Daemon and receiver are the real program in processes of their own, over loopback, on the disk that `TMPDIR` names: most
-//! of the time goes into that disk's flushes. The daemon is stopped (SIGSTOP) while the episodes are recorded, so that nobody empties the
-//! queue; then it goes on, and finds by looking what it was never told of.
+//! Daemon and receiver are the real program in processes of their own, over loopback, on the disk
+//! that `TMPDIR` names: most of the time goes into that disk's flushes. The daemon is stopped
+//! (SIGSTOP) while the episodes are recorded, so that nobody empties the queue; then it goes on,
+//! and finds by looking what it was never told of.
 
 #![allow(
     clippy::print_stdout,

@@ -1,14 +1,16 @@
-//! From the marker to the receiver's answer: small episodes, sealed one after another, on one machine.
+//! From the marker to the receiver's answer: small episodes, sealed one after another, on one
+//! machine.
 //!
 //! ```text
 //! cargo bench --bench latency                  the figures
 //! cargo bench --bench latency -- --check       exit code 1 where the median is not under the goal
 //! ```
 //!
-//! The daemon and the receiver are the real ones, in this process, over loopback, on the disk that `TMPDIR` names. The clock starts
-//! before the marker is created and stops when the daemon tells that it was delivered: by then the archive is stored
-//! and durable, so the figure is an upper bound of marker to stored. Two fsyncs of the receiver's are in it (the
-//! archive and its folder): what they cost is measured beside it, on the same disk.
+//! The daemon and the receiver are the real ones, in this process, over loopback, on the disk that
+//! `TMPDIR` names. The clock starts before the marker is created and stops when the daemon tells
+//! that it was delivered: by then the archive is stored and durable, so the figure is an upper
+//! bound of marker to stored. Two fsyncs of the receiver's are in it (the archive and its folder):
+//! what they cost is measured beside it, on the same disk.
 
 #![allow(
     clippy::print_stdout,
