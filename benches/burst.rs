@@ -4,7 +4,7 @@
 //! ```text
 //! cargo bench --bench burst                      the figures
 //! cargo bench --bench burst -- --check           exit code 1: one is missing, or no overflow
-//! cargo bench --bench burst -- --episodes 5000   fewer (the queue may not overflow, and it says so)
+//! cargo bench --bench burst -- --episodes 5000   fewer; the queue may not overflow then
 //! ```
 //!
 //! Daemon and receiver are the real program in processes of their own, over loopback, on the disk
