@@ -96,12 +96,12 @@ pub fn agree(ours: WallTime, theirs: WallTime) -> bool {
     ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
 }
 
-/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whoever keeps the clock
-/// (timesyncd, chrony, ntpd, PTP).
+/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whichever program keeps the
+/// clock (timesyncd, chrony, ntpd, PTP).
 ///
 /// Rejected: adjtimex(2) ourselves, since no kept crate wraps it, and a unit hardened with
 /// `SystemCallFilter=@system-service` or `ProtectClock=` is killed or refused for it; the file
-/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when somebody
+/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when an operator
 /// sets the clock by hand. Where there is no systemd, the answer is no, and the receiver's `Date`
 /// decides.
 fn kernel_says_synchronised() -> bool {
@@ -114,7 +114,7 @@ fn kernel_says_synchronised() -> bool {
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .output();
-        // Nobody waits any more: then the answer came too late.
+        // Where this fails, the answer came too late and the caller waits no longer.
         let _ = answer.send(output.is_ok_and(|output| output.stdout.trim_ascii() == b"yes"));
     });
     answered.recv_timeout(ANSWER_WITHIN).unwrap_or(false)

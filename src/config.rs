@@ -1,6 +1,6 @@
 //! What the operator set: `RawConfig` is the file as it is written, `Config` is what it means.
-//! Validated once, here; nobody behind this file meets a zero that cannot be, or a name that is not
-//! there.
+//! Validated once, here; no code behind this file meets a zero that cannot be, or a name that is
+//! not there.
 
 mod absolute;
 mod defaults;
@@ -26,7 +26,7 @@ pub use self::uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
 use crate::layout::Layout;
 
-/// Where the configuration is looked for when nobody names it.
+/// Where the configuration is looked for when neither an option nor the variable names it.
 pub const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";
 /// The variable that names it.
 pub const FILE_VARIABLE: &str = "SEALIFT_CONFIG";

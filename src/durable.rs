@@ -3,8 +3,8 @@
 //! A name is durable only after three steps in this order: fsync the file, rename it into place,
 //! fsync the folder (without the last, most power cuts lose the rename). A failed fsync is never
 //! tried again on the same file: the kernel reports the error once, drops the dirty pages and
-//! answers the next fsync with success (fsync(2), and the PostgreSQL "fsyncgate" of 2018). Whoever
-//! sees an error here throws the file away.
+//! answers the next fsync with success (fsync(2), and the PostgreSQL "fsyncgate" of 2018). A caller
+//! that sees an error here throws the file away.
 //!
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish
@@ -87,12 +87,12 @@ pub use self::take_away::finish_removal;
 pub enum Published {
     /// It stands under its final name, and would after a power cut.
     Done,
-    /// Somebody else's stands there; ours is where it was.
+    /// Something else has the name; ours is where it was.
     NameTaken,
 }
 
 /// Creates scratch to write into. A leftover of the same name is unlinked first and never
-/// truncated, since somebody may still be reading it.
+/// truncated, since another process may still be reading it.
 ///
 /// # Errors
 /// Those of unlink(2) and open(2).
@@ -199,8 +199,8 @@ pub fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Re
 }
 
 /// Writes a small file that can be rebuilt, replacing what was there. Readers see the old or the
-/// new one, never a half; after a power cut it may be missing, empty or old, so whoever reads it
-/// must be able to tell. `scratch` is on the same file system and belongs to the caller alone.
+/// new one, never a half; after a power cut it may be missing, empty or old, so its readers must be
+/// able to tell. `scratch` is on the same file system and belongs to the caller alone.
 ///
 /// # Errors
 /// Those of writing and of rename(2); nothing is left behind.
@@ -264,7 +264,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file and removes it again: whoever watches its folder hears of it.
+/// Makes an empty file and removes it again: a process that watches its folder hears of it.
 ///
 /// # Errors
 /// Those of open(2) and unlink(2).
@@ -273,8 +273,8 @@ pub fn appear_and_go(path: &Path) -> io::Result<()> {
 }
 
 /// Gives a file a second name, durably, or copies it where it cannot have one (another file system,
-/// a file system without links, a file of somebody else under `fs.protected_hardlinks`). Never over
-/// an existing file, never through a symlink.
+/// a file system without links, another user's file under `fs.protected_hardlinks`). Never over an
+/// existing file, never through a symlink.
 ///
 /// # Errors
 /// Those of open(2), link(2), reading, writing and fsync(2).
@@ -331,7 +331,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder anew that somebody removed, and none above it: where those are gone too (an
+/// Makes a folder anew that was removed, and none above it: where those are gone too (an
 /// unmounted disk), it would not be the folder that was. Durable; true where it was made. Whatever
 /// else stands under its name is for its user to find.
 ///

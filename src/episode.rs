@@ -2,7 +2,7 @@
 //! that.
 //!
 //! Pure: no I/O. Everything that came from outside (a directory's name, a request's path, a
-//! header, a sidecar) passes through one of these `parse` functions before anybody trusts it.
+//! header, a sidecar) passes through one of these `parse` functions before any code trusts it.
 
 mod fingerprint;
 
@@ -339,7 +339,7 @@ pub struct Stamp {
     /// not remember that.
     pub made_ns: i64,
     /// Its ctime, nanoseconds after the epoch, where it holds anything; 0 where it is empty, and
-    /// nobody can have written to it.
+    /// no process can have written to it.
     pub written_ns: i64,
 }
 

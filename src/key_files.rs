@@ -135,7 +135,8 @@ impl CertificateAndKey {
     }
 }
 
-/// Passed to every builder: rustls's process-wide default is anybody's to set, or nobody's.
+/// Passed to every builder: rustls's process-wide default may be set by any code in the process, or
+/// by none.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
@@ -193,7 +194,7 @@ pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
     ends.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
-/// Reads a file that nobody else should be able to reach; where somebody can, that is logged with
+/// Reads a file that other users should not be able to reach; where they can, that is logged with
 /// what to do.
 ///
 /// # Errors
@@ -221,8 +222,8 @@ pub fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     read_all(file, setting, path)
 }
 
-/// Symbolic links are followed. Without `O_NONBLOCK` a FIFO would be waited for until somebody
-/// writes (open(2)).
+/// Symbolic links are followed. Without `O_NONBLOCK` the open of a FIFO would wait for a writer
+/// (open(2)).
 fn open(setting: &'static str, path: &Path) -> Result<(File, Metadata), FileError> {
     let unreadable = |source| FileError::unreadable(setting, path, source);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -1,6 +1,6 @@
 //! Whether episodes can be moved as things stand: tried at the start by the daemon itself, since a
-//! unit sees other mounts and has other rights than the shell of whoever asks; and by `doctor`,
-//! while no daemon runs.
+//! unit sees other mounts and has other rights than an operator's shell; and by `doctor`, while no
+//! daemon runs.
 //!
 //! ```text
 //!  episodes/ ──an empty folder of ours──▶ shipped/, quarantine/, outbox/
@@ -71,7 +71,7 @@ pub enum Finding {
         /// In a sentence, and what follows.
         why: String,
     },
-    /// Folders that their recorder made so that nobody else can move them.
+    /// Folders that their recorder made so that no other user can move them.
     Unmovable {
         /// One of them.
         first: String,
@@ -96,7 +96,7 @@ pub enum Finding {
 pub enum Unmovable {
     /// Because of the sticky bit of `episodes/`.
     Sticky,
-    /// For want of write permission on them, and they are sealed: nobody works on them any more.
+    /// For want of write permission on them, and they are sealed: their recorder is done with them.
     Sealed,
     /// The same, and they are being recorded: nothing of them may be touched but by their recorder.
     Open,
@@ -200,8 +200,7 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
         } else if is_sealed {
             Unmovable::Sealed
         } else {
-            // Or nobody can look whether it is sealed: then it passes for one that somebody works
-            // on.
+            // Or its marker cannot be looked for: then it is taken for one that is being recorded.
             Unmovable::Open
         };
         match found.iter_mut().find(|(known, ..)| *known == why) {
@@ -475,8 +474,8 @@ mod tests {
     #[test]
     fn another_file_system_that_takes_nothing_is_no_copy() {
         let (_folder, mut layout) = sandbox();
-        // Another file system than any temporary folder, for whoever asks first, and nobody can
-        // make a folder in it.
+        // Another file system than any temporary folder, for code that compares devices first, and
+        // no process can make a folder in it.
         layout.shipped = "/proc/self".into();
         let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert!(

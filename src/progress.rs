@@ -78,7 +78,7 @@ impl Progress {
         self.shared.bytes.load(Ordering::Relaxed)
     }
 
-    /// It goes on behind so many bytes, which somebody has had before.
+    /// It goes on behind so many bytes, which the receiver has from an earlier attempt.
     pub fn goes_on_behind(&self, bytes: u64) {
         self.shared.went_before.store(bytes, Ordering::Relaxed);
     }

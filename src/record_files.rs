@@ -206,7 +206,7 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
 /// # Errors
 /// Those of open(2) and read(2).
 pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
-    // Should somebody have put a FIFO there, the open must not wait for its writer.
+    // Where a FIFO was put in its place, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match OpenOptions::new()
         .read(true)
@@ -278,7 +278,7 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
             shell_word(folder)
         );
     }
-    // Whoever owns that folder ships. Root does not, where it is not we.
+    // The owner of that folder is the user that ships; root only where this process is root.
     let owner = fs::metadata(folder).map_or(us, |metadata| metadata.uid());
     let owner = if owner == 0 { us } else { owner };
     // The owner and not the mode: modes are content, and with others a receiver would find another

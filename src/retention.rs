@@ -8,7 +8,7 @@
 //! | `shipped/` | while less than `shipped_free_bytes` is free, the oldest first |
 //!
 //! From `shipped/` only with the receiver's own receipt for this very archive, else never. And only
-//! what is still what was delivered: whoever removes looks (`ship/sweep/edit_check.rs`).
+//! what is still what was delivered: the sweep looks first (`ship/sweep/edit_check.rs`).
 //!
 //! An age is counted from the stamp in the record beside the episode, where the record says that
 //! the clock that wrote it could be believed. Else it begins at the first moment at which a clock
@@ -52,7 +52,7 @@ pub struct RetentionEntry {
 pub enum Due {
     /// Kept for ever: that is the setting.
     Never,
-    /// Kept, whatever the setting: nobody vouches for another copy.
+    /// Kept, whatever the setting: no receipt vouches for another copy.
     Unvouched,
     /// Its age cannot be told, and begins now.
     Anew,

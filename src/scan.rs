@@ -80,14 +80,15 @@ impl Scan {
     }
 }
 
-/// Something visible in `episodes/` that can be no episode, and that somebody may take for one.
+/// Something visible in `episodes/` that can be no episode, and that a recorder or an operator may
+/// take for one.
 #[derive(Debug)]
 pub struct Stranger {
     /// Its name.
     pub name: OsString,
     /// Why it is none.
     pub why: NoEpisode,
-    /// Somebody sealed it, and believes that it is shipped.
+    /// It was sealed, so its recorder believes that it is shipped.
     pub sealed: bool,
 }
 
@@ -141,7 +142,7 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     scan_while(layout, progress, || true).map(|(found, _)| found)
 }
 
-/// As [`scan`], for somebody who does not wait for all: for as long as this holds. Whether nothing
+/// As [`scan`], for a caller that does not wait for all: for as long as this holds. Whether nothing
 /// was left out stands beside it.
 ///
 /// # Errors
@@ -247,7 +248,7 @@ pub fn scan_while(
 }
 
 /// Whether this is where a file system's repair puts what it finds: root's, and at the very top of
-/// the file system. Anybody else's folder of that name is an episode.
+/// the file system. Any other folder of that name is an episode.
 pub fn is_lost_and_found(folder: &impl AsFd, name: &OsStr) -> bool {
     name == LOST_AND_FOUND && is_roots_at_the_top(folder, name)
 }

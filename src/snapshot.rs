@@ -40,14 +40,14 @@ pub const MAX_EPISODES: usize = 200;
 pub const MAX_STRANGERS: usize = 20;
 
 /// The fields of an entry in the journal that are the contract's: what `doctor` and `trace` go by.
-/// Nobody else spells them out but the log's own lines.
+/// Only the log's own lines spell them out as well.
 pub mod journal {
     /// Which episode.
     pub const EPISODE: &str = "EPISODE";
     /// What became of it: `delivered`, `transient`, `refused`, `conflict`, `fatal`, `hold`,
     /// `stuck`.
     pub const VERDICT: &str = "VERDICT";
-    /// The HTTP status, where somebody answered.
+    /// The HTTP status, where an answer came.
     pub const STATUS_CODE: &str = "STATUS_CODE";
     /// The archive's length, bytes.
     pub const BYTES: &str = "BYTES";
@@ -295,16 +295,17 @@ pub struct Heart {
     pub stalled: Vec<StalledPart>,
 }
 
-/// The log. Whoever does not take its lines holds up nothing but them.
+/// The log. A reader that does not take its lines holds up nothing but them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Log {
     /// It goes to the journal; else to stderr.
     pub to_journal: bool,
-    /// Lines that were dropped since the start, since nobody took them and no more could be kept.
+    /// Lines that were dropped since the start: neither journald nor the reader of stderr took
+    /// them, and no more could be kept.
     pub lines_dropped: u64,
-    /// For how long nobody has taken the line that is being written; `None` where they are taken as
-    /// they come.
+    /// For how long the line that is being written has not been taken; `None` where lines are taken
+    /// as they come.
     pub stuck_for_s: Option<u64>,
 }
 

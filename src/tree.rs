@@ -14,7 +14,7 @@
 //! symlink is reported and never followed; what is mounted inside is an error and never read; a
 //! FIFO is never opened, since that would wait for its writer (fifo(7)). Whatever turns out to be
 //! another thing than it was a moment ago is
-//! [`TreeError::Changed`]: somebody is still writing, and the caller comes back later.
+//! [`TreeError::Changed`]: another process is still writing, and the caller comes back later.
 //!
 //! What is left out, at the top of the episode only, and only where it is a regular file: the
 //! receipt and the reason that we wrote ourselves (`own_files.rs` says how they are told from a
@@ -180,8 +180,8 @@ impl Closed<'_> {
         open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
     }
 
-    /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker`
-    /// the times do not count.
+    /// Whether this is the file that was seen, and no process has written to it since. Of
+    /// `done.marker` the times do not count.
     #[must_use]
     pub fn is_still(&self, now: &Stat) -> bool {
         if marker::is_it(self.path) {

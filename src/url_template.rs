@@ -220,7 +220,7 @@ impl UrlTemplate {
         Blot::of(&self.template, headers.texts(), &credentials)
     }
 
-    /// Whether what is sent there can be read on the way by nobody else.
+    /// Whether what is sent there cannot be read on the way: https, or a loopback address.
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.is_private

@@ -99,7 +99,7 @@ pub enum ProblemType {
     Truncated,
     /// No certificate and no token that is known.
     Unauthenticated,
-    /// Somebody else's episode.
+    /// Another host's episode, or metrics that the client may not read.
     Forbidden,
     /// The upload goes on at another byte; `Upload-Offset` says which.
     OffsetMismatch,
@@ -316,7 +316,7 @@ pub fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More than a number here can hold is longer than anybody waits.
+        // More than a number here can hold is longer than a shipper waits.
         return Some(value.parse().unwrap_or(u64::MAX));
     }
     let until = httpdate::parse_http_date(value).ok()?;

@@ -1,5 +1,5 @@
-//! Paths in a configuration file: whoever types one on a command line knows where they are, and a
-//! file does not.
+//! Paths in a configuration file are absolute. The operator who types one on a command line knows
+//! the current folder; a file does not.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::{ConfigError, RawConfig, value};
 
 impl RawConfig {
     /// A relative path would mean another place in each folder that a command is started in.
-    /// Whoever types one knows where they are; a file does not.
+    /// The operator who types one knows the current folder; a file does not.
     pub(super) fn paths_are_absolute(&self, file: &Path) -> Result<(), ConfigError> {
         let Self {
             shipper,

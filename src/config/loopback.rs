@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{ConfigError, value};
 
-/// Metrics tell how much is recorded here, and are given out to whoever asks: on this machine
+/// Metrics tell how much is recorded here, and any client that asks gets them: on this machine
 /// alone.
 pub(super) fn parse(listen: &str) -> Result<Option<SocketAddr>, ConfigError> {
     if listen.is_empty() {

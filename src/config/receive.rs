@@ -21,7 +21,7 @@ const DEFAULT_MAX_CONNECTIONS: usize = 512;
 /// An eighth of all: a host has a few uploads at once, and one that runs wild leaves room for the
 /// others.
 const DEFAULT_MAX_CONNECTIONS_PER_HOST: usize = 64;
-/// The slowest modem is faster; whoever sends less holds a connection for nothing.
+/// The slowest modem is faster; a client that sends less holds a connection for nothing.
 const DEFAULT_MIN_BODY_RATE_BYTES_PER_S: u64 = 1024;
 /// Above this the kernel's descriptors are the limit, and a number is a slip of the finger.
 const MOST_CONNECTIONS: usize = 65_536;
@@ -47,7 +47,7 @@ pub struct ReceiveConfig {
     pub remediation: String,
     /// Who may read every host's episodes.
     pub readers: BTreeSet<HostName>,
-    /// Whether to listen where others come in, though nobody is asked who they are, or the wire can
+    /// Whether to listen beyond loopback though clients are not asked who they are, or the wire can
     /// be read.
     pub anyone_may_store: bool,
     /// What is taken.
@@ -128,11 +128,11 @@ impl ReceiveConfig {
         }
     }
 
-    /// Whether it may listen there at all. Asked once more before the socket is made, whoever made
-    /// the configuration.
+    /// Whether it may listen there at all. Asked once more before the socket is made, since a
+    /// caller may have built the configuration itself.
     ///
     /// # Errors
-    /// [`ConfigError::Value`]: it is exposed, and nobody said that this is wanted.
+    /// [`ConfigError::Value`]: it is exposed, and `anyone_may_store` is not set.
     pub fn may_listen(&self) -> Result<(), ConfigError> {
         match self.exposed() {
             Some(missing) if !self.anyone_may_store => {
@@ -214,7 +214,7 @@ impl RawConfig {
             return Err(value("receive.client_ca_file", message));
         }
         if !config.asks_who() {
-            // Whoever sets one of these believes that hosts are told apart.
+            // An operator who sets one of these believes that hosts are told apart.
             for (key, is_set) in [
                 ("receive.namespace", config.namespace == Namespace::Host),
                 ("receive.readers", !config.readers.is_empty()),

@@ -450,8 +450,8 @@ fn is_record(name: &CStr) -> bool {
         .is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
 }
 
-/// Until it did not change while it was copied. A recorder's file has one try: somebody writes
-/// there.
+/// Until it did not change while it was copied. A recorder's file has one try: if it changed, a
+/// process is writing there.
 fn tried(tries: usize, mut copy: impl FnMut() -> io::Result<bool>, path: &Path) -> io::Result<()> {
     for _ in 0..tries {
         if copy()? {
@@ -493,8 +493,8 @@ fn try_keep_attributes(source: &File, target: &File) -> Result<(), Errno> {
     first_error
 }
 
-/// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that nobody else writes to
-/// yet.
+/// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that no other process
+/// writes to yet.
 fn keep_metadata_of_name(source: &File, target: &File, name: &CStr) -> Result<(), Errno> {
     let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));

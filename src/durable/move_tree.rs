@@ -1,4 +1,4 @@
-//! Moving a directory to another folder, under a name that nobody has.
+//! Moving a directory to another folder, under a name that is not taken.
 //!
 //! ```text
 //!  rename    from ──renameat2(NOREPLACE)──▶ folder/name[~n] ▸ fsync both folders
@@ -287,7 +287,7 @@ impl<'a> TargetName<'a> {
     }
 
     fn take_unsynced(&self, from: &Path) -> io::Result<Option<PathBuf>> {
-        // One very name is asked for by whoever has no lock.
+        // Only a caller without the lock asks for one very name.
         let rename = if self.last == 0 {
             rename_claimed
         } else {
@@ -304,7 +304,7 @@ impl<'a> TargetName<'a> {
         Err(self.taken())
     }
 
-    /// Whether it has to be this very name, and somebody has it.
+    /// Whether it has to be this very name, and the name is taken.
     fn is_taken(&self) -> bool {
         self.last == 0 && fs::symlink_metadata(self.folder.join(self.name)).is_ok()
     }

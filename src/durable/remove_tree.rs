@@ -3,7 +3,7 @@
 //!
 //! It is first renamed to `.sealift-trash-<n>-<name>` beside it, durably. What is removed after
 //! that is found by descriptors, one component at a time, without following a symlink or entering a
-//! mount: a symlink or a bind mount that somebody puts in the way makes an error, never a removal
+//! mount: a symlink or a bind mount that is put in the way makes an error, never a removal
 //! elsewhere.
 //!
 //! Where a directory can have no other name, it is removed where it stands (`remove_in_place.rs`).
@@ -55,11 +55,12 @@ const NAMES_AT_ONCE: usize = 1024;
 /// wrong.
 const MAX_HIDDEN: u32 = 10_000;
 
-/// So many files are tried for spares: more than there are spares, and some of them may be somebody
-/// else's.
+/// So many files are tried for spares: more than there are spares, and some of them may be another
+/// user's.
 const MOST_FOR_SPARES: usize = 64;
 
-/// The longest part of a name that is kept in its trash name, for whoever looks there; bytes.
+/// The longest part of a name that is kept in its trash name, for the operator who looks there, in
+/// bytes.
 const MAX_KEPT_NAME_BYTES: usize = 200;
 
 /// Removes a directory with everything in it; a file or a symlink too. One that is not there is no
@@ -70,7 +71,7 @@ const MAX_KEPT_NAME_BYTES: usize = 200;
 /// [`finish_leftovers`] goes on with it.
 ///
 /// # Errors
-/// With the path in words: no permission, a mount point inside, somebody who still writes there.
+/// With the path in words: no permission, a mount point inside, a process that still writes there.
 pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
     remove_tree_into_spares(path, &[], progress)
 }
@@ -112,8 +113,8 @@ pub fn remove_tree_into_spares(
     }
 }
 
-/// Gives a directory a name that nobody knows, beside where it stands; not synced. `None` where it
-/// is not there.
+/// Gives a directory a hidden name that no other process knows, beside where it stands; not synced.
+/// `None` where it is not there.
 pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option<PathBuf>> {
     let folder = parent_of(path)?;
     for n in 0..MAX_HIDDEN {
@@ -145,8 +146,8 @@ pub enum Leftovers {
 /// For the start, under the lock: what a killed process left in a folder under our three scratch
 /// names. A removal is finished. A copy is removed: it will be begun again, from its source, which
 /// is still there. What was put aside, to be compared with its copy once more, gets its name back
-/// (or, where that was used again, a number behind it), for nobody knows what was written to it: it
-/// is moved again. What was being removed where it stands is removed.
+/// (or, where that was used again, a number behind it), since what was written to it is not known:
+/// it is moved again. What was being removed where it stands is removed.
 ///
 /// Only where no move is at work in the folder, of this process or of another. Where nothing was
 /// left, nothing is asked.
@@ -279,7 +280,7 @@ fn remove_entry(
     progress.check().map_err(io::Error::other)?;
     progress.step();
     let stat = match open::stat(folder, name) {
-        // Somebody was quicker.
+        // Another process was quicker.
         Err(Error::Io(Errno::NOENT)) => return Ok(()),
         stat => stat.map_err(|error| told(error, path))?,
     };
@@ -384,7 +385,7 @@ fn told(error: Error, path: &Path) -> io::Error {
     }
 }
 
-/// What an NFS client makes of a removed file that somebody on this host has open. It goes when
+/// What an NFS client makes of a removed file that a process on this host has open. It goes when
 /// that is closed, and its folder can be removed only then.
 fn held_open(path: &Path) -> io::Error {
     let why = format!(

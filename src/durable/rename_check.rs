@@ -18,7 +18,7 @@ pub enum Tried {
 /// Who tries: it sets what two of them make apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trier {
-    /// Whoever holds the lock.
+    /// The process that holds the lock.
     Holder,
     /// This process, without the lock.
     Visitor,

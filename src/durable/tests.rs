@@ -410,7 +410,7 @@ fn a_folder_without_permissions_is_removed_where_it_is_ours() {
     fs::write(foreign.join("x"), "").unwrap();
     let as_nobody = |path: PathBuf| {
         std::thread::spawn(move || {
-            // Root may do anything; for this one thread, be somebody who may not.
+            // Root may do anything; this one thread becomes a user who may not.
             if rustix::process::geteuid().is_root() {
                 rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
             }

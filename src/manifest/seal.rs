@@ -75,7 +75,7 @@ pub enum SealError {
     /// An episode is a directory of its own, not a name for another one.
     #[error("a symlink: seal the directory that it points to")]
     Symlink,
-    /// Somebody sealed it before, or while we were at it.
+    /// It was sealed before, or by another process meanwhile.
     #[error("already sealed: it has a done.marker")]
     AlreadySealed,
     /// It was copied away, and is a half, or may be.

@@ -95,7 +95,7 @@ pub struct EpisodeStatus {
 pub struct Strangers {
     /// How many.
     pub count: u64,
-    /// Up to [`super::MAX_STRANGERS`] of them, those first that somebody sealed.
+    /// Up to [`super::MAX_STRANGERS`] of them, the sealed ones first.
     pub some: Vec<StrangerStatus>,
 }
 
@@ -106,7 +106,7 @@ pub struct StrangerStatus {
     pub name: String,
     /// Why it is none, and what to do.
     pub why: String,
-    /// Somebody sealed it, and believes that it is shipped.
+    /// It was sealed, so its recorder believes that it is shipped.
     #[serde(default)]
     pub sealed: bool,
 }

@@ -18,7 +18,7 @@ pub struct HoldStatus {
     pub for_s: u64,
     /// Why, as last heard.
     pub why: String,
-    /// The HTTP status; `None` where nobody answered.
+    /// The HTTP status; `None` where no answer came.
     #[serde(default)]
     pub status_code: Option<u16>,
     /// When the next probe goes; 0: as soon as there is an episode to send.

@@ -55,8 +55,8 @@ pub(super) fn may_be(name: &CStr) -> bool {
         .is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
 }
 
-/// Whether the file that could not be read is gone by now: then it is left out whoever wrote it.
-/// Else the error.
+/// Whether the file that could not be read is gone by now: then it is left out, whether it was ours
+/// or the recorder's. Else the error.
 pub(super) fn went(file: &Closed<'_>, error: TreeError) -> Result<bool, TreeError> {
     match open::stat(file.folder, file.name) {
         Err(open::Error::Io(Errno::NOENT)) => Ok(true),
