@@ -11,8 +11,8 @@
 //! durable. A long one is flushed in slices meanwhile (`slices.rs`), so that making it durable in
 //! the end does not take long.
 //!
-//! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it
-//! (`on_demand.rs`). Readers need not know.
+//! Where the outbox has no room for an archive, the archive lies nowhere: it is packed again for
+//! each reader (`on_demand.rs`). Readers need not know.
 
 pub mod on_demand;
 mod reader;
@@ -121,8 +121,8 @@ impl Archive {
     /// Those of open(2), `ELOOP` for a symlink among them, and [`io::ErrorKind::InvalidData`] where
     /// it is no regular file of the length that `facts` state.
     pub fn open(path: &Path, facts: ArchiveFacts) -> io::Result<Self> {
-        // O_NONBLOCK: opening a FIFO that somebody left under the name would wait for a writer for
-        // ever (fifo(7)).
+        // O_NONBLOCK: opening a FIFO that another process left under the name would wait for a
+        // writer for ever (fifo(7)).
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new()
             .read(true)
@@ -151,8 +151,8 @@ impl Archive {
         ))
     }
 
-    /// One that lies nowhere, and was these bytes when it was packed into nothing: whoever reads it
-    /// has it packed again.
+    /// One that lies nowhere, and was these bytes when it was packed into nothing: it is packed
+    /// again for each reader.
     #[must_use]
     pub fn poured(pour: Pour, facts: ArchiveFacts) -> Self {
         Self::whole(ArchiveSource::Poured(pour), facts)
@@ -202,7 +202,7 @@ impl Archive {
     }
 
     /// Whether it was opened as it lay on the disk. One that was written here was hashed from the
-    /// same bytes; this one may have rotted since, or be a file that somebody else put there.
+    /// same bytes; this one may have rotted since, or be a file that another process put there.
     #[must_use]
     pub fn is_from_disk(&self) -> bool {
         matches!(

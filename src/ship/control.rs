@@ -1,4 +1,4 @@
-//! Answers whoever asks how the daemon stands: `status`, `doctor`, Prometheus.
+//! Answers those who ask for the daemon's status: `status`, `doctor`, Prometheus.
 //!
 //! ```text
 //!  .sealift/control.sock  GET /snapshot, /metrics ─▶ ┌────────────┐ ──Ask──▶ the loop,
@@ -7,9 +7,9 @@
 //! ```
 //!
 //! HTTP/1.1, one request a connection: a form that can grow, and that curl speaks. The loop waits
-//! for nobody: it makes a snapshot when it is asked for one, and all who ask at the same time have
-//! the same. Whoever is slow or silent is cut off after a few seconds, or by those who come after.
-//! While nobody asks, nothing happens here.
+//! for no client: it makes a snapshot when it is asked for one, and all who ask at the same time
+//! have the same. A client that is slow or silent is cut off after a few seconds, or by those who
+//! come after. While no client asks, nothing happens here.
 
 use std::{
     collections::VecDeque,
@@ -43,16 +43,16 @@ use tokio::{
 use super::metrics;
 use crate::{durable, snapshot::Snapshot, socket::Address};
 
-/// Who is answered at once. Whoever comes as the next takes the place of the one who came first: an
-/// answer takes milliseconds, so that one is slow.
+/// How many clients are answered at once. The next one takes the place of the one who came first:
+/// an answer takes milliseconds, so that one is slow.
 const MAX_CLIENTS: usize = 32;
 /// The whole of an exchange: a snapshot is some ten kilobytes, and goes to a process of this
 /// machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the loop is waited for. It turns within milliseconds, or something is very wrong.
 const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// An answer serves everybody who asks within this time: asking in a circle costs the loop a few
-/// percent at most, and whoever has just changed something and asks is told of it.
+/// An answer serves all clients that ask within this time: asking in a circle costs the loop a few
+/// percent at most, and a client that has just changed something and asks is told of it.
 const FRESH_FOR: Duration = Duration::from_millis(20);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -77,8 +77,8 @@ pub struct Bound {
 /// a dead daemon's, and is replaced.
 ///
 /// # Errors
-/// Somebody answers there all the same, it is no socket, or the file system has no sockets (some
-/// NFS).
+/// Another process answers there all the same, it is no socket, or the file system has no sockets
+/// (some NFS).
 pub fn bind(path: PathBuf) -> io::Result<Bound> {
     let address = Address::of(&path)?;
     match fs::symlink_metadata(address.path()) {
@@ -115,7 +115,7 @@ pub fn bind(path: PathBuf) -> io::Result<Bound> {
         listener: None,
         path,
     };
-    // Before it listens: nobody comes in by the mode that the umask gave it.
+    // Before it listens: no client comes in by the mode that the umask gave it.
     fs::set_permissions(address.path(), fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -132,7 +132,7 @@ impl Drop for Bound {
     }
 }
 
-/// Whoever answers. Clones are one.
+/// Answers requests for the daemon's status. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Desk(Arc<ControlInner>);
 
@@ -163,7 +163,7 @@ impl Desk {
         )
     }
 
-    /// Asks the loop, for somebody in this process. `None` where it does not answer, or has ended.
+    /// Asks the loop, for a task of this process. `None` where it does not answer, or has ended.
     pub async fn look(&self) -> Option<Snapshot> {
         let asking = async {
             let (ask, answered) = oneshot::channel();
@@ -220,7 +220,7 @@ impl Desk {
             .keep_alive(false)
             .max_buf_size(MAX_REQUEST_BYTES)
             .serve_connection(TokioIo::new(stream), service);
-        // Whoever went away, or is too slow, has had their chance.
+        // A client that has gone, or is too slow, has had its chance.
         let _ = timeout(PATIENCE, connection).await;
     }
 
@@ -258,7 +258,7 @@ impl Desk {
 
     /// `None` where the loop does not answer, or has ended.
     async fn ask(&self) -> Option<Texts> {
-        // Whoever comes while another asks waits here, and has the other's answer.
+        // A client that comes while another asks waits here, and has the other's answer.
         let mut last = self.0.last.lock().await;
         if let Some((_, texts)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH_FOR) {
             return Some(texts.clone());
@@ -294,7 +294,7 @@ impl Clients {
 enum Door {
     /// From the owner and the group.
     Socket,
-    /// From anybody on this machine.
+    /// From any process on this machine.
     Port,
 }
 

@@ -98,16 +98,16 @@ pub struct DaemonOptions {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
-    /// SIGHUP, where somebody has listened for it already; else it is listened for from the start
-    /// of [`run`] on.
+    /// SIGHUP, where the caller listens for it already; else it is listened for from the start of
+    /// [`run`] on.
     pub hangup: Option<Signal>,
     /// Who ships.
     pub host_id: String,
     /// Where metrics go beside the socket.
     pub metrics: Metrics,
-    /// Where somebody in this process asks how it stands, and where it hears that.
+    /// Where the caller asks for the daemon's status, and where the daemon hears that.
     pub desk: Option<(Desk, mpsc::Receiver<Ask>)>,
-    /// How the log stands, which whoever writes it knows.
+    /// How the log stands, as its writer knows it.
     pub log: fn() -> Log,
     /// Receives every notice, for a program that shows the way of each episode.
     pub observer: Option<UnboundedSender<Notice>>,
@@ -144,8 +144,9 @@ pub struct FreeBytes {
 ///
 /// # Errors
 /// Where the folders, the lock or the watching thread cannot be had, or another daemon took the
-/// lock that somebody removed. What goes wrong later with an episode, or with the destination, is
-/// told, and is no error. One pass that is stopped before it has looked at anything has no result.
+/// lock after the lock file was removed. What goes wrong later with an episode, or with the
+/// destination, is told, and is no error. One pass that is stopped before it has looked at anything
+/// has no result.
 pub async fn run(
     options: DaemonOptions,
     transport: Transport,
@@ -208,7 +209,7 @@ struct Daemon {
     lock: Lock,
     /// Why that could not be looked after the last time.
     lock_trouble: Option<String>,
-    /// Another daemon has taken the lock, after somebody removed ours.
+    /// Another daemon has taken the lock, after ours was removed.
     robbed: Option<LockError>,
 }
 
@@ -350,7 +351,7 @@ impl Daemon {
                 Wakeup::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
                 Wakeup::Hinted(id) => self.hear(Event::Hinted(id)),
                 Wakeup::Hangup => self.begin_to_read(),
-                // Whoever asked has gone: then it was not worth much.
+                // A client that has gone needs no answer.
                 Wakeup::Asked(ask) => drop(ask.send(self.snapshot())),
                 Wakeup::Aside(SideResult::Read(read)) => self.read(read),
                 Wakeup::Aside(SideResult::Locked(locked)) => self.locked(locked),
@@ -398,7 +399,7 @@ impl Daemon {
                     .note(&notice, self.teller.age_in(&notice, now), now);
                 self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
-                    // Nobody looks any more: that is no reason to stop shipping.
+                    // The observer may have gone: that is no reason to stop shipping.
                     let _ = observer.send(notice);
                 }
             }

@@ -1,7 +1,7 @@
 //! One daemon for one data folder.
 //!
 //! ```text
-//!  flock(2)              whoever holds it is there; the kernel lets go of it
+//!  flock(2)              the process that holds it is there; the kernel lets go of it
 //!                        however the process ends                             ──▶ refused
 //!  the word in the file  its holder's lock may be unseen here, and the word is
 //!                        young, or its process runs                           ──▶ refused
@@ -9,16 +9,16 @@
 //!
 //! flock(2) on `.sealift/lock`, held as long as the process lives. The file says who holds it, for
 //! the one who comes second. It is never removed by us: a third could lock the new one while the
-//! second still holds the removed one. Whoever ends in an orderly way empties it.
+//! second still holds the removed one. A holder that ends in an orderly way empties it.
 //!
 //! Not every lock is seen: on NFS one taken on a client and one taken on the server do not see each
 //! other, nor do two clients' that were mounted with `local_lock`, nor two ways to one folder on
 //! one machine (directly, and through FUSE). So the holder refreshes the file's mtime while it
-//! lives, on every file system, by the clock of whoever keeps the file; what it says is believed
-//! for as long as that is young by the same clock. Each time it looks whether the file is still its
-//! own; where it is not, it takes the one that is there now, or ends. Only where this kernel has
-//! seen the very same file locked by the very same boot is a free lock all there is to know: what
-//! crashed there may begin again at once.
+//! lives, on every file system, by the clock of the machine that stores the file; what it says is
+//! believed for as long as that is young by the same clock. Each time it looks whether the file is
+//! still its own; where it is not, it takes the one that is there now, or ends. Only where this
+//! kernel has seen the very same file locked by the very same boot is a free lock all there is to
+//! know: what crashed there may begin again at once.
 
 mod holder;
 #[cfg(test)]
@@ -48,7 +48,7 @@ const MAX_HOLDER_BYTES: usize = 4096;
 /// How often a holder says that it is still there.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// How long it is believed after it last did. A holder whose file server hangs for minutes is not
-/// there any more for anybody else either.
+/// there any more for any other process either.
 const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// Held until it is dropped, which empties the file: that may wait for a disk, and [`Lock::close`]
@@ -57,7 +57,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 #[must_use]
 pub struct Lock {
     claim: Arc<Claim>,
-    /// What flock(2) was called on. Nobody else has it: whoever closes it lets go.
+    /// What flock(2) was called on. It has no duplicate: closing it releases the lock.
     _file: File,
     word_stays: bool,
 }
@@ -226,9 +226,9 @@ impl Drop for Lock {
 }
 
 impl Keeper {
-    /// Once more, by the clock of whoever keeps the file; where it is still ours. Where the file
-    /// that we hold is gone, or another stands in its place (somebody removed it, or the whole data
-    /// folder), takes the lock that is there now, and returns it.
+    /// Refreshes the file once more, by the clock of the machine that stores it, where it is still
+    /// ours. Where the file that we hold is gone, or another stands in its place (it was removed,
+    /// or the whole data folder was), takes the lock that is there now, and returns it.
     ///
     /// # Errors
     /// [`LockError`]: another daemon has taken it, or the file cannot be had.
@@ -297,7 +297,7 @@ impl Claim {
 
     /// Written first and cut to its length second: so it needs no room where there was a word
     /// before. Where there is none, the lock itself is held all the same, and only its holder's
-    /// name is missing: `false`. Not flushed: after a power cut nobody holds it.
+    /// name is missing: `false`. Not flushed: after a power cut no process holds it.
     fn write(&self, file: &File) -> io::Result<bool> {
         match file
             .write_all_at(&self.word, 0)
@@ -330,7 +330,7 @@ impl FileId {
 }
 
 fn open(path: &Path, create: bool) -> io::Result<File> {
-    // O_NONBLOCK: should somebody have put a FIFO there, the open must not wait for its reader.
+    // O_NONBLOCK: if another process has put a FIFO there, the open must not wait for its reader.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
@@ -349,15 +349,15 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
     }
 }
 
-/// How long ago the file was last refreshed. Both ends of that by the clock of whoever keeps the
-/// file: ours may be another.
+/// How long ago the file was last refreshed. Both ends of that by the clock of the machine that
+/// stores the file: ours may be another.
 fn age_there(file: &File, private: &Path) -> io::Result<Duration> {
     let refreshed = file.metadata()?.modified()?;
     let scratch = private.join(format!("{COPY_PREFIX}clock"));
     let now = durable::create_scratch(&scratch).and_then(|scratch| scratch.metadata()?.modified());
     let _ = durable::remove_file(&scratch);
-    // Where there is no room for scratch, by the other time of the file itself, which nobody goes
-    // by.
+    // Where there is no room for scratch, by the file's own access time, which nothing here relies
+    // on.
     let now: SystemTime = now.or_else(|_| {
         let now = Timespec {
             tv_sec: 0,

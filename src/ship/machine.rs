@@ -114,7 +114,7 @@ impl Settings {
 pub enum Event {
     /// Something stirred at this episode: look.
     Hinted(EpisodeId),
-    /// Something stirred, and nobody knows where (an overflow, a lost watch): look everywhere.
+    /// Something stirred, and it is not known where (an overflow, a lost watch): look everywhere.
     Unsure,
     /// [`Effect::Look`] came back.
     Looked(EpisodeId, FolderLook),
@@ -293,7 +293,7 @@ pub enum Effect {
     Pace(window::Pace),
     /// Where room is short, remove from `shipped/` what the receiver holds.
     Relieve {
-        /// Somebody needs so much there, whatever is wanted to stay free.
+        /// An episode that is to be moved there needs so much, whatever is wanted to stay free.
         need_bytes: u64,
     },
     /// Say something to a person.
@@ -346,7 +346,7 @@ pub enum Notice {
     StillHeld(Refusal, Duration),
     /// The destination works again, after so long.
     Cleared(Duration),
-    /// Somebody wrote to it after sealing; looked at again.
+    /// It was written to after sealing; looked at again.
     StillChanging(EpisodeId, String, Duration),
     /// A file of it is open for writing; which, in words. Looked at again.
     OpenFile(EpisodeId, String, Duration),
@@ -384,7 +384,7 @@ pub enum Notice {
     NoRoom(EpisodeId, String),
     /// The archive was damaged or lost in the outbox, and is packed again.
     PackedAgain(EpisodeId, String),
-    /// The receiver holds it, and somebody took the episode away before it could be moved.
+    /// The receiver holds it, and it was taken out of `episodes/` before it could be moved.
     DeliveredAndGone(EpisodeId),
     /// What was delivered of it packs to the same again, and its stamps have moved a second time: a
     /// property of its file system, or the work of a program that touches recordings.
@@ -393,7 +393,7 @@ pub enum Notice {
     Vanished(EpisodeId),
     /// Uploads go at another pace from now on.
     Pace(window::Pace),
-    /// Nothing is cleaned up, since nobody has believed the clock for so long.
+    /// Nothing is cleaned up, since the clock has not been trustworthy for so long.
     ClockDoubted(Duration),
 }
 
@@ -407,8 +407,8 @@ pub struct Tally {
     /// Left for another time: weather, our own disk, still changing; and what could not be looked
     /// at.
     pub transient_failures: u64,
-    /// Of these, what could not be looked at, or is no episode though somebody sealed it, and so is
-    /// not among those found sealed.
+    /// Of these, what could not be looked at, or is no episode though it was sealed, and so is not
+    /// among those found sealed.
     #[serde(skip)]
     pub unseen: u64,
     /// For a person.

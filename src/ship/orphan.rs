@@ -408,7 +408,7 @@ enum NameStanding {
     Here,
     /// It is free.
     Nowhere,
-    /// That folder is not there: nobody knows.
+    /// That folder is not there: whether the name is in use cannot be known.
     Elsewhere,
 }
 

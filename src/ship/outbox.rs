@@ -411,7 +411,8 @@ fn try_check(
         }
         Err(error) => return Err(error),
     };
-    // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
+    // An episode that cannot be looked at, or is being written to just now, is not proven to have
+    // changed.
     let directory = layout.episode(id);
     let walked = tree::walk(&directory, progress, |_| Ok::<(), TreeError>(()));
     let walked = walked.map_err(io::Error::other)?;

@@ -35,9 +35,9 @@ impl From<Outcome> for Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Somebody answered: a receiver, or something in between.
+    /// An answer came: from a receiver, or from something in between.
     Answered(Answer),
-    /// Nobody did.
+    /// No answer came.
     Failed(Fault),
 }
 
@@ -133,7 +133,7 @@ pub enum Fault {
     /// The receiver's name means nothing to the resolver.
     #[error("the receiver's name cannot be resolved: {0}")]
     UnknownName(String),
-    /// Nobody listens, or there is no way.
+    /// No process listens there, or there is no way.
     #[error("the receiver cannot be reached: {0}")]
     Unreachable(String),
     /// The certificate, the name in it, or the handshake was refused by one of the two sides.

@@ -76,7 +76,8 @@ pub struct PackOptions {
 pub struct PackOutcome {
     /// The archive: complete, not yet durable.
     pub facts: ArchiveFacts,
-    /// What was packed; equal to [`tree::fingerprint`] for as long as nobody writes.
+    /// What was packed; equal to [`tree::fingerprint`] for as long as the episode is not written
+    /// to.
     pub fingerprint: Fingerprint,
     /// Which directory that was.
     pub folder: FolderId,
@@ -104,7 +105,7 @@ pub struct PackOutcome {
 /// it. Paths are relative to the episode.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// Somebody was writing. Worth another try later.
+    /// The episode was being written to. Worth another try later.
     #[error("{} changed while it was packed", in_words(.path))]
     Changed {
         /// What changed; `.` where that is not known.
@@ -119,7 +120,7 @@ pub enum PackError {
     /// There is no such episode any more.
     #[error("the episode is gone")]
     Gone,
-    /// The episode is not what its own manifest says, and nobody is writing: its own fault.
+    /// The episode is not what its own manifest says, and no process is writing: its own fault.
     #[error("{error}")]
     Fault {
         /// A sentence that names the file.

@@ -146,7 +146,7 @@ fn try_quarantine(
             Ok(Moved::To(path))
         }
         MoveChecked::Changed(path) => {
-            // It says nothing in episodes/; but it would puzzle whoever finds it there.
+            // It says nothing in episodes/; but it would puzzle an operator who finds it there.
             record_files::remove_reason(&path)?;
             Ok(Moved::Changed)
         }

@@ -205,8 +205,8 @@ fn try_retire(
             Ok(Moved::To(path))
         }
         MoveChecked::Changed(path) => {
-            // It proves nothing in episodes/, and is written anew; but it would puzzle whoever
-            // finds it there.
+            // It proves nothing in episodes/, and is written anew; but it would puzzle an operator
+            // who finds it there.
             record_files::remove_receipt(&path)?;
             clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)

@@ -8,9 +8,9 @@
 //!                                                                     as it is now
 //! ```
 //!
-//! The receipt goes into the episode before it is moved, and the look whether anybody wrote to it
-//! comes after. Killed in between, the receipt stands beside bytes that nobody has: it proves a
-//! delivery, and not of what. So nothing is thrown away for a receipt alone.
+//! The receipt goes into the episode before it is moved, and the look whether it was written to
+//! comes after. Killed in between, the receipt stands beside bytes that no receiver has: it proves
+//! a delivery, and not of what. So nothing is thrown away for a receipt alone.
 
 use std::{
     io,
@@ -138,7 +138,7 @@ pub fn put_back(
     progress: &Progress,
 ) -> io::Result<PathBuf> {
     let back = durable::move_directory(shipped, &layout.episodes, id.as_str(), progress)?;
-    // It proves nothing there, and is written anew; but it would puzzle whoever finds it.
+    // It proves nothing there, and is written anew; but it would puzzle an operator who finds it.
     record_files::remove_receipt(&back)?;
     tracing::warn!(
         EPISODE = %id,

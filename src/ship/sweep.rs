@@ -138,7 +138,7 @@ fn sweep_folder(
         let entry = entry?;
         let name = entry.file_name();
         // Scratch is the start's business; what is hidden, a file and a symlink were put there by
-        // somebody else.
+        // another program, or by the operator.
         let hidden = name.as_encoded_bytes().starts_with(b".");
         if hidden || is_scratch(&name.to_string_lossy()) || !entry.file_type()?.is_dir() {
             continue;

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! The messages are those of the sd-notify crate. They are not sent by it: its socket blocks while
-//! the manager's queue is full, and whoever waits there is the loop, whose heart the manager would
-//! then miss. Here nothing waits. A message that cannot be sent is told once, until one can be sent
-//! again; those that the manager waits for are sent again before the next one: the first READY, and
-//! of reloads the last one, RELOADING and READY, whole.
+//! the manager's queue is full, and it is the loop that would wait there, whose heart the manager
+//! would then miss. Here nothing waits. A message that cannot be sent is told once, until one can
+//! be sent again; those that the manager waits for are sent again before the next one: the first
+//! READY, and of reloads the last one, RELOADING and READY, whole.
 //!
 //! Without `NOTIFY_SOCKET` nothing is sent, and nothing else changes.
 
@@ -93,7 +93,7 @@ impl Notifier {
         })
     }
 
-    /// Whether anybody listens.
+    /// Whether a service manager listens.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.line.is_some()

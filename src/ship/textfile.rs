@@ -39,8 +39,8 @@ impl Textfile {
         !self.0.writing.swap(true, Ordering::SeqCst)
     }
 
-    /// Replaces what was there: whoever reads sees the old or the new one. Told once when it fails,
-    /// and when it works again.
+    /// Replaces what was there: a reader sees the old or the new one. Told once when it fails, and
+    /// when it works again.
     pub fn write(&self, text: &str) {
         let TextfileInner {
             path,

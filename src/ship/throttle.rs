@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   upload ──piece──▶ ┐ one after another  ┌──────────┐ fills at the pace that is set
-//!   upload ──piece──▶ ├───────────────────▶│  bucket  │──▶ the connection of whoever's turn it was
+//!   upload ──piece──▶ ├───────────────────▶│  bucket  │──▶ the connection whose turn it was
 //!   upload ──piece──▶ ┘                    └──────────┘ holds a quarter of a second of it
 //! ```
 //!
@@ -42,7 +42,7 @@ struct ThrottleInner {
     limits: AtomicBool,
     bucket: Mutex<TokenBucket>,
     changed: Notify,
-    /// Fair: whoever came first is first.
+    /// Fair: the upload that came first is first.
     turn: tokio::sync::Mutex<()>,
 }
 

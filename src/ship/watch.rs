@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
-//!  episodes/        .sealift-look-<id>: somebody has changed what is known of it ──▶ hint
+//!  episodes/        .sealift-look-<id>: `sealift requeue` asks for a look       ──▶ hint
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
 //!  queue overflow, hints faster than they are taken                              ──▶ unsure: look
 //!                                                                                    everywhere
@@ -63,7 +63,7 @@ pub enum InotifyUse {
     /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes
     /// over it later may be another.
     WhereTrusted,
-    /// Somebody has said so.
+    /// The operator has configured it.
     Always,
 }
 
@@ -110,8 +110,8 @@ impl Watch {
         let (commands, received) = mpsc::channel();
         let mut watching = Watching::new(episodes, inotify, hints, events);
         let (overflowed, life) = (Arc::clone(&watching.overflowed), Arc::clone(&watching.life));
-        // Before this returns, and so before anybody scans: what comes between a scan and the watch
-        // would be missed by both.
+        // Before this returns, and so before the first scan: what comes between a scan and the
+        // watch would be missed by both.
         watching.refresh();
         std::thread::Builder::new()
             .name("watch".into())
@@ -414,8 +414,8 @@ impl Watching {
     }
 }
 
-/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has
-/// made for us to look at it. Everything else is a recorder's own affair.
+/// Which episode a path speaks of: a folder in the root, or the marker in one, or the file by which
+/// `sealift requeue` asks for a look at it. Everything else is a recorder's own affair.
 fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     let inside = path.strip_prefix(root).ok()?;
     let mut names = inside.iter();

@@ -9,9 +9,9 @@
 //!                                  to be what it was at first
 //! ```
 //!
-//! What a reader gets to the end is therefore what was measured. Where somebody has changed the
-//! episode meanwhile, it ends in an error before its last piece, and nobody can have taken it for
-//! the whole.
+//! What a reader gets to the end is therefore what was measured. Where the episode has been changed
+//! meanwhile, the stream ends in an error before its last piece, and no reader can take it for the
+//! whole.
 
 use std::{
     fmt,
@@ -46,7 +46,7 @@ impl Pour {
         Self(Arc::new(pour))
     }
 
-    /// Begins to pack, on a blocking thread that ends when nobody reads any more.
+    /// Begins to pack, on a blocking thread that ends when the reader has gone.
     pub(super) fn begin(
         &self,
         offset_bytes: u64,
@@ -68,7 +68,7 @@ impl Pour {
                 Ok(_) => Err(other_bytes()),
                 Err(error) => Err(error),
             };
-            // Nobody reads any more: then nobody wants to know.
+            // It fails where the reader has gone: then the result is not needed.
             let _ = pipe.sender.blocking_send(last);
         });
         pieces
@@ -104,7 +104,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Takes an archive to whoever reads it, as fast as it is read.
+/// Takes an archive to its reader, as fast as it is read.
 #[derive(Debug)]
 pub struct Pipe {
     sender: mpsc::Sender<io::Result<Bytes>>,

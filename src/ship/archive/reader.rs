@@ -55,7 +55,7 @@ impl Archive {
 
 impl ArchiveReader {
     /// Waits until what comes first is there, where that may take long: what is passed over is
-    /// better passed over before anybody at the other end waits.
+    /// better passed over before the receiver waits for it.
     pub async fn begin(&mut self) {
         if let From::Poured(first @ None, rest) = &mut self.from {
             *first = rest.recv().await;

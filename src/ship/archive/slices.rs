@@ -28,7 +28,7 @@ const MAX_SLICES_AHEAD: u64 = 2;
 /// Makes an open file's bytes durable.
 type Flush = fn(&File) -> io::Result<()>;
 
-/// Shared by the writer and whoever makes the archive durable.
+/// Shared by the writer and by the worker that makes the archive durable.
 #[derive(Clone, Debug)]
 pub(super) struct Slices(Arc<SlicesInner>);
 

@@ -21,8 +21,8 @@ use crate::{
 const SPARES_FROM_BYTES: u64 = 16 << 20;
 
 impl Workers {
-    /// Makes room on the disk of `shipped/`, as far as that was asked for, or somebody needs it.
-    /// False where there is too little, and nothing to remove.
+    /// Makes room on the disk of `shipped/`, as far as that is configured, or an episode that is to
+    /// be moved there needs it. False where there is too little, and nothing to remove.
     pub(super) fn relieve(&self, need_bytes: u64, progress: &Progress) -> bool {
         let Some(wanted_bytes) = self.free_bytes.shipped.map(|wanted| wanted.max(need_bytes))
         else {
@@ -37,7 +37,7 @@ impl Workers {
                 .iter()
                 .any(|id| is_numbered_in_any_case(directory, id.as_str()))
         };
-        // The machine asks for one at a time, so nobody misses it meanwhile.
+        // The machine asks for one at a time, so no other worker misses it meanwhile.
         let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
         let relieved = pressure.relieve(
             &self.layout,

@@ -1,5 +1,5 @@
-//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an
-//! event.
+//! The machine's hands: each effect, given to the worker or the thread that does it. A worker's
+//! result comes back as an event.
 
 use std::{collections::HashMap, pin::pin};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Whoever does what the machine decides.
+/// Carries out what the machine decides.
 pub(super) struct EffectRunner {
     pub(super) workers: Workers,
     watch: Watch,
@@ -202,7 +202,7 @@ impl EffectRunner {
         progress
     }
 
-    /// Begins one effect. A notice is handed back, for whoever tells it.
+    /// Begins one effect. A notice is handed back, for the caller to tell.
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
         if let Effect::Discard(id) | Effect::Pack { id, .. } = &effect {
@@ -238,7 +238,7 @@ impl EffectRunner {
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),
             Effect::Discard(id) => {
-                // Here and now: whoever asks from here on must not find it.
+                // Here and now: no worker that looks for it from here on may find it.
                 workers.let_go(&id);
                 let panicked = id.clone();
                 workers.step(

@@ -37,7 +37,7 @@ impl Grounds {
     }
 
     fn remember(&self, folder: &Path) {
-        // One that cannot be looked at has its own error for whoever needs it.
+        // One that cannot be looked at gives its own error to the step that needs it.
         if let Ok(found) = ground(folder) {
             lock(&self.were).insert(folder.to_owned(), found);
         }
@@ -57,7 +57,7 @@ impl Grounds {
         findings
     }
 
-    /// Notes what came of a look at one. Whoever looks around tells it.
+    /// Notes what came of a look at one. The move check tells it.
     fn note(&self, folder: &Path, found: &Result<(), String>) {
         match found {
             Ok(()) => lock(&self.wrong).remove(folder),
@@ -71,7 +71,7 @@ fn folders(layout: &Layout) -> [&PathBuf; 3] {
 }
 
 impl Workers {
-    /// Whether a folder of ours is there, and is what it was; where somebody removed it, it is made
+    /// Whether a folder of ours is there, and is what it was; where it was removed, it is made
     /// anew. Else what is wrong, in words.
     pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
         let then = lock(&self.known.grounds.were).get(folder).copied();
@@ -119,7 +119,7 @@ impl Workers {
     fn is_still(&self, folder: &Path, then: Option<Ground>, now: Ground) -> Result<(), String> {
         match then.map(|then| compare(then, now)) {
             Some(Compared::Same) => Ok(()),
-            // Somebody was quicker than we.
+            // Another process, or another worker, has made it already.
             None | Some(Compared::Anew) => {
                 self.known.grounds.remember(folder);
                 Ok(())

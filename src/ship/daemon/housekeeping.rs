@@ -58,8 +58,8 @@ impl Daemon {
         self.write_textfile();
     }
 
-    /// Says that we hold the lock still. Somebody may have removed it, or the whole data folder, or
-    /// another host has taken it.
+    /// Says that we hold the lock still. The lock file, or the whole data folder, may have been
+    /// removed, or another host has taken the lock.
     pub(super) fn look_after_lock(&mut self) {
         self.next_refresh = Instant::now() + refresh_every();
         let (keeper, layout) = (self.lock.keeper(), self.options.layout.clone());
@@ -128,7 +128,7 @@ impl Daemon {
 
     /// Reading may wait for a disk; what is under way goes on meanwhile.
     pub(super) fn begin_to_read(&mut self) {
-        // Whoever stops takes up nothing new.
+        // A daemon that stops takes up nothing new.
         let Some(reload) = self
             .options
             .reload
@@ -193,8 +193,8 @@ impl Daemon {
         });
     }
 
-    /// When the service manager is to hear how it stands; `None` where nothing has changed, or
-    /// nobody listens.
+    /// When the service manager is to hear how it stands; `None` where nothing has changed, or no
+    /// service manager listens.
     pub(super) fn status_due(&self) -> Option<Instant> {
         let changes = self.stirred || self.hands.uploaded().1 > 0;
         (self.options.notifier.is_heard() && changes).then(|| self.last_status + STATUS_EVERY)

@@ -1,4 +1,4 @@
-//! Everything that the daemon knows of itself, as a [`Snapshot`] for whoever asks.
+//! Everything that the daemon knows of itself, as a [`Snapshot`] for those who ask.
 
 use std::time::Duration;
 

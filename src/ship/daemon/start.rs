@@ -63,7 +63,8 @@ pub(super) struct Prepared {
     pub(super) untrusted: Option<&'static str>,
 }
 
-/// What the start is at just now, by name: in the hands of whoever prepares, and of whoever tells.
+/// What the start is at just now, by name: shared by the thread that prepares and the loop that
+/// tells.
 #[derive(Debug, Clone, Default)]
 struct Doing {
     progress: Progress,
@@ -263,7 +264,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     outbox::clear_partials(layout, progress)
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
     doing.begin(format_args!("trying whether episodes can be moved"));
-    // Whoever runs one pass looks at its result, and at no status.
+    // The operator who runs one pass looks at its result, and at no status.
     let trial = if once {
         MoveCheck::default()
     } else {
@@ -302,7 +303,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     })
 }
 
-/// Nobody can ask us then, and that is all.
+/// `None` where the socket cannot be had: then no client can ask, and nothing else changes.
 fn listen(path: PathBuf) -> Option<Bound> {
     let bound = control::bind(path.clone());
     bound

@@ -26,7 +26,7 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// Opens the doors. One that cannot be opened is told, and keeps nobody from shipping.
+    /// Opens the doors. One that cannot be opened is told, and shipping goes on without it.
     pub(super) async fn begin(
         mut bound: Option<Bound>,
         metrics: &Metrics,
@@ -65,7 +65,7 @@ impl Asking {
         }
     }
 
-    /// Why nobody can ask at the port that was set.
+    /// Why no client can ask at the port that was set.
     pub(super) fn metrics_failed(&self) -> Option<&String> {
         self.metrics_failed.as_ref()
     }
@@ -75,7 +75,7 @@ impl Asking {
         self.bound
     }
 
-    /// The next question; `None` where nobody can ask.
+    /// The next question; `None` where no client can ask.
     pub(super) async fn recv(&mut self) -> Option<Ask> {
         self.asks.recv().await
     }
@@ -93,8 +93,8 @@ impl Asking {
 }
 
 impl Daemon {
-    /// The tick: metrics go to whoever collects them out of a file. A disk that hangs there holds
-    /// up nobody but the next writing.
+    /// The tick: metrics go into a file, for a collector to read. A disk that hangs there holds up
+    /// nothing but the next writing.
     pub(super) fn write_textfile(&mut self) {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
             let text = metrics::text(&self.snapshot());

@@ -1,4 +1,4 @@
-//! How the daemon stands: as data, for whoever asks, and in a person's words, for the service
+//! How the daemon stands: as data, for those who ask, and in a person's words, for the service
 //! manager.
 
 use std::fmt;
@@ -24,7 +24,7 @@ pub struct StatusLine {
     pub trial: MoveCheck,
     /// How many archives in the outbox have no episode beside them, and are left alone.
     pub stranded: u64,
-    /// Who has shown nothing for too long. While there is anybody, the heart does not beat.
+    /// The tasks that have shown nothing for too long. While there is one, the heart does not beat.
     pub stalled: Vec<Stalled>,
 }
 

@@ -1,4 +1,4 @@
-//! What the workers find out beside their work, for whoever asks how it stands.
+//! What the workers find out beside their work, for the daemon's report.
 
 use std::{
     io,

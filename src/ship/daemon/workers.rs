@@ -1,5 +1,5 @@
 //! What each step takes along, and what it gives back as an event. A worker that panics gives its
-//! episode's failure, and nobody else's.
+//! own episode's failure, and that of no other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -69,7 +69,7 @@ pub(super) struct WorkerShared {
     pub(super) scratch: Mutex<HashMap<EpisodeId, ScratchArchive>>,
     /// What packings have reserved in the outbox.
     pub(super) room: Room,
-    /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
+    /// On their way to `shipped/`, or just arrived there: no worker may remove them.
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
     /// When an episode was last read whole, where its stamps say nothing.
     pub(super) read_again: Mutex<HashMap<EpisodeId, Instant>>,
@@ -104,7 +104,7 @@ pub(super) struct WorkerShared {
     delivered_to: Mutex<HashMap<EpisodeId, String>>,
     /// Names that are no ids, told once each.
     strangers: Mutex<HashSet<OsString>>,
-    /// What is told of all this to whoever asks.
+    /// What the daemon's report tells of all this.
     pub(super) lore: Lore,
 }
 

@@ -1,4 +1,4 @@
-//! How many episodes there are of each kind, for whoever tells a person how it stands.
+//! How many episodes there are of each kind, for the reports that an operator reads.
 
 use super::{
     queue::Machine,

@@ -357,7 +357,7 @@ impl Hold {
             }
     }
 
-    /// Whether anybody need not wait for that; `new`: something was sealed since this began.
+    /// Whether any episode need not wait for that; `new`: something was sealed since this began.
     #[must_use]
     pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
         self.suspect.is_some()

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Machine {
-    /// The receiver, something in between, or nobody answered.
+    /// The receiver answered, or something in between, or nothing did.
     pub(super) fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt, now: Duration) {
         if matches!(&attempt.outcome, Outcome::Answered(answer) if receivers_clock(answer).is_some())
         {

@@ -180,8 +180,9 @@ impl Machine {
                 .next_in_turn(free)
                 .filter(|_| may_go && !self.moves_are_behind());
         };
-        // One that stands alone in its failures holds nobody up, not even by being on its way; nor
-        // does a probe that takes long: beside that one goes what is small, and was not tried yet.
+        // An episode that stands alone in its failures holds no other up, not even by being on its
+        // way; nor does a probe that takes long: beside that one goes what is small, and was not
+        // tried yet.
         let suspect = hold.suspect.as_ref();
         let mut beside = false;
         for (_, is_brief) in self

@@ -326,7 +326,7 @@ impl Machine {
 
     /// Where all that is packed was tried in vain since the destination is held, a small one that
     /// was not may end that; and so may one that was sealed since, and need not wait for the next
-    /// probe. So episodes that something in between refuses, however many, are in nobody's way.
+    /// probe. So episodes that something in between refuses, however many, block no other.
     fn needs_a_fresh_one(&self) -> bool {
         let Some(hold) = self.destination.hold().filter(|_| !self.to_pack.is_empty()) else {
             return false;
@@ -484,7 +484,7 @@ impl Machine {
         }
     }
 
-    /// When a second slot opens beside one that takes long, and somebody waits for it.
+    /// When a second slot opens beside one that takes long, and an episode waits for it.
     pub(super) fn lanes_deadline(&self) -> Option<Duration> {
         let now = self.now;
         let waits = |queue: &Queue| !queue.is_empty();

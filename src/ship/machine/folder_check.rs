@@ -4,8 +4,7 @@
 //! What stands there now:
 //!
 //! - the same folder: it goes on
-//! - another one, on the same mount: somebody removed it and made it anew; it goes on, with that
-//!   one
+//! - another one, on the same mount: it was removed and made anew; it goes on, with that one
 //! - the top of a mount, as before, of the same kind, where such devices are numbered anew each
 //!   time (NFS, FUSE, btrfs): the same, mounted again
 //! - anything else: nothing is moved there, nothing removed, until it is back

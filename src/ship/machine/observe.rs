@@ -239,9 +239,9 @@ impl Machine {
         }
     }
 
-    /// Somebody stirred at it, or took its verdict away (`sealift requeue`). Where it is in
-    /// conflict, what is known of its archive is read again; where that still says so, it stays
-    /// what it was.
+    /// Something stirred at it, or the operator took its verdict away (`sealift requeue`). Where it
+    /// is in conflict, what is known of its archive is read again; where that still says so, it
+    /// stays what it was.
     fn reconsider(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else {
             return;

@@ -1,5 +1,5 @@
-//! What the machine knows, for whoever asks: how many of each kind, and the episodes that are worth
-//! a look.
+//! What the machine knows, for the daemon's report: how many of each kind, and the episodes that
+//! are worth a look.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub struct Overview {
     pub stamps_move: Option<EpisodeId>,
     /// Delivery attempts so far.
     pub attempts: Attempts,
-    /// How fast uploads go now; `None` where nobody has looked at the clock yet.
+    /// How fast uploads go now; `None` until the clock was first read.
     pub pace: Option<Pace>,
     /// Behind an outage, or a destination with too much to do: how many go at once, and when the
     /// next one may; `None` at full speed.
@@ -341,8 +341,7 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         ),
         State::Open if episode.failures.local > 0 => (said(), None),
         State::Resting(..) => (said(), again_in()),
-        // It is compared with what was packed now and then; sent again it is when somebody changes
-        // it.
+        // It is compared with what was packed now and then; it is sent again when it has changed.
         State::Parked(_) => (said(), None),
         State::Open
         | State::Sealed

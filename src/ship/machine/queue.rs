@@ -331,7 +331,7 @@ impl Machine {
         tally
     }
 
-    /// The destination, for whoever reports on it.
+    /// The destination, for the daemon's report.
     #[must_use]
     pub fn destination(&self) -> &Destination {
         &self.destination
@@ -346,7 +346,7 @@ impl Machine {
         let place = self.place(id, episode);
         self.take_out(&place);
         match &state {
-            // The archive's name is free for a new packing only when nobody is making the old one
+            // The archive's name is free for a new packing only when no worker makes the old one
             // durable, or looks what the last one of that name has left.
             State::Sealed if !keeping && !self.orphans.contains(id) => {
                 let queue = match (archived, large) {

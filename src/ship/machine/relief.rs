@@ -24,7 +24,7 @@ pub(super) struct Relief {
     /// There was nothing to remove: to look through all of `shipped/` for it every minute would be
     /// a load of its own.
     vain: bool,
-    /// What somebody could not be moved for, bytes.
+    /// The room that a delivered episode lacked to be moved, bytes.
     need_bytes: u64,
     /// Those who wait for it, and have waited for nothing yet.
     waiting: BTreeSet<EpisodeId>,

@@ -27,8 +27,8 @@ use crate::episode::EpisodeId;
 const MEMBER_BYTES: u64 = 3 * 512;
 /// Both ends of the streams, the sidecar, and what a file system takes for names.
 const AROUND_BYTES: u64 = 64 * 1024;
-/// What is kept for recorders where nobody said how much: time to send something and remove it. Of
-/// a small disk, a tenth.
+/// What is kept for recorders where the configuration does not say how much: time to send something
+/// and remove it. Of a small disk, a tenth.
 const MIN_FREE_BYTES: u64 = 1 << 30;
 /// zstd stores what it cannot compress, with some bytes a block; so much is its own bound
 /// (`ZSTD_COMPRESSBOUND`).
@@ -126,15 +126,15 @@ impl fmt::Display for Short {
 }
 
 impl Machine {
-    /// Nobody was surprised: there was no room to reserve. It goes on at once, without a copy.
+    /// No surprise: there was no room to reserve. It goes on at once, without a copy.
     pub(super) fn no_room(&mut self, id: &EpisodeId, why: String) {
         self.feel_pressure();
         self.tell(Notice::NoRoom(id.clone(), why));
         self.measure(id);
     }
 
-    /// Room was reserved, and was not there: somebody else took it, or there is a quota. Nobody
-    /// else needs to run into that.
+    /// Room was reserved, and was not there: another process took it, or there is a quota. No other
+    /// episode needs to run into that.
     pub(super) fn outbox_full(&mut self, id: &EpisodeId, why: String, now: Duration) {
         self.feel_pressure();
         self.full.failures = self.full.failures.saturating_add(1);

@@ -7,7 +7,7 @@
 //!                                                         └─ results, late ─┘  outages, poison
 //! ```
 //!
-//! A world has a disk, a recorder that meddles, a way to the receiver on which anybody may answer
+//! A world has a disk, a recorder that meddles, a way to the receiver on which anything may answer
 //! anything, and a receiver that overwrites nothing. Time is virtual: it goes on to what happens
 //! next, or to the machine's deadline. After every step `checks.rs` compares what the machine did
 //! with what is true.

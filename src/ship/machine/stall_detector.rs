@@ -14,8 +14,8 @@
 //! What counts is movement, never a finished pass: a beat for each finished pass makes a pass that
 //! is longer than the watchdog's patience a restart, and the next one too, for ever.
 //!
-//! Allowances are counted in time in which somebody looked. Where the whole process stood still (a
-//! suspended virtual machine, SIGSTOP), nobody could have moved, and nobody is blamed.
+//! Allowances are counted in time in which the loop looked. Where the whole process stood still (a
+//! suspended virtual machine, SIGSTOP), no part could have moved, and none is blamed.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -43,7 +43,7 @@ const SHORTEST_TICK: Duration = Duration::from_millis(1);
     reason = "each is the effect of that name, but for those that say what they are"
 )]
 pub enum Work {
-    /// The watching thread, which answers whoever asks.
+    /// The watching thread, which answers when it is asked for a sign.
     Watch,
     Scan,
     Check,
@@ -98,7 +98,7 @@ pub struct Stalled {
 /// What one look found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PulseReading {
-    /// Everybody who has stalled, the longest first. The heart beats where there is nobody.
+    /// Every part that has stalled, the longest first. The heart beats where there is none.
     pub stalled: Vec<Stalled>,
     /// Who of them had not when this was last asked.
     pub newly: Vec<Stalled>,
@@ -113,7 +113,7 @@ pub struct Pulse {
     tick: Duration,
     parts: BTreeMap<Task, TaskProgress>,
     last_look: Option<Duration>,
-    /// Time in which somebody looked.
+    /// Time in which the loop looked.
     watched: Duration,
 }
 

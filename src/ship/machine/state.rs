@@ -43,7 +43,7 @@ pub enum OpenFilePolicy {
 /// Why packing gave no archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackFailure {
-    /// Somebody wrote while it was packed; what.
+    /// It was written to while it was packed; what.
     Changed(String),
     /// The marker's manifest cannot be read (yet), in the episode as it is now; why.
     UnfinishedManifest(String, Fingerprint),
@@ -298,7 +298,7 @@ const MUCH_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) struct Vain {
     /// The receiver could not say what it has kept.
     asked: u8,
-    /// It went on from where the one before did, and nobody answered.
+    /// It went on from where the one before did, and no receiver said what is wrong.
     stood_still: u8,
     /// It went on hardly behind that.
     crept: u8,

@@ -1,5 +1,5 @@
-//! When `quarantine/` and `shipped/` are looked through, and for how long a clock is put up with
-//! that nobody believes.
+//! When `quarantine/` and `shipped/` are looked through, and for how long a clock that cannot be
+//! believed is put up with.
 //!
 //! ```text
 //!  start ──▶ sweep ──done──▶ again after the interval

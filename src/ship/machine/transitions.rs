@@ -84,7 +84,7 @@ impl Machine {
         let Some(episode) = self.episodes.get_mut(id) else {
             return;
         };
-        // Where there was no room, nobody has looked.
+        // Where there was no room, packing has not looked.
         if !matches!(
             result,
             Err(PackFailure::UnfinishedManifest(..) | PackFailure::Short(_) | PackFailure::Full(_))
@@ -368,7 +368,7 @@ impl Machine {
         }
     }
 
-    /// Somebody took it away before it was shipped: it is nobody's failure.
+    /// It was taken away before it was shipped: that counts as no failure.
     pub(super) fn vanished(&mut self, id: &EpisodeId) {
         self.tally.scanned = self.tally.scanned.saturating_sub(1);
         self.tell(Notice::Vanished(id.clone()));
@@ -467,7 +467,7 @@ impl Machine {
             self.tell(Notice::StillChanging(id.clone(), what, wait));
         }
         self.rest(id, AfterRest::Pack, Rest::Local, now + wait);
-        // The marker may have been taken away, and nobody watches a sealed episode.
+        // The marker may have been taken away, and no watch is on a sealed episode.
         self.hinted(id.clone());
     }
 

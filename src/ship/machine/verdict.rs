@@ -26,7 +26,7 @@
 //! - **transient**, weather: 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection
 //!   lost, time-out, a name that is not found
 //!
-//! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML
+//! What answers with a JSON object under a JSON media type counts as a receiver. An empty or HTML
 //! refusal was written by something in between, and never counts against an episode. But gateways
 //! speak JSON too: what "rejected" comes to is decided by what else is known of the destination
 //! (`delivery_result.rs`).
@@ -108,7 +108,7 @@ pub struct Trust {
 /// Why an attempt did not deliver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// The HTTP status; `None` where nobody answered.
+    /// The HTTP status; `None` where no answer came.
     pub status: Option<u16>,
     /// What happened, in a printable sentence.
     pub detail: String,

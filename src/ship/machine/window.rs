@@ -8,7 +8,7 @@
 //! The time is the wall's, asked for at each boundary and once a minute: so a day of 23 hours, a
 //! clock that is set and a machine that slept are no cases of their own. Outside every window
 //! nothing new is sent, and what is under way stands still, its connection open. Where the other
-//! end does not wait that long, that is nobody's failure: it goes on where it was in the next
+//! end does not wait that long, that counts as no failure: it goes on where it was in the next
 //! window.
 
 use std::{fmt, num::NonZeroU64, time::Duration};
@@ -164,12 +164,12 @@ impl UploadGate {
         }
     }
 
-    /// Nothing may be sent now; or somebody is finding out just now whether it may.
+    /// Nothing may be sent now; or the clock is being read to find out whether it may.
     pub(super) fn is_closed(&self) -> bool {
         self.asked || self.pace.is_none() || self.closed_until().is_some()
     }
 
-    /// How fast, as far as anybody has looked at the clock.
+    /// How fast, as of the last reading of the clock; `None` before the first.
     pub(super) fn pace(&self) -> Option<Pace> {
         self.pace
     }
@@ -182,12 +182,12 @@ impl UploadGate {
         }
     }
 
-    /// Somebody is looking at the clock.
+    /// Whether the clock is being read.
     pub(super) fn asked(&self) -> bool {
         self.asked
     }
 
-    /// When somebody is to look at the clock.
+    /// When the clock is to be read next.
     pub(super) fn deadline(&self) -> Option<Duration> {
         Some(self.look_at).filter(|at| !self.asked && *at < NEVER)
     }

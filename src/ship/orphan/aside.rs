@@ -20,11 +20,11 @@ use crate::{
 /// Why it was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// Nobody knows where its episode is.
+    /// It is not known where its episode is.
     LastCopy,
     /// Its episode was changed or replaced since, and that stands under its name.
     Changed,
-    /// It was in conflict (what the receiver said), and somebody took the episode away, as they
+    /// It was in conflict (what the receiver said), and the operator took the episode away, as they
     /// were told to.
     RemovedByHand(String),
     /// It has no bytes.
@@ -65,8 +65,8 @@ pub(super) fn put_aside(
         .file_name()
         .unwrap_or_default()
         .to_os_string();
-    // The reason names the place, and is written before the place has its name. Nobody else gives
-    // names there.
+    // The reason names the place, and is written before the place has its name. No other process
+    // gives names there.
     let place = first_free(&layout.quarantine, id.as_str());
     let reason = QuarantineReason {
         episode_id: Some(id.as_str().to_owned()),

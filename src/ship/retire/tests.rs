@@ -353,7 +353,7 @@ fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
     let moved = std::thread::scope(|threads| {
         threads
             .spawn(|| {
-                // Root may do anything; for this one thread, be somebody who may not.
+                // Root may do anything; this one thread becomes a user who may not.
                 if rustix::process::geteuid().is_root() {
                     rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
                 }

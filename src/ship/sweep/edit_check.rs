@@ -1,6 +1,6 @@
 //! Is an episode in `shipped/` still what the receiver holds? A receipt says what was delivered,
-//! and somebody may have written to it since, or put notes beside it: then it is the only copy of
-//! that, and stays.
+//! and the operator, or a program, may have written to it since, or put notes beside it: then it is
+//! the only copy of that, and stays.
 //!
 //! ```text
 //!  packs, with the permission bits that the receipt names, to the content that it names ──▶ yes

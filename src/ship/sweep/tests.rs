@@ -489,7 +489,7 @@ fn one_that_cannot_be_looked_at_or_removed_does_not_keep_the_others() {
     let swept = std::thread::scope(|threads| {
         threads
             .spawn(|| {
-                // Root may do anything; for this one thread, be somebody who may not.
+                // Root may do anything; this one thread becomes a user who may not.
                 if root_user {
                     rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
                 }

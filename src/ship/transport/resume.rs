@@ -3,7 +3,7 @@
 //! ```text
 //!  HEAD /v1/uploads/{id}/{sha256}
 //!    ├▶ Upload-Offset: N ──▶ PATCH from byte N on ──▶ the answer that PUT would have had
-//!    └▶ anything else ─────▶ nothing is kept, or nobody there knows how: the whole, by PUT
+//!    └▶ anything else ─────▶ nothing is kept, or this cannot be done there: the whole, by PUT
 //! ```
 //!
 //! The address follows from the archive's digest, so that a shipper that lost its memory finds it
@@ -25,7 +25,7 @@ pub(super) enum ResumeEnd {
     To(Outcome),
     /// The receiver cannot say what it has kept; this is what it said instead.
     NotNow(Outcome),
-    /// Nothing is kept, or nobody there knows how to go on: the whole is to be sent.
+    /// Nothing is kept, or the other end does not know how to go on: the whole is to be sent.
     Not,
 }
 
@@ -137,8 +137,8 @@ impl Transport {
             (status, _) if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
                 answer::read(answered).await.map(ResumePoint::NotNow)
             }
-            // Nothing, or nobody who knows how; or a refusal that the PUT will meet as well, and be
-            // judged by.
+            // Nothing is kept, or the other end does not know how to go on; or a refusal that the
+            // PUT will meet as well, and be judged by.
             (_, _) => Ok(ResumePoint::Nothing),
         }
     }

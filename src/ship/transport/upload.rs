@@ -57,7 +57,7 @@ pub(super) async fn body(
         loop {
             let chunk = tokio::select! {
                 chunk = reading.next() => chunk,
-                // Nobody wants the rest: answered, lost or cancelled.
+                // The rest is not wanted: answered, lost or cancelled.
                 () = sender.closed() => return,
             };
             let Some(chunk) = chunk else { return };
@@ -72,7 +72,7 @@ pub(super) async fn body(
                     }
                 }
                 Err(error) => {
-                    // Whoever waits for the answer is told.
+                    // The attempt that waits for the answer is told.
                     let _ = sender.send(Err(error)).await;
                     return;
                 }
@@ -89,7 +89,7 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    /// Gives a chunk out as fast as it may go. False where nobody wants the rest.
+    /// Gives a chunk out as fast as it may go. False where the rest is not wanted.
     async fn send(&self, mut chunk: Bytes, sender: &mpsc::Sender<io::Result<Bytes>>) -> bool {
         while !chunk.is_empty() {
             let len_bytes = self.throttle.piece(chunk.len());
@@ -114,8 +114,8 @@ struct LastChunkGuard {
 }
 
 impl LastChunkGuard {
-    /// Of what goes on in the middle there is nothing to compare; whoever can do that compares the
-    /// whole.
+    /// Of what goes on in the middle there is nothing to compare; a receiver that can resume
+    /// compares the whole.
     fn of(archive: &Archive, facts: &ArchiveFacts, offset_bytes: u64) -> Self {
         let hasher = (archive.is_from_disk() && offset_bytes == 0).then(Sha256::new);
         Self {

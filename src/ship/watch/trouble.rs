@@ -42,7 +42,7 @@ impl Trouble {
 }
 
 /// One of inotify(7)'s limits: the machine's, and that of the user namespace that we are in (a
-/// container's), which is as high unless somebody has set it.
+/// container's), which is as high unless the administrator has set it.
 struct InotifyLimit {
     machine: &'static str,
     namespace: &'static str,

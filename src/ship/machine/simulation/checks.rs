@@ -189,7 +189,8 @@ impl World {
         if name == "send"
             && let Some(hold) = machine.destination().hold()
         {
-            // Beside the one that nobody agrees with yet, and beside one that takes long.
+            // Beside the suspect, with which no other has failed yet, and beside one that takes
+            // long.
             let probes = self.jobs.values().filter(|job| {
                 let (name, id) = describe(&job.effect);
                 name == "send"
@@ -411,7 +412,7 @@ impl World {
             return;
         }
         assert!(self.nothing_is_left_over());
-        // Where events are lost without a word, nobody can know that a watch went with its
+        // Where events are lost without a word, the machine cannot know that a watch went with its
         // directory.
         if self.plan.lost_hints > 0 {
             return;

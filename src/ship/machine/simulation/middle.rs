@@ -51,7 +51,7 @@ impl World {
         }
         if !self.calm() && self.dice.chance(self.plan.bad_answers) {
             match self.dice.below(8) {
-                // The receiver has it, and nobody hears of it.
+                // The receiver has it, and the shipper does not hear of it.
                 0 | 1 if !archive.damaged => {
                     self.receiver.take(id, archive.content);
                     let lost = Fault::Lost("reset".into());

@@ -46,7 +46,7 @@ pub(super) enum Poison {
     TooLarge,
     /// It cannot be moved.
     Immovable,
-    /// Somebody writes to it without an end.
+    /// It is written to without an end.
     NeverStill,
 }
 
@@ -207,7 +207,7 @@ fn draw_poison(dice: &mut Dice) -> Poison {
     }
 }
 
-/// Anything that anybody but the receiver can make of an attempt, and that proves nothing.
+/// Anything that anything but the receiver can make of an attempt, and that proves nothing.
 pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
     if dice.chance(35) {
         return Outcome::Failed(match dice.below(6) {

@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// The process is killed. Each step was done, or was not, or in part; nobody hears of it.
+    /// The process is killed. Each step was done, or was not, or in part; no result is reported.
     pub(super) fn break_off_jobs(&mut self) {
         for job in std::mem::take(&mut self.jobs)
             .into_values()

@@ -159,7 +159,7 @@ fn a_giant_that_is_sent_holds_up_no_small_one_even_with_one_upload_at_a_time() {
 
 #[test]
 fn a_poison_episode_costs_one_slot_at_most() {
-    // It is small, and whoever answers for it takes an hour.
+    // It is small, and its answer takes an hour.
     let mut bench = with(2, 1, Order::OldestFirst);
     bench.seal_and_pack("poison", 1);
     assert_eq!(bench.take("send"), ["poison"]);

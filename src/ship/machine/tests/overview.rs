@@ -1,4 +1,4 @@
-//! What whoever asks is told of the episodes.
+//! What the overview tells of the episodes.
 
 use super::*;
 use crate::snapshot::{Attempts, EpisodeState};
