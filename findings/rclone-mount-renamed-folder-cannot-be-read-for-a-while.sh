@@ -9,15 +9,15 @@
 #   2. Reading b/x ends with EIO at once, and again for some five seconds (--vfs-write-back).
 #   3. Then the same read gives what was written.
 #   4. Where the file had been written back before the rename, it can be read at once.
-# A program that builds a folder under a scratch name, renames it and reads it back takes the disk for
-# broken, and one that looks for what it has copied before takes it for missing and copies anew.
+# A program that builds a folder under a scratch name, renames it and reads it back takes the disk
+# for broken, and one that looks for what it has copied before takes it for missing and copies anew.
 # Version 1.60.1 prints, for example:
 #   read behind the rename: cat: mounted/b/x: Input/output error
 #   read after 5 s: recorded
 #   written back before the rename, read at once: recorded
 #
-# Needs root, /dev/fuse, fusermount3, apt-get and dpkg. Installs nothing: the package is unpacked into
-# a temporary folder.
+# Needs root, /dev/fuse, fusermount3, apt-get and dpkg. Installs nothing: the package is unpacked
+# into a temporary folder.
 # Exit code 0: as stated. 1: it behaves differently now. 77: it cannot be tried here.
 set -euo pipefail
 

@@ -302,11 +302,13 @@ fn what_hangs_is_noted_as_tried_once_while_it_hangs() {
 }
 
 /// Packs and delivers all that it can, and moves nothing; how many were delivered.
-fn delivered_and_not_moved(bench: &mut Bench) -> usize {
+fn delivered_and_not_moved(bench: &mut Bench, size_bytes: u64) -> usize {
     let mut count = 0;
     loop {
         for id in bench.take("pack") {
-            bench.hear(Event::Packed(of(&id), Ok(packed(&id))));
+            let mut packed = packed(&id);
+            packed.facts.size_bytes = size_bytes;
+            bench.hear(Event::Packed(of(&id), Ok(packed)));
         }
         let sent = bench.take("send");
         if sent.is_empty() {
@@ -321,21 +323,23 @@ fn delivered_and_not_moved(bench: &mut Bench) -> usize {
 
 #[test]
 fn deliveries_do_not_run_ahead_of_a_slow_disk_without_bound() {
-    let mut bench = with(2, 2, Order::OldestFirst);
-    for n in 0..200 {
-        bench.seal(&format!("e{n:03}"), n);
-    }
-    let ahead = delivered_and_not_moved(&mut bench);
-    assert!((64..=80).contains(&ahead), "{ahead}");
-    // As the disk goes on, so does the receiver.
-    let mut moved = 0;
-    while moved < 200 {
-        let to_move = bench.take("retire");
-        assert!(!to_move.is_empty(), "{moved}");
-        for id in to_move {
-            moved += 1;
-            bench.hear(Event::Retired(of(&id), Moved::To("any".into())));
+    for (size_bytes, bound) in [(10, 64..=80), (100 << 20, 16..=32)] {
+        let mut bench = with(2, 2, Order::OldestFirst);
+        for n in 0..200 {
+            bench.seal(&format!("e{n:03}"), n);
         }
-        delivered_and_not_moved(&mut bench);
+        let ahead = delivered_and_not_moved(&mut bench, size_bytes);
+        assert!(bound.contains(&ahead), "{size_bytes}: {ahead}");
+        // As the disk goes on, so does the receiver.
+        let mut moved = 0;
+        while moved < 200 {
+            let to_move = bench.take("retire");
+            assert!(!to_move.is_empty(), "{size_bytes}: {moved}");
+            for id in to_move {
+                moved += 1;
+                bench.hear(Event::Retired(of(&id), Moved::To("any".into())));
+            }
+            delivered_and_not_moved(&mut bench, size_bytes);
+        }
     }
 }
