@@ -93,8 +93,9 @@ fn where_ctime_moves_all_the_time_it_is_said_once_in_red_and_nothing_is_sent_aga
     let sandbox = Sandbox::new(server.url());
     episode.set(sandbox.layout.episodes.join("run-1")).unwrap();
     let daemon = sandbox.daemon();
-    // Large enough that it cannot be read between two of them.
-    sandbox.seal("run-1", &[("data.bin", &vec![7; 4 << 20])]);
+    // So large that it cannot be read between two of them, also where the thread that makes them
+    // waits its turn behind twenty others.
+    sandbox.seal("run-1", &[("data.bin", &vec![7; 128 << 20])]);
     eventually("it is held by the receiver", || server.count("run-1") == 1);
     eventually("it was found changed", || {
         daemon.log().contains("not at rest")
