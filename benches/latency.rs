@@ -35,7 +35,7 @@ use sealift::{
     receive::serve::Server,
     ship::{
         daemon::{self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop},
-        machine::{Notice, Settings, fairness::Order, stall_detector::Allowances, window::Uploads},
+        machine::{Notice, Order, Settings, stall_detector::Allowances, window::Uploads},
         pack,
         systemd::Notifier,
         transport::Transport,

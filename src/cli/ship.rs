@@ -13,8 +13,7 @@ use sealift::{
             reload::{Reload, Reloaded},
         },
         machine::{
-            Settings,
-            fairness::Order,
+            Order, Settings,
             stall_detector::Allowances,
             window::{LocalTime, RateLimit, Uploads, Window},
         },

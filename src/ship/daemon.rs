@@ -54,8 +54,7 @@ use super::{
     ledger::Ledger,
     lock::{Lock, LockError, refresh_every},
     machine::{
-        Event, Notice, Settings, Tally,
-        queue::Machine,
+        Event, Machine, Notice, Settings, Tally,
         stall_detector::{self, Allowances, Pulse, Stalled, Task},
     },
     systemd::Notifier,

@@ -1,6 +1,6 @@
 //! Every decision of the shipper. Pure: no I/O, no clock, no randomness of its own.
 //!
-//! [`queue::Machine`] is a value. Events and the time go in through `handle`, effects come out of
+//! [`Machine`] is a value. Events and the time go in through `handle`, effects come out of
 //! `next_effect`, and `next_deadline` says when to call again though nothing happened. Time is a
 //! `Duration` since any fixed moment on the monotonic clock.
 //!
@@ -18,406 +18,499 @@
 //! ```
 
 pub mod backoff;
-pub mod census;
 pub mod circuit_breaker;
-mod delivery_result;
-mod dispatch;
-pub mod fairness;
+mod context;
+pub mod destination;
+mod effect;
+mod episode;
+mod episodes;
+mod event;
 pub mod folder_check;
 pub mod look_back;
-mod move_result;
-mod observe;
-mod order;
+mod notice;
 pub mod overview;
 mod probe_pace;
-mod quarantine;
-pub mod queue;
 mod ramp;
-mod relief;
-mod reload;
-pub mod room;
+mod reconcile;
+mod schedule;
+mod settings;
 mod signs;
 #[cfg(test)]
 mod simulation;
 pub mod stall_detector;
 pub mod state;
+pub mod storage;
 mod sweeps;
 #[cfg(test)]
 mod tests;
-mod transitions;
 pub mod verdict;
 pub mod window;
-mod writers;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use self::state::{
-    Check, FolderLook, Moved, OpenFilePolicy, OrphanEnd, PackFailure, Packed, Reason,
+use self::{
+    context::Context,
+    destination::Destination,
+    episodes::Episodes,
+    look_back::LookBack,
+    overview::{Census, Overview, Sources},
+    reconcile::Reconcile,
+    schedule::{Circumstances, Lane, Schedule},
+    state::{Moved, OrphanEnd, PackFailure, Packed},
+    storage::Storage,
+    sweeps::Sweeps,
+    verdict::receivers_clock,
 };
-use self::verdict::{Proof, Refusal};
-
+pub use self::{
+    effect::{Effect, Shipped},
+    episodes::Order,
+    event::{Event, LookedBack, Scanned},
+    notice::Notice,
+    overview::Tally,
+    schedule::SMALL_BYTES,
+    settings::Settings,
+};
 use crate::{
-    episode::{EpisodeId, Stamp},
-    records::ArchiveFacts,
-    ship::outcome::Attempt,
+    episode::EpisodeId,
+    ship::outcome::{Attempt, Fault, Outcome},
 };
 
-/// What the operator set, and what decides.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How many episodes are packed at once.
-    pub pack_workers: usize,
-    /// How many are sent at once.
-    pub concurrency: usize,
-    /// Which of those that wait go first.
-    pub order: fairness::Order,
-    /// When uploads may run, and how fast.
-    pub uploads: window::Uploads,
-    /// How long between two reconcile passes.
-    pub reconcile_interval: Duration,
-    /// How long between two clean-ups of `quarantine/` and `shipped/`.
-    pub sweep_interval: Duration,
-    /// Whether a 2xx without a matching receipt is not believed.
-    pub require_receipt: bool,
-    /// Whether a 200 without a receipt is believed though nothing vouches for it.
-    pub believe_bare_200: bool,
-    /// One pass: everything is tried once, and what does not succeed is left for another time.
-    pub once: bool,
-    /// Whether disk pressure may take something from `shipped/`.
-    pub relieve: bool,
-    /// How long an episode waits for a file of it that is open for writing, before it is shipped
-    /// all the same.
-    pub open_files_wait: Duration,
-    /// The seed of the jitter.
-    pub seed: u64,
+/// The shipper's decisions, as a value.
+#[derive(Debug)]
+pub struct Machine {
+    context: Context,
+    episodes: Episodes,
+    destination: Destination,
+    schedule: Schedule,
+    storage: Storage,
+    reconcile: Reconcile,
+    sweeps: Sweeps,
+    look_back: LookBack,
 }
 
-impl Settings {
-    /// How far an acknowledgement without a receipt is believed.
+impl Machine {
+    /// A machine that knows nothing and looks everywhere first.
     #[must_use]
-    pub fn trust(&self) -> verdict::Trust {
-        let Self {
-            require_receipt,
-            believe_bare_200,
-            ..
-        } = *self;
-        verdict::Trust {
-            require_receipt,
-            believe_bare_200,
-            head_failed_before: false,
+    pub fn new(settings: Settings, now: Duration) -> Self {
+        Self {
+            destination: Destination::new(settings.once, now),
+            context: Context::new(settings, now),
+            episodes: Episodes::new(now),
+            schedule: Schedule::default(),
+            storage: Storage::default(),
+            reconcile: Reconcile::new(now),
+            sweeps: Sweeps::new(now),
+            look_back: LookBack::default(),
         }
     }
-}
 
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// Something stirred at this episode: look.
-    Hinted(EpisodeId),
-    /// Something stirred, and it is not known where (an overflow, a lost watch): look everywhere.
-    Unsure,
-    /// [`Effect::Look`] came back.
-    Looked(EpisodeId, FolderLook),
-    /// [`Effect::Scan`] came back; `None` where `episodes/` could not be read.
-    Scanned(Option<Scanned>),
-    /// [`Effect::Check`] came back.
-    Checked(EpisodeId, Check),
-    /// [`Effect::Pack`] or [`Effect::Measure`] came back.
-    Packed(EpisodeId, Result<Packed, PackFailure>),
-    /// [`Effect::Keep`] came back; the error in words.
-    Kept(EpisodeId, Result<(), String>),
-    /// [`Effect::Discard`] came back. Who performs lets no packing of that name begin before.
-    Discarded(EpisodeId),
-    /// The last byte of an upload has left; what is waited for is the answer.
-    WholeSent(EpisodeId),
-    /// [`Effect::Send`] came back.
-    Attempted(EpisodeId, Attempt),
-    /// [`Effect::Retire`] came back.
-    Retired(EpisodeId, Moved),
-    /// [`Effect::Quarantine`] came back.
-    Quarantined(EpisodeId, Moved),
-    /// [`Effect::Finish`] came back.
-    Finished(EpisodeId, Moved),
-    /// [`Effect::Orphan`] came back.
-    OrphanSettled(EpisodeId, OrphanEnd),
-    /// What lay in the outbox under this name was of another episode, and may be the last copy of
-    /// it: it was put aside before the name was used again.
-    PutAside(EpisodeId),
-    /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
-    Swept(bool),
-    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be
-    /// removed.
-    Relieved(bool),
-    /// [`Effect::LookBack`] came back.
-    LookedBack(LookedBack),
-    /// Watches can be had (true), or not (false).
-    Watching(bool),
-    /// Every watch is gone: `episodes/` is another folder than it was.
-    WatchesLost,
-    /// A person has changed the configuration. A held destination is probed at once, and what was
-    /// refused is sent again.
-    Configured {
-        /// From now on. One pass stays one pass, and the stream of random waits goes on.
-        settings: Settings,
-        /// Whether the receiver is another one.
-        elsewhere: bool,
-    },
-    /// [`Effect::ReadClock`] came back.
-    ClockRead(window::LocalTime),
-    /// Time passed.
-    Deadline,
-    /// Take nothing new.
-    Stop,
-}
+    /// Takes in what happened.
+    pub fn handle(&mut self, event: Event, now: Duration) {
+        self.context.advance(now);
+        self.hear(event);
+        self.wake_due();
+        self.note_what_hangs();
+        if !self.context.is_stopping() {
+            self.take_turns();
+        }
+    }
 
-/// What a reconcile pass found.
-#[derive(Debug, Default)]
-pub struct Scanned {
-    /// Every directory in `episodes/` whose name is an id.
-    pub episodes: Vec<(EpisodeId, FolderLook)>,
-    /// Ids with an archive in the outbox, with or without a sidecar.
-    pub archives: Vec<EpisodeId>,
-    /// Those that a process before this one has sent in vain, with the time of the last attempt,
-    /// seconds by the clock of then. Told by the first pass alone.
-    pub tried: Vec<(EpisodeId, u64)>,
-    /// Archives without a sidecar. Where it was in conflict, a person has taken the verdict away:
-    /// it is sent again.
-    pub unlabelled: Vec<EpisodeId>,
-    /// Ids of which a conflict is noted, and no archive lies there: they were sent without one.
-    pub noted: Vec<EpisodeId>,
-    /// How many others were sealed as if they were episodes, and are none.
-    pub mistaken: u64,
-    /// How many archives have no episode beside them, of which nothing is concluded: `episodes/` is
-    /// not the folder that it was.
-    pub stranded: u64,
-}
+    fn hear(&mut self, event: Event) {
+        let Self {
+            context: cx,
+            episodes,
+            ..
+        } = self;
+        let now = cx.now();
+        match event {
+            Event::Hinted(id) => episodes.hint(&id, cx),
+            // What was lost may have been the end of a watched folder, and its name in use again.
+            Event::Unsure | Event::WatchesLost => {
+                episodes.distrust_watches();
+                self.reconcile.look_everywhere(cx);
+            }
+            Event::Looked(id, look) => {
+                cx.look_ended();
+                let again = episodes.step(&id, cx, |episode, cx| episode.looked(&id, look, cx));
+                if again == Some(true) {
+                    episodes.hint(&id, cx);
+                }
+            }
+            Event::Scanned(found) => {
+                self.reconcile.ended(cx);
+                episodes.scanned(found, self.reconcile.is_blind(), cx);
+            }
+            Event::Checked(id, check) => {
+                self.schedule.packing_ended(&id);
+                episodes.step(&id, cx, |episode, cx| episode.checked(&id, check, cx));
+            }
+            Event::Packed(id, result) => self.packed(&id, result),
+            Event::Kept(id, result) => {
+                cx.disk_step_ended();
+                episodes.step(&id, cx, |episode, cx| episode.persisted(&id, result, cx));
+            }
+            // Nothing waits for it here.
+            Event::Discarded(_) | Event::Deadline => {}
+            Event::WholeSent(id) => self.schedule.whole_sent(&id, now),
+            Event::Attempted(id, attempt) => self.attempted(&id, &attempt),
+            Event::Retired(id, moved) => self.retired(&id, moved),
+            Event::Quarantined(id, moved) => {
+                cx.disk_step_ended();
+                episodes.step(&id, cx, |episode, cx| episode.quarantined(&id, moved, cx));
+            }
+            Event::Finished(id, moved) => {
+                cx.disk_step_ended();
+                episodes.step(&id, cx, |episode, cx| episode.finished(&id, moved, cx));
+            }
+            Event::OrphanSettled(id, end) => self.orphan_settled(&id, end),
+            Event::PutAside(_) => cx.count_last_copy(),
+            Event::Swept(done) => self.sweeps.ended(done, cx),
+            Event::Relieved(enough) => {
+                for id in self.storage.relieved(enough, cx) {
+                    episodes.step(&id, cx, |episode, cx| episode.room_made(&id, cx));
+                }
+            }
+            Event::LookedBack(looked) => self.look_back.ended(looked, cx),
+            Event::Watching(can) => {
+                if self.reconcile.watching(can, cx) {
+                    episodes.distrust_watches();
+                }
+            }
+            Event::Configured {
+                settings,
+                elsewhere,
+            } => self.configured(settings, elsewhere),
+            Event::ClockRead(time) => {
+                let has_closed = self.destination.gate_mut().clock_read(time, cx);
+                self.stand_still_where(has_closed);
+            }
+            Event::Stop => {
+                cx.stop();
+                self.cancel_what_stands_still();
+            }
+        }
+    }
 
-/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Look at one episode. What is found open is watched, and looked at again, so that no marker
-    /// falls between the two.
-    Look(EpisodeId),
-    /// Stop watching: it is sealed, or gone.
-    Unwatch(EpisodeId),
-    /// Look everywhere.
-    Scan,
-    /// Does the archive in the outbox still fit the episode? With `rehash`, read its bytes too.
-    Check {
-        /// Which.
-        id: EpisodeId,
-        /// Whether to compare the archive's bytes with its digest.
-        rehash: bool,
-    },
-    /// Pack it, from nothing.
-    Pack {
-        /// Which.
-        id: EpisodeId,
-        /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
-        most_bytes: Option<u64>,
-        /// What becomes of it where a file of it is open for writing.
-        open_files: OpenFilePolicy,
-    },
-    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is
-    /// packed again into each upload.
-    Measure {
-        /// Which.
-        id: EpisodeId,
-        /// As for packing.
-        most_bytes: Option<u64>,
-        /// As for packing.
-        open_files: OpenFilePolicy,
-    },
-    /// Make the archive durable under its final name, with its sidecar.
-    Keep {
-        /// Which.
-        id: EpisodeId,
-        /// What was packed.
-        packed: Arc<Packed>,
-        /// A conflict to remember beside it.
-        conflict: Option<Refusal>,
-        /// It was sent in vain, which is remembered too.
-        tried: bool,
-    },
-    /// One delivery attempt.
-    Send {
-        /// Which.
-        id: EpisodeId,
-        /// What is sent.
-        packed: Arc<Packed>,
-        /// Whether the receiver may have kept a part of it from an attempt before, and is to be
-        /// asked.
-        resume: bool,
-        /// It was not packed just now: whether it is sealed, and what was packed, is looked at
-        /// first. Where it is not, no byte is sent, and
-        /// [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
-        look: bool,
-    },
-    /// Stop an attempt: its archive cannot be trusted any more.
-    Cancel(EpisodeId),
-    /// Its episode, or the marker in it, was taken away before it was shipped: what there is of an
-    /// archive without a final name goes too.
-    Discard(EpisodeId),
-    /// Move it to `shipped/`.
-    Retire {
-        /// Which.
-        id: EpisodeId,
-        /// What was delivered.
-        packed: Arc<Packed>,
-        /// Why it may be moved.
-        proof: Proof,
-    },
-    /// Move it to `quarantine/`.
-    Quarantine {
-        /// Which.
-        id: EpisodeId,
-        /// Why.
-        reason: Reason,
-    },
-    /// It was copied away, and what is left of it where it stood is to be removed: go on with that.
-    Finish(EpisodeId),
-    /// An archive whose episode is gone: find out whether it is the last copy.
-    Orphan {
-        /// Whose name it has.
-        id: EpisodeId,
-        /// Its episode was seen to be gone: what stands under the name by now is another one.
-        displaced: bool,
-    },
-    /// Remove from `quarantine/` and `shipped/` what has aged out.
-    Sweep,
-    /// Look whether these, which were moved to `shipped/`, are still what they were then.
-    LookBack(Shipped),
-    /// What time of day is it?
-    ReadClock,
-    /// All uploads go at this pace from now on, also those under way.
-    Pace(window::Pace),
-    /// Where room is short, remove from `shipped/` what the receiver holds.
-    Relieve {
-        /// An episode that is to be moved there needs so much, whatever is wanted to stay free.
-        need_bytes: u64,
-    },
-    /// Say something to a person.
-    Tell(Notice),
-}
+    fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>) {
+        let cx = &mut self.context;
+        self.schedule.packing_ended(id);
+        if let (Err(failure), Some(_)) = (&result, self.episodes.get(id)) {
+            self.storage.pack_failed(id, failure, cx);
+        }
+        let step =
+            |episode: &mut episode::Episode, cx: &mut Context| episode.packed(id, result, cx);
+        if self.episodes.step(id, cx, step) == Some(true) {
+            self.storage.archive_written();
+        }
+    }
 
-/// What is looked at once more in `shipped/`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shipped {
-    /// What the processes before this one have moved there last: they may have ended before they
-    /// looked.
-    BeforeTheStart,
-    /// These, which this one has moved there a minute ago.
-    These(Vec<(EpisodeId, PathBuf)>),
-}
+    /// The receiver answered, or something in between, or nothing did.
+    fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt) {
+        let Self {
+            context: cx,
+            episodes,
+            destination,
+            ..
+        } = self;
+        self.schedule.upload_ended(id);
+        if matches!(&attempt.outcome, Outcome::Answered(answer) if receivers_clock(answer).is_some())
+        {
+            self.sweeps.hear_date(cx.now());
+        }
+        let is_delivered = episodes.step(id, cx, |episode, cx| {
+            let Some(packed) = episode.sending_ended() else {
+                return false;
+            };
+            if let Outcome::Failed(Fault::Stale(stale)) = &attempt.outcome {
+                episode.not_as_packed(id, packed, stale.clone(), cx);
+                return false;
+            }
+            let is_untrusted = episode.is_untrusted();
+            let history = episode.history_mut();
+            let course =
+                destination.attempted(id, &packed.facts, attempt, history, is_untrusted, cx);
+            episode.had_its_turn(cx);
+            let is_delivered = matches!(course, episode::Course::Delivered(_));
+            episode.follow(id, packed, course, cx);
+            is_delivered
+        });
+        if is_delivered == Some(true) {
+            self.schedule.taken(cx.now());
+            for id in destination.take_released() {
+                episodes.step(&id, cx, |episode, _| episode.send_again());
+            }
+        }
+    }
 
-/// What a second look found.
-#[derive(Debug, Default)]
-pub struct LookedBack {
-    /// So many were written to, and that was not known before.
-    pub changed: u64,
-    /// These have not been there for a minute yet; how long that takes still.
-    pub young: Vec<(EpisodeId, PathBuf, Duration)>,
-}
+    fn retired(&mut self, id: &EpisodeId, moved: Moved) {
+        let cx = &mut self.context;
+        cx.disk_step_ended();
+        let is_retiring =
+            |episode: &episode::Episode| matches!(episode.stage(), episode::Stage::Retiring(..));
+        if !self.episodes.get(id).is_some_and(is_retiring) {
+            return;
+        }
+        let mut need = None;
+        match &moved {
+            Moved::To(path) | Moved::Leaving(path) => {
+                self.storage.shipped(cx);
+                self.look_back.later(id, path.clone(), cx.now());
+            }
+            Moved::NoRoom { need_bytes, .. } => need = Some(*need_bytes),
+            Moved::Changed
+            | Moved::Open { .. }
+            | Moved::Gone
+            | Moved::Failed(_)
+            | Moved::CannotHold(_) => {}
+        }
+        let is_first = self.episodes.step(id, cx, |episode, cx| {
+            episode.retired(id, moved, cx);
+            episode.local_failures() == 1
+        });
+        if let Some(need_bytes) = need {
+            let is_first = is_first == Some(true);
+            self.storage.needs(id, need_bytes, is_first, cx);
+        }
+    }
 
-/// What a person is told.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Notice {
-    /// The marker was seen; since when it stands there.
-    Sealed(EpisodeId, Stamp),
-    /// What stands under the marker's name is no regular file, and seals nothing; what it is.
-    OddMarker(EpisodeId, &'static str),
-    /// Packed.
-    Packed(EpisodeId, ArchiveFacts),
-    /// A receiver holds it.
-    Delivered(EpisodeId, ArchiveFacts, u16),
-    /// Moved to `shipped/`, after this status.
-    Retired(EpisodeId, ArchiveFacts, u16, PathBuf),
-    /// Moved to `quarantine/`.
-    Quarantined(EpisodeId, Reason, PathBuf),
-    /// The weather; tried again.
-    Retrying(EpisodeId, Refusal, Duration),
-    /// Refused alone; tried again.
-    RefusedAlone(EpisodeId, Refusal, Duration),
-    /// For a person.
-    Conflict(EpisodeId, Refusal),
-    /// The destination is held from now on.
-    Held(Refusal),
-    /// A probe failed: still held, next probe in.
-    StillHeld(Refusal, Duration),
-    /// The destination works again, after so long.
-    Cleared(Duration),
-    /// It was written to after sealing; looked at again.
-    StillChanging(EpisodeId, String, Duration),
-    /// A file of it is open for writing; which, in words. Looked at again.
-    OpenFile(EpisodeId, String, Duration),
-    /// A file of it has been open for writing for so long that it is shipped as it is.
-    OpenFileAccepted(EpisodeId, String, Duration),
-    /// A receiver has taken it, or judged it, and it would have to be copied away while a file of
-    /// it is open for writing.
-    OpenFileBeforeMove {
-        /// Which.
-        id: EpisodeId,
-        /// It was taken.
-        is_delivered: bool,
-        /// Which file, in words.
-        what: String,
-        /// Looked at again in.
-        pause: Duration,
-    },
-    /// It is copied away, and what is left of it where it stood is not removed yet: a file of that
-    /// is open for writing.
-    LeftBehind {
-        /// Which.
-        id: EpisodeId,
-        /// Which file, in words.
-        what: String,
-        /// Looked at again in.
-        pause: Duration,
-    },
-    /// It cannot be read, moved or checked here; tried again.
-    Stuck(EpisodeId, String, Duration),
-    /// The outbox cannot be written; packing goes on later.
-    PackingPaused(String, Duration),
-    /// The outbox is full, though room was reserved; for so long nothing is written there.
-    OutboxFull(String, Duration),
-    /// There is no room in the outbox for this one; why. It is sent without a copy there.
-    NoRoom(EpisodeId, String),
-    /// The archive was damaged or lost in the outbox, and is packed again.
-    PackedAgain(EpisodeId, String),
-    /// The receiver holds it, and it was taken out of `episodes/` before it could be moved.
-    DeliveredAndGone(EpisodeId),
-    /// What was delivered of it packs to the same again, and its stamps have moved a second time: a
-    /// property of its file system, or the work of a program that touches recordings.
-    StampsMove(EpisodeId),
-    /// The episode disappeared while it was worked on.
-    Vanished(EpisodeId),
-    /// Uploads go at another pace from now on.
-    Pace(window::Pace),
-    /// Nothing is cleaned up, since the clock has not been trustworthy for so long.
-    ClockDoubted(Duration),
-}
+    fn orphan_settled(&mut self, id: &EpisodeId, end: OrphanEnd) {
+        let cx = &mut self.context;
+        cx.disk_step_ended();
+        let unsettled = match end {
+            OrphanEnd::Settled => None,
+            OrphanEnd::LastCopy => {
+                cx.count_last_copy();
+                None
+            }
+            OrphanEnd::Unsettled(why) => Some(why),
+        };
+        let is_unsettled = unsettled.is_some();
+        let waited = self.episodes.step(id, cx, |episode, cx| {
+            cx.orphan_settled(id);
+            let waited = matches!(episode.stage(), episode::Stage::Sealed);
+            episode.orphan_settled(id, unsettled, cx);
+            waited
+        });
+        cx.orphan_settled(id);
+        if is_unsettled && waited != Some(true) {
+            cx.count_unseen(1);
+        }
+    }
 
-/// What `ship --once` reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
-    /// Sealed episodes found.
-    pub scanned: u64,
-    /// Retired to `shipped/`.
-    pub shipped: u64,
-    /// Left for another time: weather, our own disk, still changing; and what could not be looked
-    /// at.
-    pub transient_failures: u64,
-    /// Of these, what could not be looked at, or is no episode though it was sealed, and so is not
-    /// among those found sealed.
-    #[serde(skip)]
-    pub unseen: u64,
-    /// For a person.
-    pub conflicts: u64,
-    /// Quarantined.
-    pub fatal: u64,
-    /// Of these, archives without an episode, of which each may be the last copy.
-    #[serde(skip)]
-    pub last_copies: u64,
-    /// Waiting for a destination that is at fault, or refused.
-    pub held: u64,
+    /// The operator has changed something: what waited for that waits no longer. `elsewhere`: the
+    /// receiver is another one.
+    fn configured(&mut self, settings: Settings, elsewhere: bool) {
+        let cx = &mut self.context;
+        let trusted = cx.settings().trust();
+        if cx.settings().order != settings.order {
+            self.episodes.turn_round();
+        }
+        cx.configure(settings);
+        let now = cx.now();
+        self.reconcile.configured(cx);
+        self.sweeps.within(cx.settings().sweep_interval, now);
+        self.destination.configured(elsewhere, now);
+        self.episodes.step_all(cx, |episode, _| {
+            episode.configured(elsewhere, trusted, now);
+        });
+    }
+
+    fn stand_still_where(&mut self, has_closed: bool) {
+        if has_closed {
+            let cx = &mut self.context;
+            self.episodes
+                .step_all(cx, |episode, _| episode.stand_still());
+        }
+    }
+
+    /// What stands still cannot end within a grace.
+    fn cancel_what_stands_still(&mut self) {
+        if self.destination.gate().closed_until().is_some() {
+            for id in self.episodes.ids_where(episode::Episode::is_sending) {
+                self.context.perform(Effect::Cancel(id));
+            }
+        }
+    }
+
+    fn wake_due(&mut self) {
+        let cx = &mut self.context;
+        while let Some(id) = self.episodes.next_to_wake(cx.now()) {
+            self.episodes
+                .step(&id, cx, |episode, cx| episode.woken(&id, cx));
+        }
+    }
+
+    fn note_what_hangs(&mut self) {
+        let cx = &mut self.context;
+        let hanging: Vec<_> = self.schedule.hanging(cx.now()).cloned().collect();
+        for id in hanging {
+            self.episodes
+                .step(&id, cx, |episode, cx| episode.note_that_it_hangs(&id, cx));
+        }
+    }
+
+    /// Begins what is due, and gives the free slots away.
+    fn take_turns(&mut self) {
+        let cx = &mut self.context;
+        if self.reconcile.begin_if_due(cx) {
+            self.episodes.scan_begins();
+            self.storage.look(cx);
+        }
+        let has_closed = self.destination.gate_mut().look_at_the_clock(cx);
+        self.stand_still_where(has_closed);
+        let cx = &mut self.context;
+        if self.sweeps.begin_if_due(cx) {
+            self.storage.clean_up_begins();
+        }
+        self.look_back.begin_if_due(cx);
+        while let Some((lane, id)) = self.schedule.next_to_send(self.circumstances()) {
+            self.send(&id, lane);
+        }
+        while let Some((lane, id)) = self.schedule.next_to_pack(self.circumstances()) {
+            self.prepare(&id, lane);
+        }
+    }
+
+    fn send(&mut self, id: &EpisodeId, lane: Lane) {
+        let by = self.circumstances();
+        let is_large = by.is_large(id);
+        let probe = by.hold.map_or(circuit_breaker::Probe::Tried, |hold| {
+            self.schedule.probe(id, hold.since, by)
+        });
+        let cx = &mut self.context;
+        self.destination.sent(id, probe, cx);
+        self.schedule.upload_begins(id, lane, is_large, cx.now());
+        let deliveries = self.destination.deliveries();
+        self.episodes
+            .step(id, cx, |episode, cx| episode.send(id, deliveries, cx));
+    }
+
+    /// Packs it, or looks whether its archive still fits.
+    fn prepare(&mut self, id: &EpisodeId, lane: Lane) {
+        let has_gathered_enough = schedule::has_gathered_enough(self.circumstances());
+        let cx = &mut self.context;
+        let now = cx.now();
+        let is_small_only = lane == Lane::Kept;
+        let has_room = self.storage.has_room(now) && !(is_small_only && has_gathered_enough);
+        let most_bytes = is_small_only.then_some(SMALL_BYTES);
+        let is_large = self.episodes.step(id, cx, |episode, cx| {
+            if episode.preparation().is_check() {
+                episode.check(id, cx);
+            } else {
+                episode.pack(id, most_bytes, has_room, cx);
+            }
+            episode.is_large_to_pack()
+        });
+        self.schedule
+            .packing_begins(id, lane, is_large == Some(true), now);
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        let settings = self.context.settings();
+        let now = self.context.now();
+        Circumstances {
+            episodes: &self.episodes,
+            settings,
+            now,
+            hold: self.destination.hold(),
+            is_closed: self.destination.gate().is_closed(),
+            is_limited: self.destination.gate().is_limited(),
+            uploads_at_once: self.destination.uploads_at_once(settings.concurrency),
+            next_upload: self.destination.next_upload(),
+            packing_paused_until: self.storage.paused_until(now),
+            moves_are_behind: self.context.moves_are_behind(),
+        }
+    }
+
+    /// The next thing to do; ask until there is none.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.context.next_effect()
+    }
+
+    /// When to call `handle` with [`Event::Deadline`] though nothing happened; `None` where nothing
+    /// is waited for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if self.context.is_stopping() {
+            return None;
+        }
+        let by = self.circumstances();
+        let wake = self.episodes.next_wake();
+        let clock = self.destination.gate().deadline();
+        let [wake, clock, turns, sweep, look_back] = if self.context.is_once() {
+            // Only what keeps an archive safe beside its upload; rests are left for another time.
+            let is_sending = self.schedule.uploads() > 0;
+            let [wake, clock] = [wake, clock].map(|at| at.filter(|_| is_sending));
+            [wake, clock, self.schedule.lanes_deadline(by), None, None]
+        } else {
+            let (sweep, look_back) = (self.sweeps.deadline(), self.look_back.deadline());
+            [
+                wake,
+                clock,
+                self.schedule.next_deadline(by),
+                sweep,
+                look_back,
+            ]
+        };
+        [
+            wake,
+            clock,
+            turns,
+            sweep,
+            look_back,
+            self.reconcile.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Nothing is under way (and, in one pass, nothing more would begin).
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.reconcile.is_idle(&self.context)
+            && !self.sweeps.under_way()
+            && self.storage.is_idle()
+            && !self.look_back.under_way()
+            && !self.destination.gate().asked()
+            && self.schedule.is_idle()
+            && self.context.is_idle()
+    }
+
+    /// What `ship --once` reports: what was done, and what each episode that is left waits for.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let is_held = self.destination.hold().is_some();
+        let tally = self.context.tally();
+        tally.with_what_is_left(&self.episodes, is_held)
+    }
+
+    /// The destination, for the daemon's report.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// How it stands, with up to `most` episodes. Costs a walk over all of them.
+    #[must_use]
+    pub fn overview(&self, most: usize, now: Duration) -> Overview {
+        self.sources().overview(most, now)
+    }
+
+    /// Counts the episodes.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.sources().census()
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            cx: &self.context,
+            episodes: &self.episodes,
+            destination: &self.destination,
+            schedule: &self.schedule,
+            storage: &self.storage,
+            reconcile: &self.reconcile,
+        }
+    }
 }

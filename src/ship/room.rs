@@ -1,5 +1,5 @@
 //! Room in a file system: what it says is free, and what of it is promised already.
-//! `machine/room.rs` decides.
+//! `machine/storage/outbox_space.rs` decides.
 //!
 //! ```text
 //!  reserve ──▶ [ reserved, not written yet ........ ]     others count it
@@ -19,7 +19,7 @@ use std::{
 
 use super::{
     archive::Sink,
-    machine::room::{OutboxSpace, Short, fits},
+    machine::storage::outbox_space::{OutboxSpace, Short, fits},
 };
 use crate::{
     durable,

@@ -21,8 +21,8 @@ use crate::{
             on_demand::{Nowhere, Pour},
         },
         machine::{
-            room::{Need, Short},
             state::{Check, OpenFilePolicy, PackFailure, Packed},
+            storage::outbox_space::{Need, Short},
         },
         outbox,
         pack::{self, PackError},

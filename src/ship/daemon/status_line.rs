@@ -6,7 +6,7 @@ use std::fmt;
 use super::reload::Reloads;
 use crate::{
     move_check::MoveCheck,
-    ship::machine::{census::Census, stall_detector::Stalled},
+    ship::machine::{overview::Census, stall_detector::Stalled},
 };
 
 /// Everything that a person may want to know of a running daemon.
@@ -42,27 +42,20 @@ impl fmt::Display for StatusLine {
     /// "3 waiting, 1 uploading 42 %; receiver held: ..."
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Census {
-            open,
-            waiting,
-            packing,
-            uploading,
-            resting,
-            refused,
-            conflicts,
-            moving,
+            counts,
             held,
             outside_window_until,
             blind,
         } = &self.census;
         let counts = [
-            (*waiting, "waiting"),
-            (*packing, "packing"),
-            (*uploading, "uploading"),
-            (*moving, "moving"),
-            (*resting, "to be tried again"),
-            (*refused, "refused"),
-            (*conflicts, "in conflict"),
-            (*open, "recording"),
+            (counts.sealed + counts.ready, "waiting"),
+            (counts.packing, "packing"),
+            (counts.uploading, "uploading"),
+            (counts.moving, "moving"),
+            (counts.waiting, "to be tried again"),
+            (counts.refused, "refused"),
+            (counts.conflict, "in conflict"),
+            (counts.open, "recording"),
         ];
         let mut comma = "";
         for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
@@ -117,6 +110,7 @@ mod tests {
             stall_detector::{Task, Work},
             window::LocalTime,
         },
+        snapshot::Counts,
     };
 
     #[test]
@@ -127,8 +121,12 @@ mod tests {
         assert_eq!(standing.to_string(), "2 in outbox/ without an episode");
         standing.stranded = 0;
         standing.census = Census {
-            waiting: 3,
-            uploading: 1,
+            counts: Counts {
+                sealed: 2,
+                ready: 1,
+                uploading: 1,
+                ..Counts::default()
+            },
             ..Census::default()
         };
         (standing.sent_bytes, standing.to_send_bytes) = (42_999, 100_000);
@@ -148,8 +146,11 @@ mod tests {
     fn what_is_wrong_is_named_each_with_what_to_do() {
         let standing = StatusLine {
             census: Census {
-                open: 2,
-                conflicts: 1,
+                counts: Counts {
+                    open: 2,
+                    conflict: 1,
+                    ..Counts::default()
+                },
                 blind: true,
                 ..Census::default()
             },

@@ -32,7 +32,7 @@ use crate::{
 
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold
 /// the destination.
-const WEATHER_STREAK: u32 = 2;
+const TRANSIENT_STREAK: u32 = 2;
 
 /// However long a silence something in between asks for, one that was not tried is tried each time
 /// that this has gone by: it may ask only those for it that it refuses.
@@ -65,20 +65,20 @@ pub struct Silence {
 
 /// What a hold knows of an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trial {
+pub enum Probe {
     /// It was tried in vain.
-    Over,
+    Tried,
     /// It was not tried yet.
-    Ahead,
+    Untried,
     /// It was not, and was sealed since the hold began.
-    New,
+    SealedSince,
 }
 
 /// The destination, as the attempts of this process have found it.
 #[derive(Debug, Default)]
-pub struct Destination {
+pub struct CircuitBreaker {
     deliveries: u64,
-    weather_streak: u32,
+    transient_streak: u32,
     /// Whom the weather met last.
     last_met: Option<EpisodeId>,
     /// The last one whose bytes did not arrive as they were sent, since the last delivery.
@@ -93,7 +93,7 @@ pub struct Destination {
     one_pass: bool,
     /// A server was reached by the last attempt. Where none is, no other episode fares better.
     reached: bool,
-    pub(super) signs: Signs,
+    signs: Signs,
 }
 
 /// A destination that is not sent to, but for probes.
@@ -130,7 +130,7 @@ pub struct Hold {
     latest: Schedule,
 }
 
-impl Destination {
+impl CircuitBreaker {
     /// One of which nothing is known.
     #[must_use]
     pub fn unknown(one_pass: bool) -> Self {
@@ -150,6 +150,14 @@ impl Destination {
     #[must_use]
     pub fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
+    }
+
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
+    pub(super) fn signs_mut(&mut self) -> &mut Signs {
+        &mut self.signs
     }
 
     /// How an attempt ended, whatever it means.
@@ -186,7 +194,7 @@ impl Destination {
 
     /// A receiver took an episode, or said what is wrong with it. Returns the hold that this ended.
     pub fn answered(&mut self, delivered: bool) -> Option<Hold> {
-        self.weather_streak = 0;
+        self.transient_streak = 0;
         if delivered {
             self.deliveries += 1;
             self.last_refused = None;
@@ -234,7 +242,7 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> bool {
-        self.weather_streak = 0;
+        self.transient_streak = 0;
         let another = self
             .last_altered
             .replace(id.clone())
@@ -247,7 +255,7 @@ impl Destination {
     }
 
     /// The weather. True where the destination is held for it.
-    pub fn weather(
+    pub fn transient(
         &mut self,
         id: &EpisodeId,
         why: &Refusal,
@@ -255,9 +263,9 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> bool {
-        self.weather_streak += 1;
+        self.transient_streak += 1;
         let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
-        if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
+        if self.hold.is_some() || self.transient_streak >= TRANSIENT_STREAK {
             // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is,
             // and what is not known to speak for a destination with too much to do.
             let too_much = self.signs.of_too_much();
@@ -279,16 +287,16 @@ impl Destination {
     }
 
     /// A probe is on its way: the next one is another episode.
-    pub fn probing(&mut self, id: &EpisodeId, trial: Trial, now: Duration) {
+    pub fn probing(&mut self, id: &EpisodeId, probe: Probe, now: Duration) {
         if let Some(hold) = &mut self.hold {
             hold.last_probe = id.clone();
             hold.last_was_due = now >= hold.next_probe;
-            match trial {
-                Trial::Over => {}
-                Trial::New if hold.has_place_for_new(now) => {
+            match probe {
+                Probe::Tried => {}
+                Probe::SealedSince if hold.has_place_for_new(now) => {
                     hold.new_from = hold.new_from.max(now) + NEW_EVERY;
                 }
-                Trial::Ahead | Trial::New => {
+                Probe::Untried | Probe::SealedSince => {
                     hold.untried.went(hold.schedule, now);
                 }
             }
@@ -298,7 +306,7 @@ impl Destination {
     /// A person has changed something here: what is known of it may be true no longer, and is found
     /// out at once.
     pub fn mended(&mut self, now: Duration) {
-        self.weather_streak = 0;
+        self.transient_streak = 0;
         self.last_refused = None;
         (self.rejections.alike, self.rejections.by) = Default::default();
         if let Some(hold) = &mut self.hold {
@@ -346,14 +354,14 @@ impl Hold {
     /// Whether this one need not wait for the next probe's time: two that are bad look like a
     /// destination that is, and another one finds out. Beyond a few it is the destination.
     #[must_use]
-    pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
+    pub fn lets_through(&self, id: &EpisodeId, probe: Probe, now: Duration) -> bool {
         let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
         let untried = || now >= self.untried_silent_until && self.has_place_for_untried(now);
         another
-            || match trial {
-                Trial::Over => false,
-                Trial::Ahead => untried(),
-                Trial::New => untried() || self.has_place_for_new(now),
+            || match probe {
+                Probe::Tried => false,
+                Probe::Untried => untried(),
+                Probe::SealedSince => untried() || self.has_place_for_new(now),
             }
     }
 

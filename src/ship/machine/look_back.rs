@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
-use super::{Effect, LookedBack, Shipped, queue::Machine};
+use super::{Effect, LookedBack, Shipped, context::Context};
 use crate::{episode::EpisodeId, records::WallTime};
 
 /// How long after its move.
@@ -38,6 +38,38 @@ impl LookBack {
         self.under_way
     }
 
+    /// One has arrived in `shipped/`.
+    pub(super) fn later(&mut self, id: &EpisodeId, path: PathBuf, now: Duration) {
+        self.push(now + AFTER, id.clone(), path);
+    }
+
+    /// [`Effect::LookBack`] came back.
+    pub(super) fn ended(&mut self, looked: LookedBack, cx: &mut Context) {
+        self.under_way = false;
+        // What was written and is not sent is something left undone.
+        if cx.is_once() {
+            cx.count_unseen(looked.changed);
+        }
+        for (id, path, rest) in looked.young {
+            self.push(cx.now() + rest, id, path);
+        }
+    }
+
+    pub(super) fn begin_if_due(&mut self, cx: &mut Context) {
+        let now = cx.now();
+        if self.deadline().is_none_or(|due| due > now) {
+            return;
+        }
+        self.under_way = true;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return cx.perform(Effect::LookBack(Shipped::BeforeTheStart));
+        }
+        let count = self.waiting.partition_point(|(due, ..)| *due <= now);
+        let due = self.waiting.drain(..count);
+        let due = due.map(|(_, id, path)| (id, path)).collect();
+        cx.perform(Effect::LookBack(Shipped::These(due)));
+    }
+
     fn push(&mut self, due: Duration, id: EpisodeId, path: PathBuf) {
         if self.waiting.len() >= MOST {
             self.waiting.pop_front();
@@ -54,39 +86,4 @@ impl LookBack {
 pub fn since(newest: WallTime) -> WallTime {
     let seconds = i64::try_from(2 * AFTER.as_secs()).unwrap_or(i64::MAX);
     WallTime::from_unix_seconds(newest.unix_seconds().saturating_sub(seconds))
-}
-
-impl Machine {
-    /// One has arrived in `shipped/`.
-    pub(super) fn look_back_later(&mut self, id: &EpisodeId, path: PathBuf, now: Duration) {
-        self.look_back.push(now + AFTER, id.clone(), path);
-    }
-
-    pub(super) fn looked_back(&mut self, looked: LookedBack, now: Duration) {
-        self.look_back.under_way = false;
-        // What was written and is not sent is something left undone.
-        if self.settings.once {
-            self.tally.unseen += looked.changed;
-        }
-        for (id, path, rest) in looked.young {
-            self.look_back.push(now + rest, id, path);
-        }
-    }
-
-    pub(super) fn look_back_if_due(&mut self, now: Duration) {
-        if self.look_back.deadline().is_none_or(|due| due > now) {
-            return;
-        }
-        self.look_back.under_way = true;
-        if !std::mem::replace(&mut self.look_back.has_begun, true) {
-            return self.now_do(Effect::LookBack(Shipped::BeforeTheStart));
-        }
-        let waiting = &mut self.look_back.waiting;
-        let count = waiting.partition_point(|(due, ..)| *due <= now);
-        let due = waiting
-            .drain(..count)
-            .map(|(_, id, path)| (id, path))
-            .collect();
-        self.now_do(Effect::LookBack(Shipped::These(due)));
-    }
 }

@@ -5,15 +5,100 @@ use std::time::Duration;
 
 use super::{
     Notice,
-    queue::Machine,
-    state::{AfterRest, Episode, Rest, State},
-    verdict::Verdict,
-    window::Pace,
+    context::Context,
+    destination::Destination,
+    episode::{AfterRest, Episode, Rest, Stage},
+    episodes::Episodes,
+    reconcile::Reconcile,
+    schedule::Schedule,
+    storage::Storage,
+    window::{LocalTime, Pace},
 };
 use crate::{
     episode::EpisodeId,
     snapshot::{Attempts, Counts, EpisodeState},
 };
+
+/// What `ship --once` reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// Sealed episodes found.
+    pub scanned: u64,
+    /// Retired to `shipped/`.
+    pub shipped: u64,
+    /// Left for another time: weather, our own disk, still changing; and what could not be looked
+    /// at.
+    pub transient_failures: u64,
+    /// Of these, what could not be looked at, or is no episode though it was sealed, and so is not
+    /// among those found sealed.
+    #[serde(skip)]
+    pub unseen: u64,
+    /// For a person.
+    pub conflicts: u64,
+    /// Quarantined.
+    pub fatal: u64,
+    /// Of these, archives without an episode, of which each may be the last copy.
+    #[serde(skip)]
+    pub last_copies: u64,
+    /// Waiting for a destination that is at fault, or refused.
+    pub held: u64,
+}
+
+impl Tally {
+    /// What the operator is told counts.
+    pub(super) fn count(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Sealed(..) => self.scanned += 1,
+            Notice::Retired(..) | Notice::DeliveredAndGone(_) => self.shipped += 1,
+            Notice::Quarantined(..) => self.fatal += 1,
+            Notice::Vanished(_) => self.scanned = self.scanned.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// And what each episode that is left waits for.
+    pub(super) fn with_what_is_left(mut self, episodes: &Episodes, is_held: bool) -> Self {
+        for (_, episode) in episodes.iter() {
+            match episode.stage() {
+                // One that could not be looked at may be sealed; one with an odd marker is meant to
+                // be.
+                Stage::Open => {
+                    let is_odd = episode.odd_marker().is_some();
+                    self.unseen += u64::from(episode.local_failures() > 0 || is_odd);
+                }
+                Stage::Parked(_) => self.conflicts += 1,
+                Stage::Resting(_, Rest::Refused) => self.held += 1,
+                // What is not packed yet waits for what is.
+                Stage::Sealed | Stage::Ready(_) if is_held => self.held += 1,
+                Stage::Sealed
+                | Stage::Checking
+                | Stage::Packing
+                | Stage::Ready(_)
+                | Stage::Sending(_)
+                | Stage::Resting(_, Rest::Transient | Rest::Local)
+                | Stage::Retiring(..)
+                | Stage::Quarantining(_)
+                | Stage::Finishing
+                | Stage::Left => self.transient_failures += 1,
+            }
+        }
+        self.transient_failures += self.unseen;
+        self
+    }
+}
+
+/// A count of all episodes, and what holds them up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// How many of each kind.
+    pub counts: Counts,
+    /// Why the receiver is held, where it is.
+    pub held: Option<String>,
+    /// Until when nothing is sent, where the upload window is closed.
+    pub outside_window_until: Option<LocalTime>,
+    /// Watches cannot be had.
+    pub blind: bool,
+}
 
 /// Everything, at one moment.
 #[derive(Debug)]
@@ -99,50 +184,38 @@ pub struct Glimpse {
     pub size_bytes: Option<u64>,
 }
 
-/// What is counted beside the tally of one pass.
-#[derive(Debug, Default)]
-pub(super) struct OverviewCounts {
-    pub(super) attempts: Attempts,
-    /// All holds that have ended, together.
-    pub(super) held: Duration,
-    /// Why packing paused last.
-    pub(super) paused: String,
-}
-
-impl OverviewCounts {
-    pub(super) fn attempted(&mut self, verdict: &Verdict) {
-        let Attempts {
-            delivered,
-            conflict,
-            corrupted,
-            fatal,
-            refused,
-            hold,
-            transient,
-            unsent,
-        } = &mut self.attempts;
-        let count = match verdict {
-            Verdict::Delivered(_) => delivered,
-            Verdict::Conflict(_) => conflict,
-            Verdict::Corrupted(_) => corrupted,
-            Verdict::Fatal(_) => fatal,
-            // What is acted on is fatal by now.
-            Verdict::Rejected(..) | Verdict::Refused(_) => refused,
-            Verdict::Hold(_) => hold,
-            Verdict::Transient { .. } => transient,
-            Verdict::Unsent(_) => unsent,
-        };
-        *count += 1;
-    }
-}
-
 /// An episode, and what it is ordered by.
 type Ranked<'a> = (EpisodeState, i64, &'a EpisodeId, &'a Episode);
 
-impl Machine {
+/// What an overview is read off.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) episodes: &'a Episodes,
+    pub(super) destination: &'a Destination,
+    pub(super) schedule: &'a Schedule,
+    pub(super) storage: &'a Storage,
+    pub(super) reconcile: &'a Reconcile,
+}
+
+impl Sources<'_> {
+    /// Counts them.
+    pub(super) fn census(self) -> Census {
+        let mut counts = Counts::default();
+        for (_, episode) in self.episodes.iter() {
+            *count_of(&mut counts, shown_state(episode.stage())) += 1;
+        }
+        let hold = self.destination.hold();
+        Census {
+            counts,
+            held: hold.map(|hold| hold.why.detail.clone()),
+            outside_window_until: self.destination.gate().closed_until(),
+            blind: self.reconcile.is_blind(),
+        }
+    }
+
     /// How it stands, with up to `most` episodes. Costs a walk over all of them.
-    #[must_use]
-    pub fn overview(&self, most: usize, now: Duration) -> Overview {
+    pub(super) fn overview(self, most: usize, now: Duration) -> Overview {
         let mut counts = Counts::default();
         let mut oldest_made_ns = None;
         let (mut stuck, mut rejected, mut left_behind) = (None, None, None);
@@ -151,11 +224,12 @@ impl Machine {
             .episodes
             .iter()
             .map(|(id, episode)| {
-                let state = shown_state(&episode.state);
+                let state = shown_state(episode.stage());
                 *count_of(&mut counts, state) += 1;
-                let made_ns = episode.stamp.map(|stamp| stamp.made_ns);
+                let made_ns = episode.stamp().map(|stamp| stamp.made_ns);
+                let leaves = leaves(episode.stage());
                 if let (Some(leaves), 1.., Some(why)) =
-                    (leaves(&episode.state), episode.failures.local, &episode.why)
+                    (&leaves, episode.local_failures(), episode.why())
                 {
                     let of_kind = match leaves {
                         Leaves::Delivered => &mut stuck,
@@ -164,16 +238,17 @@ impl Machine {
                     };
                     Stuck::count(of_kind, id, why);
                 }
-                if let (true, State::Resting(AfterRest::Pack, Rest::Local), Some(why)) =
-                    (episode.archived, &episode.state, &episode.why)
+                let is_to_be_checked = episode.preparation().is_check();
+                if let (true, Stage::Resting(AfterRest::Pack, Rest::Local), Some(why)) =
+                    (is_to_be_checked, episode.stage(), episode.why())
                 {
                     Stuck::count(&mut in_the_way, id, why);
                 }
-                has_to_send |= waits_for_the_destination(&episode.state);
-                if leaves(&episode.state).is_none() && state != EpisodeState::Open {
+                has_to_send |= waits_for_the_destination(episode.stage());
+                if leaves.is_none() && state != EpisodeState::Open {
                     oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
                 }
-                (state, episode.sealed_ns(), id, &**episode)
+                (state, episode.sealed_ns(), id, episode)
             })
             .collect();
         let left_out = ranked.len().saturating_sub(most);
@@ -184,108 +259,111 @@ impl Machine {
         }
         ranked.sort_unstable_by(by_rank);
         let glimpse = |(state, _, id, episode): Ranked<'_>| glimpse(id, state, episode, now);
-        let held_now = self
-            .destination
-            .hold()
-            .map_or(Duration::ZERO, |hold| now.saturating_sub(hold.since));
-        let paused = self.packing_paused_until.filter(|until| *until > now);
+        let Self {
+            cx,
+            destination,
+            storage,
+            ..
+        } = self;
+        let paused_until = storage.paused_until(now);
+        let is_ready = !self.episodes.queues().to_send.is_empty();
         Overview {
             counts,
             episodes: ranked.into_iter().map(glimpse).collect(),
             left_out: left_out as u64,
-            stamps_move: self.stamps_move.clone(),
+            stamps_move: cx.stamps_move().cloned(),
             stuck,
             rejected,
             left_behind,
             in_the_way,
             has_to_send,
             oldest_made_ns,
-            packing_paused: paused
-                .map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
-            blind: self.blind,
-            reconcile_interval: self.reconcile_interval(),
-            attempts: self.ledger.attempts,
-            pace: self.gate.pace(),
-            slowed: self.ramp.shown(self.settings.concurrency, now),
-            unanswered: if self.to_send.is_empty() {
-                0
+            packing_paused: paused_until
+                .map(|until| (until.saturating_sub(now), storage.why().to_owned())),
+            blind: self.reconcile.is_blind(),
+            reconcile_interval: self.reconcile.interval(cx),
+            attempts: destination.attempts(),
+            pace: destination.gate().pace(),
+            slowed: destination.slowed(cx.settings().concurrency, now),
+            unanswered: if is_ready {
+                self.schedule.hanging(now).count()
             } else {
-                self.sending.hanging(now).count()
+                0
             },
-            held: self.ledger.held + held_now,
+            held: destination.held(now),
         }
     }
+}
 
-    /// What a person is told of an episode is what the next one who asks is told, too.
-    pub(super) fn remember_why(&mut self, notice: &Notice) {
-        let (id, why) = match notice {
-            Notice::Retrying(id, refusal, _)
-            | Notice::RefusedAlone(id, refusal, _)
-            | Notice::Conflict(id, refusal) => (id, &refusal.detail),
-            Notice::StillChanging(id, why, _)
-            | Notice::OpenFile(id, why, _)
-            | Notice::OpenFileAccepted(id, why, _)
-            | Notice::OpenFileBeforeMove { id, what: why, .. }
-            | Notice::LeftBehind { id, what: why, .. }
-            | Notice::Stuck(id, why, _) => (id, why),
-            Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
-                self.ledger.paused.clone_from(why);
-                return;
-            }
-            Notice::Sealed(..)
-            | Notice::OddMarker(..)
-            | Notice::Packed(..)
-            | Notice::Delivered(..)
-            | Notice::Retired(..)
-            | Notice::Quarantined(..)
-            | Notice::Held(_)
-            | Notice::StillHeld(..)
-            | Notice::Cleared(_)
-            | Notice::NoRoom(..)
-            | Notice::PackedAgain(..)
-            | Notice::DeliveredAndGone(_)
-            | Notice::StampsMove(_)
-            | Notice::Vanished(_)
-            | Notice::Pace(_)
-            | Notice::ClockDoubted(_) => return,
-        };
-        if let Some(episode) = self.episodes.get_mut(id) {
-            episode.why = Some(why.as_str().into());
+impl Notice {
+    /// Why an episode does not go on, where that is what it says.
+    pub(super) fn why_it_waits(&self) -> Option<&str> {
+        match self {
+            Self::Retrying(_, refusal, _)
+            | Self::RefusedAlone(_, refusal, _)
+            | Self::Conflict(_, refusal) => Some(&refusal.detail),
+            Self::StillChanging(_, why, _)
+            | Self::OpenFile(_, why, _)
+            | Self::OpenFileAccepted(_, why, _)
+            | Self::OpenFileBeforeMove { what: why, .. }
+            | Self::LeftBehind { what: why, .. }
+            | Self::Stuck(_, why, _) => Some(why),
+            Self::PackingPaused(..)
+            | Self::OutboxFull(..)
+            | Self::Sealed(..)
+            | Self::OddMarker(..)
+            | Self::Packed(..)
+            | Self::Delivered(..)
+            | Self::Retired(..)
+            | Self::Quarantined(..)
+            | Self::Held(_)
+            | Self::StillHeld(..)
+            | Self::Cleared(_)
+            | Self::NoRoom(..)
+            | Self::PackedAgain(..)
+            | Self::DeliveredAndGone(_)
+            | Self::StampsMove(_)
+            | Self::Vanished(_)
+            | Self::Pace(_)
+            | Self::ClockDoubted(_) => None,
         }
     }
 }
 
 /// What a fault of our own keeps here waits for that first.
-fn waits_for_the_destination(state: &State) -> bool {
-    match state {
-        State::Sealed
-        | State::Checking
-        | State::Packing
-        | State::Ready(_)
-        | State::Sending(_)
-        | State::Resting(AfterRest::Send(_), _)
-        | State::Resting(AfterRest::Pack, Rest::Weather | Rest::Refused) => true,
-        State::Open
-        | State::Resting(AfterRest::Pack, Rest::Local)
-        | State::Resting(AfterRest::Retire(..) | AfterRest::Quarantine(_) | AfterRest::Finish, _)
-        | State::Parked(_)
-        | State::Retiring(..)
-        | State::Quarantining(_)
-        | State::Finishing => false,
+fn waits_for_the_destination(stage: &Stage) -> bool {
+    match stage {
+        Stage::Sealed
+        | Stage::Checking
+        | Stage::Packing
+        | Stage::Ready(_)
+        | Stage::Sending(_)
+        | Stage::Resting(AfterRest::Send(_), _)
+        | Stage::Resting(AfterRest::Pack, Rest::Transient | Rest::Refused) => true,
+        Stage::Open
+        | Stage::Resting(AfterRest::Pack, Rest::Local)
+        | Stage::Resting(AfterRest::Retire(..) | AfterRest::Quarantine(_) | AfterRest::Finish, _)
+        | Stage::Parked(_)
+        | Stage::Retiring(..)
+        | Stage::Quarantining(_)
+        | Stage::Finishing
+        | Stage::Left => false,
     }
 }
 
-fn shown_state(state: &State) -> EpisodeState {
-    match state {
-        State::Open => EpisodeState::Open,
-        State::Sealed => EpisodeState::Sealed,
-        State::Checking | State::Packing => EpisodeState::Packing,
-        State::Ready(_) => EpisodeState::Ready,
-        State::Sending(_) => EpisodeState::Uploading,
-        State::Resting(_, Rest::Weather | Rest::Local) => EpisodeState::Waiting,
-        State::Resting(_, Rest::Refused) => EpisodeState::Refused,
-        State::Parked(_) => EpisodeState::Conflict,
-        State::Retiring(..) | State::Quarantining(_) | State::Finishing => EpisodeState::Moving,
+fn shown_state(stage: &Stage) -> EpisodeState {
+    match stage {
+        Stage::Open => EpisodeState::Open,
+        Stage::Sealed => EpisodeState::Sealed,
+        Stage::Checking | Stage::Packing => EpisodeState::Packing,
+        Stage::Ready(_) => EpisodeState::Ready,
+        Stage::Sending(_) => EpisodeState::Uploading,
+        Stage::Resting(_, Rest::Transient | Rest::Local) => EpisodeState::Waiting,
+        Stage::Resting(_, Rest::Refused) => EpisodeState::Refused,
+        Stage::Parked(_) => EpisodeState::Conflict,
+        Stage::Retiring(..) | Stage::Quarantining(_) | Stage::Finishing | Stage::Left => {
+            EpisodeState::Moving
+        }
     }
 }
 
@@ -311,66 +389,69 @@ enum Leaves {
     Copied,
 }
 
-fn leaves(state: &State) -> Option<Leaves> {
-    match state {
-        State::Retiring(..) | State::Resting(AfterRest::Retire(..), _) => Some(Leaves::Delivered),
-        State::Quarantining(_) | State::Resting(AfterRest::Quarantine(_), _) => {
+fn leaves(stage: &Stage) -> Option<Leaves> {
+    match stage {
+        Stage::Retiring(..) | Stage::Resting(AfterRest::Retire(..), _) => Some(Leaves::Delivered),
+        Stage::Quarantining(_) | Stage::Resting(AfterRest::Quarantine(_), _) => {
             Some(Leaves::Rejected)
         }
-        State::Finishing | State::Resting(AfterRest::Finish, _) => Some(Leaves::Copied),
-        State::Open
-        | State::Sealed
-        | State::Checking
-        | State::Packing
-        | State::Ready(_)
-        | State::Sending(_)
-        | State::Resting(AfterRest::Pack | AfterRest::Send(_), _)
-        | State::Parked(_) => None,
+        Stage::Finishing | Stage::Resting(AfterRest::Finish, _) => Some(Leaves::Copied),
+        Stage::Open
+        | Stage::Sealed
+        | Stage::Checking
+        | Stage::Packing
+        | Stage::Ready(_)
+        | Stage::Sending(_)
+        | Stage::Resting(AfterRest::Pack | AfterRest::Send(_), _)
+        | Stage::Parked(_)
+        | Stage::Left => None,
     }
 }
 
 fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration) -> Glimpse {
-    let said = || episode.why.as_deref().map(str::to_owned);
-    let again_in = || episode.wake.map(|at| at.saturating_sub(now));
-    let (why, again_in) = match &episode.state {
-        State::Open if episode.odd_marker.is_some() => (
+    let said = || episode.why().map(str::to_owned);
+    let again_in = || episode.wake().map(|at| at.saturating_sub(now));
+    let (why, again_in) = match episode.stage() {
+        Stage::Open if episode.odd_marker().is_some() => (
             episode
-                .odd_marker
+                .odd_marker()
                 .map(|what| format!("its done.marker is {what}, and seals nothing")),
             None,
         ),
-        State::Open if episode.failures.local > 0 => (said(), None),
-        State::Resting(..) => (said(), again_in()),
+        Stage::Open if episode.local_failures() > 0 => (said(), None),
+        Stage::Resting(..) => (said(), again_in()),
         // It is compared with what was packed now and then; it is sent again when it has changed.
-        State::Parked(_) => (said(), None),
-        State::Open
-        | State::Sealed
-        | State::Checking
-        | State::Packing
-        | State::Ready(_)
-        | State::Sending(_)
-        | State::Retiring(..)
-        | State::Quarantining(_)
-        | State::Finishing => (None, None),
+        Stage::Parked(_) => (said(), None),
+        Stage::Open
+        | Stage::Sealed
+        | Stage::Checking
+        | Stage::Packing
+        | Stage::Ready(_)
+        | Stage::Sending(_)
+        | Stage::Retiring(..)
+        | Stage::Quarantining(_)
+        | Stage::Finishing
+        | Stage::Left => (None, None),
     };
-    let size_bytes = match &episode.state {
-        State::Ready(packed)
-        | State::Sending(packed)
-        | State::Parked(packed)
-        | State::Retiring(packed, _)
-        | State::Resting(AfterRest::Send(packed) | AfterRest::Retire(packed, _), _) => {
+    let size_bytes = match episode.stage() {
+        Stage::Ready(packed)
+        | Stage::Sending(packed)
+        | Stage::Parked(packed)
+        | Stage::Retiring(packed, _)
+        | Stage::Resting(AfterRest::Send(packed) | AfterRest::Retire(packed, _), _) => {
             Some(packed.facts.size_bytes)
         }
-        State::Open
-        | State::Sealed
-        | State::Checking
-        | State::Packing
-        | State::Resting(AfterRest::Pack | AfterRest::Quarantine(_) | AfterRest::Finish, _)
-        | State::Quarantining(_)
-        | State::Finishing => None,
+        Stage::Open
+        | Stage::Sealed
+        | Stage::Checking
+        | Stage::Packing
+        | Stage::Resting(AfterRest::Pack | AfterRest::Quarantine(_) | AfterRest::Finish, _)
+        | Stage::Quarantining(_)
+        | Stage::Finishing
+        | Stage::Left => None,
     };
     let made_ns = episode
-        .stamp
+        .stamp()
         .filter(|_| state != EpisodeState::Open)
         .map(|stamp| stamp.made_ns);
     Glimpse {

@@ -10,7 +10,10 @@
 
 use std::time::Duration;
 
-use super::queue::NEVER;
+use super::{
+    Effect, Notice,
+    context::{Context, NEVER},
+};
 
 /// When to try again a sweep that could not believe the clock.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
@@ -49,13 +52,14 @@ impl Sweeps {
         (!self.under_way).then_some(self.next)
     }
 
-    /// Whether one is due; then it has begun.
-    pub(super) fn begin_if_due(&mut self, now: Duration) -> bool {
-        let due = !self.under_way && self.next <= now;
+    /// Begins one that is due. Returns whether it did.
+    pub(super) fn begin_if_due(&mut self, cx: &mut Context) -> bool {
+        let due = !self.under_way && self.next <= cx.now();
         if due {
             self.under_way = true;
             self.date_known = self.date_heard;
             self.next = NEVER;
+            cx.perform(Effect::Sweep);
         }
         due
     }
@@ -75,20 +79,15 @@ impl Sweeps {
         }
     }
 
-    /// One is through; `done` is false where the clock was not believed. Returns for how long it
-    /// has not been, where that is to be told.
-    pub(super) fn ended(
-        &mut self,
-        done: bool,
-        now: Duration,
-        interval: Duration,
-    ) -> Option<Duration> {
+    /// One is through; `done` is false where the clock was not believed.
+    pub(super) fn ended(&mut self, done: bool, cx: &mut Context) {
+        let now = cx.now();
         self.under_way = false;
         if done {
-            self.next = now + interval;
+            self.next = now + cx.settings().sweep_interval;
             self.doubted_since = None;
             self.doubt_told = false;
-            return None;
+            return;
         }
         // What was heard meanwhile may be all that it lacked.
         let worth_another = self.date_heard && !self.date_known;
@@ -98,8 +97,8 @@ impl Sweeps {
             now + CLOCK_RETRY
         };
         let doubted_for = now.saturating_sub(*self.doubted_since.get_or_insert(now));
-        let told =
-            doubted_for < DOUBT_IS_TOLD_AFTER || std::mem::replace(&mut self.doubt_told, true);
-        (!told).then_some(doubted_for)
+        if doubted_for >= DOUBT_IS_TOLD_AFTER && !std::mem::replace(&mut self.doubt_told, true) {
+            cx.log(Notice::ClockDoubted(doubted_for));
+        }
     }
 }

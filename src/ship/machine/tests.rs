@@ -22,9 +22,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    Effect, Event, LookedBack, Notice, Scanned, Settings, Shipped,
-    fairness::Order,
-    queue::Machine,
+    Effect, Event, LookedBack, Machine, Notice, Order, Scanned, Settings, Shipped,
     state::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
     window::Uploads,
 };
@@ -251,7 +249,10 @@ impl Bench {
     }
 
     fn has_failed(&self, id: &str) -> bool {
-        self.machine.episodes[&of(id)].failed_at.is_some()
+        self.machine
+            .episodes
+            .get(&of(id))
+            .is_some_and(|episode| episode.history().failed_at().is_some())
     }
 
     fn held(&self) -> bool {

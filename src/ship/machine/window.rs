@@ -15,8 +15,7 @@ use std::{fmt, num::NonZeroU64, time::Duration};
 
 use super::{
     Effect, Notice,
-    queue::{Machine, NEVER},
-    state::State,
+    context::{Context, NEVER},
 };
 
 const DAY_S: u32 = 86_400;
@@ -191,79 +190,60 @@ impl UploadGate {
     pub(super) fn deadline(&self) -> Option<Duration> {
         Some(self.look_at).filter(|at| !self.asked && *at < NEVER)
     }
-}
 
-impl Machine {
     /// What is set has changed: it counts at once.
-    pub(super) fn uploads_configured(&mut self, now: Duration) {
-        self.gate.look_at = now;
+    pub(super) fn configured(&mut self, now: Duration) {
+        self.look_at = now;
     }
 
-    pub(super) fn look_at_the_clock(&mut self, now: Duration) {
-        if self.gate.asked || self.gate.look_at > now {
-            return;
+    /// Looks at the clock where that is due. Returns whether a window has just closed.
+    pub(super) fn look_at_the_clock(&mut self, cx: &mut Context) -> bool {
+        if self.asked || self.look_at > cx.now() {
+            return false;
         }
-        if self.settings.uploads.windows.is_empty() {
-            self.gate.look_at = NEVER;
-            self.go_at(self.settings.uploads.pace(LocalTime(0)));
+        if cx.settings().uploads.windows.is_empty() {
+            self.look_at = NEVER;
+            self.go_at(cx.settings().uploads.pace(LocalTime(0)), cx)
         } else {
-            self.gate.asked = true;
-            self.now_do(Effect::ReadClock);
+            self.asked = true;
+            cx.perform(Effect::ReadClock);
+            false
         }
     }
 
-    /// It is this late.
-    pub(super) fn clock_read(&mut self, time: LocalTime, now: Duration) {
-        self.gate.asked = false;
+    /// It is this late. Returns whether a window has just closed.
+    pub(super) fn clock_read(&mut self, time: LocalTime, cx: &mut Context) -> bool {
+        self.asked = false;
         // A reload may have come in between.
-        if self.gate.look_at <= now && !self.settings.uploads.windows.is_empty() {
-            self.gate.look_at = now + self.settings.uploads.look_after(time);
-            self.go_at(self.settings.uploads.pace(time));
+        let uploads = &cx.settings().uploads;
+        if self.look_at > cx.now() || uploads.windows.is_empty() {
+            return false;
         }
+        self.look_at = cx.now() + uploads.look_after(time);
+        self.go_at(uploads.pace(time), cx)
     }
 
-    fn go_at(&mut self, pace: Pace) {
-        let before = self.gate.pace.replace(pace);
+    fn go_at(&mut self, pace: Pace, cx: &mut Context) -> bool {
+        let before = self.pace.replace(pace);
         if before == Some(pace) {
-            return;
-        }
-        if let Pace::Closed(_) = pace {
-            for episode in self.episodes.values_mut() {
-                episode.paused |= episode.sending();
-            }
+            return false;
         }
         // That nothing limits it is no news at the start.
         if !(before.is_none() && pace == Pace::Free) {
-            self.tell(Notice::Pace(pace));
-            self.now_do(Effect::Pace(pace));
+            cx.log(Notice::Pace(pace));
+            cx.perform(Effect::Pace(pace));
         }
-    }
-
-    /// What stands still cannot end within a grace.
-    pub(super) fn stop_what_is_paused(&mut self) {
-        if self.gate.closed_until().is_none() {
-            return;
-        }
-        let sending = self
-            .episodes
-            .iter()
-            .filter(|(_, episode)| matches!(episode.state, State::Sending(_)));
-        let mut sending: Vec<_> = sending.map(|(id, _)| id.clone()).collect();
-        sending.sort_unstable();
-        for id in sending {
-            self.now_do(Effect::Cancel(id));
-        }
+        matches!(pace, Pace::Closed(_))
     }
 
     /// Uploads have no more than so much together.
     pub(super) fn is_limited(&self) -> bool {
-        matches!(self.gate.pace, Some(Pace::AtMost(_)))
+        matches!(self.pace, Some(Pace::AtMost(_)))
     }
 
-    /// How many uploads at once: each needs its share of a line that is limited.
-    pub(super) fn uploads_at_once(&self) -> usize {
-        let slots = self.ramp.slots(self.settings.concurrency);
-        match self.gate.pace {
+    /// How many uploads of so many at once: each needs its share of a line that is limited.
+    pub(super) fn at_most(&self, slots: usize) -> usize {
+        match self.pace {
             Some(Pace::AtMost(limit)) => {
                 let most = usize::try_from(limit.get() / LEAST_PER_UPLOAD).unwrap_or(usize::MAX);
                 slots.min(most.max(1))

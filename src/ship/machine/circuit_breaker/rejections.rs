@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Destination, FAULT_PROBE, Jitter};
+use super::{CircuitBreaker, FAULT_PROBE, Jitter};
 use crate::{
     episode::EpisodeId,
     ship::machine::verdict::{Speaker, Verdict},
@@ -26,7 +26,7 @@ pub(super) struct Rejections {
     waiting: BTreeSet<EpisodeId>,
 }
 
-impl Destination {
+impl CircuitBreaker {
     /// A receiver of ours answers here.
     pub fn is_ours(&mut self) {
         self.rejections.ours = true;

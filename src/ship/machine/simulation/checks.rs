@@ -16,7 +16,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Tally,
-            queue::DISK_STEPS,
+            context::DISK_STEPS,
             state::{Check, PackFailure, Packed, Reason},
             window::Pace,
         },
@@ -141,7 +141,7 @@ impl World {
         let deadline = self
             .machine
             .as_ref()
-            .and_then(crate::ship::machine::queue::Machine::next_deadline);
+            .and_then(crate::ship::machine::Machine::next_deadline);
         assert!(
             deadline.is_none_or(|at| at > self.now),
             "a deadline in the past: {deadline:?}"

@@ -7,11 +7,7 @@ use super::hosts::{Hosts, Outside};
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::{
-            Settings,
-            fairness::{Order, SMALL_BYTES},
-            window::Uploads,
-        },
+        machine::{Order, SMALL_BYTES, Settings, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
 };

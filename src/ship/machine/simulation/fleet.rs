@@ -9,7 +9,7 @@ use super::{
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::{Settings, fairness::Order, window::Uploads},
+        machine::{Order, Settings, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     },
 };

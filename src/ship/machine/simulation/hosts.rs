@@ -15,8 +15,7 @@ use crate::{
     records::{ArchiveFacts, ManifestCheck},
     ship::{
         machine::{
-            Effect, Event, LookedBack, Scanned, Settings,
-            queue::Machine,
+            Effect, Event, LookedBack, Machine, Scanned, Settings,
             state::{Check, FolderLook, Moved, PackFailure, Packed},
         },
         outcome::Attempt,

@@ -19,12 +19,7 @@ use super::{
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::{
-            Settings,
-            fairness::{Order, SMALL_BYTES},
-            state::PackFailure,
-            window::Uploads,
-        },
+        machine::{Order, SMALL_BYTES, Settings, state::PackFailure, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
     },
 };

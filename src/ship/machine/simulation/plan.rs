@@ -7,8 +7,7 @@ use crate::{
     episode::EpisodeId,
     ship::{
         machine::{
-            Settings,
-            fairness::Order,
+            Order, Settings,
             window::{LocalTime, Uploads, Window},
         },
         outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},

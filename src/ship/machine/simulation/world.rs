@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     episode::EpisodeId,
-    ship::machine::{Event, Tally, queue::Machine},
+    ship::machine::{Event, Machine, Tally},
 };
 
 /// After the last fault everything is done within this: the longest waits are an hour (of an

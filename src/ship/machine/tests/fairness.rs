@@ -1,7 +1,7 @@
 //! Who goes beside whom.
 
 use super::*;
-use crate::ship::{machine::fairness::SMALL_BYTES, outcome::Phase};
+use crate::ship::{machine::SMALL_BYTES, outcome::Phase};
 
 const LARGE: u64 = SMALL_BYTES + 1;
 

@@ -1,7 +1,7 @@
 //! What is rejected in JSON: whose fault that is, and what becomes of it.
 
 use super::*;
-use crate::ship::machine::circuit_breaker::Destination;
+use crate::ship::machine::circuit_breaker::CircuitBreaker;
 
 /// As many are on their way.
 fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
@@ -236,7 +236,7 @@ fn a_gateway_that_rejects_in_changing_words_quarantines_no_more_than_one_that_re
 
 #[test]
 fn a_head_that_comes_to_nothing_is_waited_for_once_whichever_episode_asks_until_one_is_delivered() {
-    let mut destination = Destination::unknown(false);
+    let mut destination = CircuitBreaker::unknown(false);
     for delivered in [true, false] {
         assert!(!destination.head_failed_before(true), "the first one");
         assert!(destination.head_failed_before(true) && destination.head_failed_before(false));

@@ -1,6 +1,7 @@
 //! What a person's reload changes for those who wait, and what is counted for those who ask.
 
-use super::{super::census::Census, rejections::receipt, *};
+use super::{rejections::receipt, *};
+use crate::snapshot::Counts;
 
 fn reload(bench: &mut Bench, elsewhere: bool) {
     bench.hear(Event::Configured {
@@ -102,17 +103,17 @@ fn each_episode_is_counted_where_it_is() {
     bench.seal_and_pack("second", 4);
     bench.seal_and_pack("third", 5);
     bench.seal("fourth", 6);
-    let expected = Census {
+    let expected = Counts {
         open: 1,
-        waiting: 1,
+        ready: 1,
         packing: 1,
         uploading: 2,
         refused: 1,
-        ..Census::default()
+        ..Counts::default()
     };
-    assert_eq!(bench.machine.census(), expected);
+    assert_eq!(bench.machine.census().counts, expected);
     bench.answer("first", 201, AnswerBody::Empty);
-    assert_eq!(bench.machine.census().moving, 1);
+    assert_eq!(bench.machine.census().counts.moving, 1);
     bench.answer("third", 401, AnswerBody::Empty);
     let held = bench.machine.census().held.unwrap();
     assert!(held.contains("401"), "{held}");

@@ -16,19 +16,11 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    queue::Machine,
-    state::{Episode, State, TriedNote},
-};
+use super::Episodes;
 use crate::episode::EpisodeId;
 
 /// What was tried lets everything by that was sealed within so long after it came back.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// None waits since zero: that means that it was not tried.
-const AT_ONCE: Duration = Duration::from_nanos(1);
-/// Later than any clock says, seconds after 1970.
-const BEHIND_EVERY_STAMP: Duration = Duration::from_secs(1 << 60);
 
 /// Which end of the queue is served first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,21 +34,21 @@ pub enum Order {
 
 /// The order of those that were not tried: by the time of the seal, the smallest first. The newest
 /// first, it is counted down.
-pub(super) type Rank = (i64, EpisodeId);
+pub(in crate::ship::machine) type Rank = (i64, EpisodeId);
 
 /// Where an episode stands: since when it waits for another turn, zero where it had none; and its
 /// rank.
-pub(super) type QueuePosition = (Duration, Rank);
+pub(in crate::ship::machine) type QueuePosition = (Duration, Rank);
 
 /// Those that wait for one kind of work.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Queue {
+pub(in crate::ship::machine) struct Queue {
     untried: BTreeSet<Rank>,
     tried: BTreeSet<QueuePosition>,
 }
 
 impl Queue {
-    pub(super) fn insert(&mut self, place: QueuePosition) {
+    pub(in crate::ship::machine) fn insert(&mut self, place: QueuePosition) {
         match place.0.is_zero() {
             true => self.untried.insert(place.1),
             false => self.tried.insert(place),
@@ -64,7 +56,7 @@ impl Queue {
     }
 
     /// False where it does not stand here.
-    pub(super) fn remove(&mut self, place: &QueuePosition) -> bool {
+    pub(in crate::ship::machine) fn remove(&mut self, place: &QueuePosition) -> bool {
         if place.0.is_zero() {
             self.untried.remove(&place.1)
         } else {
@@ -72,27 +64,27 @@ impl Queue {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ship::machine) fn len(&self) -> usize {
         self.untried.len() + self.tried.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::ship::machine) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many were not tried.
-    pub(super) fn untried(&self) -> usize {
+    pub(in crate::ship::machine) fn untried(&self) -> usize {
         self.untried.len()
     }
 
     /// In their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &EpisodeId> {
+    pub(in crate::ship::machine) fn iter(&self) -> impl Iterator<Item = &EpisodeId> {
         let tried = self.tried.iter().map(|(_, (_, id))| id);
         self.untried.iter().map(|(_, id)| id).chain(tried)
     }
 
     /// Every key counted the other way.
-    pub(super) fn turn_round(&mut self) {
+    pub(in crate::ship::machine) fn turn_round(&mut self) {
         let round = |(key, id): Rank| (!key, id);
         self.untried = std::mem::take(&mut self.untried)
             .into_iter()
@@ -128,72 +120,22 @@ impl<I: DoubleEndedIterator> Iterator for QueueEnd<I> {
     }
 }
 
-impl Machine {
-    /// Where an episode stands in a queue.
-    pub(super) fn place(&self, id: &EpisodeId, episode: &Episode) -> QueuePosition {
-        let key = match self.settings.order {
-            Order::OldestFirst => episode.sealed_ns(),
-            Order::NewestFirst => !episode.sealed_ns(),
-        };
-        (episode.waits_again_since, (key, id.clone()))
-    }
-
-    /// What a process before this one has tried in vain goes behind what it has not. In one pass
-    /// after another that is all there is to go by: the longer ago, the sooner.
-    pub(super) fn were_tried(&mut self, tried: Vec<(EpisodeId, u64)>) {
-        let now = self.now;
-        for (id, at_s) in tried {
-            let since = if self.settings.once {
-                Duration::from_secs(at_s)
-            } else {
-                now
-            };
-            if let Some(episode) = self.episodes.get_mut(&id)
-                && matches!(episode.state, State::Open)
-            {
-                episode.waits_again_since = since.max(AT_ONCE);
-                episode.noted = TriedNote::Yes;
-            }
+impl Order {
+    /// What the untried are ordered by.
+    pub(super) fn key(self, sealed_ns: i64) -> i64 {
+        match self {
+            Self::OldestFirst => sealed_ns,
+            Self::NewestFirst => !sealed_ns,
         }
     }
+}
 
-    /// It has had its turn.
-    pub(super) fn gives_up_its_turn(&mut self, id: &EpisodeId) {
-        // In one pass those of the passes before come first.
-        let base = if self.settings.once {
-            BEHIND_EVERY_STAMP
-        } else {
-            AT_ONCE
-        };
-        let now = base + self.now;
-        if let Some(episode) = self.episodes.get_mut(id) {
-            episode.waits_again_since = now;
-        }
-    }
-
-    /// Another order from now on.
-    pub(super) fn order_by(&mut self, order: Order) {
-        if std::mem::replace(&mut self.settings.order, order) == order {
-            return;
-        }
-        for queue in self.queues() {
-            queue.turn_round();
-        }
-    }
-
-    pub(super) fn queues(&mut self) -> [&mut Queue; 4] {
-        [
-            &mut self.to_check,
-            &mut self.to_pack,
-            &mut self.to_pack_large,
-            &mut self.to_send,
-        ]
-    }
-
+impl Episodes {
     /// Whose turn it is in these queues, of those that `may`. `far`: of the untried the last one's.
-    pub(super) fn next_of<'a>(
+    pub(in crate::ship::machine) fn next_of<'a>(
         &'a self,
         queues: &[&'a Queue],
+        order: Order,
         far: bool,
         may: impl Fn(&EpisodeId) -> bool,
     ) -> Option<&'a EpisodeId> {
@@ -209,7 +151,7 @@ impl Machine {
             return untried;
         };
         let has_been_patient = || {
-            let oldest = queues.iter().filter_map(|queue| self.oldest(queue, &may));
+            let oldest = queues.iter().filter_map(|queue| queue.oldest(order, &may));
             oldest
                 .map(|id| self.seen_at(id))
                 .min()
@@ -218,33 +160,25 @@ impl Machine {
         untried.filter(|_| !has_been_patient()).or(Some(tried))
     }
 
-    /// The one of the untried that was sealed last.
-    pub(super) fn newest<'a>(&self, queue: &'a Queue) -> Option<&'a EpisodeId> {
-        let far = self.settings.order == Order::OldestFirst;
-        queue.untried_from(far).next().map(|(_, id)| id)
-    }
-
-    /// The same of the small ones.
-    pub(super) fn newest_small<'a>(&self, queue: &'a Queue) -> Option<&'a EpisodeId> {
-        let far = self.settings.order == Order::OldestFirst;
-        queue
-            .untried_from(far)
-            .map(|(_, id)| id)
-            .find(|id| !self.is_large(id))
-    }
-
-    fn oldest<'a>(
-        &self,
-        queue: &'a Queue,
-        may: impl Fn(&EpisodeId) -> bool,
-    ) -> Option<&'a EpisodeId> {
-        let far = self.settings.order == Order::NewestFirst;
-        queue.untried_from(far).map(|(_, id)| id).find(|id| may(id))
-    }
-
     fn seen_at(&self, id: &EpisodeId) -> Duration {
-        self.episodes
-            .get(id)
-            .map_or(Duration::ZERO, |episode| episode.sealed_at)
+        self.get(id)
+            .map_or(Duration::ZERO, super::Episode::sealed_at)
+    }
+}
+
+impl Queue {
+    /// Of the untried that `may` the one that was sealed last.
+    pub(in crate::ship::machine) fn newest(
+        &self,
+        order: Order,
+        may: impl Fn(&EpisodeId) -> bool,
+    ) -> Option<&EpisodeId> {
+        let far = order == Order::OldestFirst;
+        self.untried_from(far).map(|(_, id)| id).find(|id| may(id))
+    }
+
+    fn oldest(&self, order: Order, may: impl Fn(&EpisodeId) -> bool) -> Option<&EpisodeId> {
+        let far = order == Order::NewestFirst;
+        self.untried_from(far).map(|(_, id)| id).find(|id| may(id))
     }
 }

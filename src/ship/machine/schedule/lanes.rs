@@ -25,18 +25,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use super::order::Order;
-use super::{
-    circuit_breaker::Trial,
-    order::Queue,
-    queue::Machine,
-    state::{Episode, TriedNote},
-};
-use crate::episode::EpisodeId;
+use crate::{episode::EpisodeId, ship::machine::episodes::Order};
 
-/// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on
-/// a slow line.
-pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 /// What has its slot for longer than this takes long, whatever its size.
 const LONG: Duration = Duration::from_secs(1);
 /// What was sent to its last byte, and is not answered for so long, hangs, for all that is known: a
@@ -46,23 +36,14 @@ const SILENT: Duration = Duration::from_secs(10);
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so
 /// long.
 const SLOW_PROBE: Duration = Duration::from_secs(30);
-/// While it is held, so many small ones may be packed beyond what keeps the uploads busy.
-const MOST_FRESH_AHEAD: usize = 256;
 /// A queue that is no longer than this is no backlog: it is served in its order.
 const BACKLOG: usize = 8;
 /// With the newest first, every so many turns are the oldest one's.
 const OLDEST_EVERY: u32 = 4;
 
-impl Episode {
-    /// Whether what is to be sent of it is not small.
-    fn is_large(&self) -> bool {
-        self.archive_bytes() > SMALL_BYTES
-    }
-}
-
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(in crate::ship::machine) enum Lane {
     Main,
     Kept,
 }
@@ -104,7 +85,7 @@ pub(super) struct Beside {
     pub(super) main: bool,
     pub(super) kept: bool,
     /// There is one more, and no other.
-    is_last: bool,
+    pub(super) is_last: bool,
 }
 
 impl Free {
@@ -281,7 +262,7 @@ impl Lanes {
     }
 
     /// Whether the far end of a queue of this length is served, and not the near one.
-    fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
+    pub(super) fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
         waiting > BACKLOG
             && match (lane, order) {
                 (Lane::Main, Order::OldestFirst) => false,
@@ -290,222 +271,5 @@ impl Lanes {
                 }
                 (Lane::Kept, _) => self.kept_turns.is_multiple_of(2),
             }
-    }
-}
-
-impl Machine {
-    /// How many more may be packed ahead of the uploads, for one of them that is small: where what
-    /// waits is large, it waits for long, and a small one would pass it by.
-    pub(super) fn room_ahead(&self, lane: Lane) -> bool {
-        let (ahead, most) = (self.ahead(), self.most_ahead());
-        let beside_a_large_one =
-            || ahead == most && self.to_send.iter().any(|id| self.is_large(id));
-        ahead < most
-            || match lane {
-                Lane::Kept => beside_a_large_one() || self.needs_a_fresh_one(),
-                Lane::Main => self.needs_a_fresh_giant(),
-            }
-    }
-
-    /// What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
-    pub(super) fn most_ahead(&self) -> usize {
-        2 * self.settings.concurrency
-    }
-
-    /// How many are. What was tried and goes behind the others keeps no upload busy that is theirs,
-    /// and none of them from being packed.
-    pub(super) fn ahead(&self) -> usize {
-        let held = self.destination.hold().is_some();
-        self.packing.len()
-            + if held {
-                self.to_send.len()
-            } else {
-                self.to_send.untried()
-            }
-    }
-
-    /// Where all that is packed was tried in vain since the destination is held, a small one that
-    /// was not may end that; and so may one that was sealed since, and need not wait for the next
-    /// probe. So episodes that something in between refuses, however many, block no other.
-    fn needs_a_fresh_one(&self) -> bool {
-        let Some(hold) = self.destination.hold().filter(|_| !self.to_pack.is_empty()) else {
-            return false;
-        };
-        let is_fresh =
-            |id: &EpisodeId| !self.is_large(id) && self.trial(id, hold.since) != Trial::Over;
-        self.packing.len() == 0 && (self.a_new_one_waits() || !self.to_send.iter().any(is_fresh))
-    }
-
-    /// The same where no small one is left that was not tried.
-    fn needs_a_fresh_giant(&self) -> bool {
-        let Some(hold) = self.destination.hold() else {
-            return false;
-        };
-        let waits = |queue: &Queue| {
-            queue
-                .iter()
-                .any(|id| self.trial(id, hold.since) != Trial::Over)
-        };
-        self.packing.len() == 0
-            && !waits(&self.to_send)
-            && !waits(&self.to_pack)
-            && (waits(&self.to_pack_large) || waits(&self.to_check))
-    }
-
-    /// Whether no more archives are to gather in the outbox: what is packed for a probe has none
-    /// there, and is packed again when it is sent.
-    pub(super) fn has_gathered_enough(&self) -> bool {
-        self.destination.hold().is_some()
-            && self.to_send.len() >= self.most_ahead() + MOST_FRESH_AHEAD
-    }
-
-    /// Whether one that was sealed since the destination is held is not packed, and none is that
-    /// could be tried at once.
-    fn a_new_one_waits(&self) -> bool {
-        let Some(hold) = self.destination.hold() else {
-            return false;
-        };
-        let is_new = |id: &EpisodeId| self.trial(id, hold.since) == Trial::New;
-        self.last_seal > hold.since
-            && self.newest(&self.to_pack).is_some_and(is_new)
-            && !self.to_send.iter().any(is_new)
-    }
-
-    /// Who is packed, or checked, next on this slot. A full outbox keeps nothing waiting that is
-    /// packed already: what is sent is what makes room in it.
-    pub(super) fn next_to_pack(&mut self, lane: Lane) -> Option<EpisodeId> {
-        let large = if lane == Lane::Main {
-            self.to_pack_large.len()
-        } else {
-            0
-        };
-        let waiting = self.to_pack.len() + large;
-        let far = self
-            .packing
-            .takes_the_far_end(lane, self.settings.order, waiting);
-        let any = |_: &EpisodeId| true;
-        let paused = self.packing_paused_until.is_some();
-        let none = Queue::default();
-        let (to_pack, large) = if paused {
-            (&none, &none)
-        } else {
-            (&self.to_pack, &self.to_pack_large)
-        };
-        let next = match lane {
-            Lane::Kept if self.a_new_one_waits() && !paused => self.newest(to_pack),
-            // The archive that is checked may be large, and be read.
-            Lane::Kept => self
-                .next_of(&[to_pack], far, any)
-                .or_else(|| self.next_of(&[&self.to_check], false, any)),
-            Lane::Main => self.next_of(&[to_pack, &self.to_check, large], far, any),
-        };
-        next.cloned()
-    }
-
-    /// Who is sent next to a destination that works, and on which slot.
-    pub(super) fn next_in_turn(&self, free: Free) -> Option<(Lane, EpisodeId)> {
-        let waiting = self.waiting();
-        let hung = |id: &EpisodeId| self.episodes.get(id).is_some_and(|episode| episode.hung);
-        let next = |lane: Lane, is_free: bool, beside: bool| {
-            let far = self
-                .sending
-                .takes_the_far_end(lane, self.settings.order, waiting);
-            let may = |id: &EpisodeId| match lane {
-                Lane::Main => !(beside && hung(id)),
-                Lane::Kept => !(self.is_large(id) || hung(id)),
-            };
-            let next = self.next_of(&[&self.to_send], far, may).filter(|_| is_free);
-            next.map(|id| (lane, id.clone()))
-        };
-        let (main, kept) = (
-            || next(Lane::Main, free.main, false),
-            || next(Lane::Kept, free.kept, false),
-        );
-        let next_one = if free.kept_first {
-            kept().or_else(main)
-        } else {
-            main().or_else(kept)
-        };
-        let beside = free.beside;
-        next_one.or_else(|| match beside.is_last {
-            true => {
-                let fresh = self.newest_small(&self.to_send).filter(|_| beside.kept)?;
-                Some((Lane::Kept, fresh.clone()))
-            }
-            false => {
-                next(Lane::Main, beside.main, true).or_else(|| next(Lane::Kept, beside.kept, true))
-            }
-        })
-    }
-
-    /// How many wait to be packed or sent. Few are packed ahead, and among them one that is fresh
-    /// would be behind each older one that is packed after it: so the queue for sending alone does
-    /// not say what is a backlog.
-    pub(super) fn waiting(&self) -> usize {
-        self.to_pack.len() + self.to_pack_large.len() + self.to_send.len()
-    }
-
-    /// Whether what is to be sent of it is not small.
-    pub(super) fn is_large(&self, id: &EpisodeId) -> bool {
-        self.episodes
-            .get(id)
-            .is_some_and(|episode| episode.is_large())
-    }
-
-    /// How many may be under way where as many as there are slots hang. On a line that is limited
-    /// what takes long may just be slow, and each needs its share.
-    pub(super) fn most_beside_hanging(&self) -> usize {
-        if self.is_limited() {
-            0
-        } else {
-            2 * self.settings.concurrency
-        }
-    }
-
-    /// What hangs has had its turn, and its sidecar says so from now on: where this process is
-    /// killed meanwhile, again and again, each next one begins with others.
-    pub(super) fn note_what_hangs(&mut self, now: Duration) {
-        let is_to_be_noted = |id: &&EpisodeId| {
-            self.episodes
-                .get(*id)
-                .is_some_and(|episode| episode.noted == TriedNote::No)
-        };
-        let hanging: Vec<_> = self
-            .sending
-            .hanging(now)
-            .filter(is_to_be_noted)
-            .cloned()
-            .collect();
-        for id in hanging {
-            if let Some(episode) = self.episodes.get_mut(&id) {
-                episode.noted = TriedNote::Due;
-            }
-            self.keep(&id);
-        }
-    }
-
-    /// When a second slot opens beside one that takes long, and an episode waits for it.
-    pub(super) fn lanes_deadline(&self) -> Option<Duration> {
-        let now = self.now;
-        let waits = |queue: &Queue| !queue.is_empty();
-        let pack = waits(&self.to_pack) || waits(&self.to_check);
-        let packing = self
-            .packing
-            .opens_at(self.settings.pack_workers, now)
-            .filter(|_| pack);
-        let slots = self.uploads_at_once();
-        let hang_from = self
-            .sending
-            .hang_from(slots, self.most_beside_hanging())
-            .filter(|at| *at > now);
-        let opens_at = self.sending.opens_at(slots, now);
-        let sending = [opens_at, hang_from, self.sending.next_hangs_at(now)]
-            .into_iter()
-            .flatten()
-            .min();
-        [packing, sending.filter(|_| waits(&self.to_send))]
-            .into_iter()
-            .flatten()
-            .min()
     }
 }

@@ -12,15 +12,7 @@
 //!
 //! The episodes and the uploads are not held up by that: what is sent is what makes room.
 
-use std::{fmt, time::Duration};
-
-use super::{
-    Effect, Notice,
-    backoff::LOCAL,
-    queue::Machine,
-    state::{AfterRest, Episode, State, TriedNote},
-};
-use crate::episode::EpisodeId;
+use std::fmt;
 
 /// A tar header, and the extended header that long names, sizes and times may take (PAX: header,
 /// records, padding).
@@ -56,13 +48,6 @@ pub struct Short {
     pub left_bytes: u64,
     /// What of that is the recorder's.
     pub kept_bytes: u64,
-}
-
-/// Whether the outbox has turned out to be full.
-#[derive(Debug, Default)]
-pub(super) struct Fullness {
-    until: Option<Duration>,
-    failures: u32,
 }
 
 impl Need {
@@ -122,103 +107,6 @@ impl fmt::Display for Short {
             "it may need {need_bytes} bytes in the outbox, where {left_bytes} are free and {kept_bytes} are to stay free for \
              recorders"
         )
-    }
-}
-
-impl Machine {
-    /// No surprise: there was no room to reserve. It goes on at once, without a copy.
-    pub(super) fn no_room(&mut self, id: &EpisodeId, why: String) {
-        self.feel_pressure();
-        self.tell(Notice::NoRoom(id.clone(), why));
-        self.measure(id);
-    }
-
-    /// Room was reserved, and was not there: another process took it, or there is a quota. No other
-    /// episode needs to run into that.
-    pub(super) fn outbox_full(&mut self, id: &EpisodeId, why: String, now: Duration) {
-        self.feel_pressure();
-        self.full.failures = self.full.failures.saturating_add(1);
-        let wait = self.jitter.wait(LOCAL, self.full.failures);
-        if self.full.until.is_none_or(|until| until <= now) {
-            self.tell(Notice::OutboxFull(why, wait));
-        }
-        self.full.until = self.full.until.max(Some(now + wait));
-        self.measure(id);
-    }
-
-    /// An archive was written: there is room.
-    pub(super) fn outbox_works(&mut self) {
-        self.full = Fullness::default();
-        self.outbox_failed = None;
-        self.outbox_failures = 0;
-    }
-
-    /// The outbox itself is at fault, it seems. It may be one file in it: only two different ones
-    /// in a row speak for the folder.
-    pub(super) fn outbox_at_fault(&mut self, id: &EpisodeId, why: String, now: Duration) {
-        let before = self.outbox_failed.replace(id.clone());
-        if before.is_some_and(|other| other != *id) {
-            self.outbox_failures += 1;
-            let wait = self.jitter.wait(LOCAL, self.outbox_failures);
-            self.packing_paused_until = Some(now + wait);
-            self.tell(Notice::PackingPaused(why.clone(), wait));
-        }
-        self.stuck(id, AfterRest::Pack, why, now);
-    }
-
-    fn measure(&mut self, id: &EpisodeId) {
-        self.goes_without_copy(id);
-        self.enter(id, State::Sealed);
-    }
-
-    /// It is packed next time into nothing.
-    pub(super) fn goes_without_copy(&mut self, id: &EpisodeId) {
-        if let Some(episode) = self.episodes.get_mut(id) {
-            episode.short = true;
-        }
-    }
-
-    /// One that is to be packed anew: into the outbox, or where that has no room, into nothing; no
-    /// further than `most_bytes`.
-    pub(super) fn pack(&mut self, id: EpisodeId, most_bytes: Option<u64>, now: Duration) {
-        let full = self.full.until.is_some_and(|until| now < until);
-        let Some(episode) = self.episodes.get_mut(&id) else {
-            return;
-        };
-        // What was known of the old archive is not true of the new one.
-        episode.durable = false;
-        episode.spoiled = false;
-        episode.suspect = false;
-        episode.conflict = None;
-        episode.kept_bytes = 0;
-        episode.noted = TriedNote::No;
-        episode.without_copy = std::mem::take(&mut episode.short) || full;
-        // A process before this one may have sent a part of it, and nothing in the outbox tells.
-        episode.may_be_kept |= episode.without_copy;
-        let (without_copy, open_files) = (episode.without_copy, episode.open_files);
-        self.enter(&id, State::Packing);
-        let step = if without_copy {
-            Effect::Measure {
-                id,
-                most_bytes,
-                open_files,
-            }
-        } else {
-            Effect::Pack {
-                id,
-                most_bytes,
-                open_files,
-            }
-        };
-        self.now_do(step);
-    }
-}
-
-impl Episode {
-    /// Whether there is something to look at before it is packed again: its archive in the outbox,
-    /// or what was measured.
-    pub(super) fn has_archive(&self) -> bool {
-        self.durable || self.without_copy
     }
 }
 

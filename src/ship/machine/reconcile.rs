@@ -1,0 +1,109 @@
+//! When `episodes/` and the outbox are looked through, and whether watches can be had.
+
+use std::time::Duration;
+
+use super::{
+    Effect,
+    context::{Context, NEVER},
+};
+
+/// The reconcile interval where watches cannot be had.
+const BLIND_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The reconcile passes.
+#[derive(Debug)]
+pub(super) struct Reconcile {
+    next: Duration,
+    is_scanning: bool,
+    again: bool,
+    is_blind: bool,
+}
+
+impl Reconcile {
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            next: now,
+            is_scanning: false,
+            again: false,
+            is_blind: false,
+        }
+    }
+
+    /// Watches cannot be had.
+    pub(super) fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
+    /// How long between two passes, as things stand.
+    pub(super) fn interval(&self, cx: &Context) -> Duration {
+        let set = cx.settings().reconcile_interval;
+        if self.is_blind {
+            set.min(BLIND_INTERVAL)
+        } else {
+            set
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        (!self.is_scanning && self.next < NEVER).then_some(self.next)
+    }
+
+    /// Nothing is known of what stirred: everything is looked at.
+    pub(super) fn look_everywhere(&mut self, cx: &Context) {
+        if !cx.is_once() {
+            self.next = cx.now();
+            self.again = self.is_scanning;
+        }
+    }
+
+    /// Whether watches can be had. Returns whether they can again.
+    pub(super) fn watching(&mut self, can: bool, cx: &Context) -> bool {
+        let is_news = can && self.is_blind;
+        self.is_blind = !can;
+        self.within_the_interval(cx);
+        is_news
+    }
+
+    /// The interval is another one: nothing waits longer than that.
+    pub(super) fn within_the_interval(&mut self, cx: &Context) {
+        if !cx.is_once() {
+            self.next = self.next.min(cx.now() + self.interval(cx));
+        }
+    }
+
+    /// The operator has changed the interval. What is under way sets its own next time when it
+    /// comes back.
+    pub(super) fn configured(&mut self, cx: &Context) {
+        if !self.is_scanning {
+            self.within_the_interval(cx);
+        }
+    }
+
+    /// Begins a pass that is due. Returns whether it did.
+    pub(super) fn begin_if_due(&mut self, cx: &mut Context) -> bool {
+        let due = !self.is_scanning && self.next <= cx.now();
+        if due {
+            self.is_scanning = true;
+            self.next = NEVER;
+            cx.perform(Effect::Scan);
+        }
+        due
+    }
+
+    pub(super) fn ended(&mut self, cx: &Context) {
+        self.is_scanning = false;
+        let again = std::mem::take(&mut self.again);
+        self.next = match (cx.is_once(), again) {
+            // One pass is one scan.
+            (true, _) => NEVER,
+            (false, true) => cx.now(),
+            (false, false) => cx.now() + self.interval(cx),
+        };
+    }
+
+    /// No pass is under way (and, in one pass, none would begin).
+    pub(super) fn is_idle(&self, cx: &Context) -> bool {
+        let to_begin = cx.is_once() && !cx.is_stopping() && self.next < NEVER;
+        !(to_begin || self.is_scanning)
+    }
+}

@@ -1,0 +1,89 @@
+//! When disk pressure is felt: by the periodic look, and wherever something ended for want of room.
+//! What is removed for it, if the operator wants that at all, is in `retention.rs`.
+//!
+//! ```text
+//!  look, no room, full, shipped ──▶ Relieve ──enough──▶ until it is felt again
+//!                                      └──nothing to remove──▶ until something is shipped,
+//!                                                              or the next clean-up is due
+//! ```
+
+use std::collections::BTreeSet;
+
+use crate::{
+    episode::EpisodeId,
+    ship::machine::{Effect, context::Context},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct DiskPressure {
+    is_under_way: bool,
+    /// Felt again since it began.
+    again: bool,
+    /// There was nothing to remove: to look through all of `shipped/` for it every minute would be
+    /// a load of its own.
+    exhausted: bool,
+    /// The room that a delivered episode lacked to be moved, bytes.
+    need_bytes: u64,
+    /// Those who wait for it, and have waited for nothing yet.
+    waiting: BTreeSet<EpisodeId>,
+}
+
+impl DiskPressure {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_under_way
+    }
+
+    /// There may be something to remove after all.
+    pub(super) fn hope(&mut self) {
+        self.exhausted = false;
+    }
+
+    pub(super) fn felt(&mut self, cx: &mut Context) {
+        if !cx.settings().relieve || self.exhausted || cx.is_stopping() {
+            return;
+        }
+        if self.is_under_way {
+            self.again = true;
+        } else {
+            self.is_under_way = true;
+            let need_bytes = std::mem::take(&mut self.need_bytes);
+            cx.perform(Effect::Relieve { need_bytes });
+        }
+    }
+
+    pub(super) fn needs(
+        &mut self,
+        id: &EpisodeId,
+        need_bytes: u64,
+        is_first: bool,
+        cx: &mut Context,
+    ) {
+        if !cx.settings().relieve {
+            return;
+        }
+        self.need_bytes = self.need_bytes.max(need_bytes);
+        // One that had room made for it, and was not moved all the same, waits as long as any
+        // other.
+        if is_first {
+            self.waiting.insert(id.clone());
+        }
+        self.felt(cx);
+    }
+
+    pub(super) fn relieved(&mut self, enough: bool, cx: &mut Context) -> BTreeSet<EpisodeId> {
+        self.is_under_way = false;
+        let again = std::mem::take(&mut self.again);
+        // What was felt meanwhile may have come with something to remove.
+        self.exhausted = !enough && !again;
+        if again {
+            self.felt(cx);
+            return BTreeSet::new();
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        if enough && !cx.is_stopping() {
+            waiting
+        } else {
+            BTreeSet::new()
+        }
+    }
+}
