@@ -25,9 +25,7 @@ use sealift::{
     ship::{
         archive::Archive,
         machine::{
-            Effect, Event, Scanned, Settings,
-            fairness::Order,
-            queue::Machine,
+            Effect, Event, Machine, Order, Scanned, Settings,
             state::{Moved, OrphanEnd, Packed},
             window::Uploads,
         },

@@ -28,7 +28,7 @@ pub(super) enum ArchiveState {
 
 /// What an episode's next turn with a packer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ship::machine) enum Preparation {
+pub(crate) enum Preparation {
     /// It is packed.
     Pack,
     /// The outbox has no room for it: it is packed without staying there.
@@ -48,7 +48,7 @@ impl ArchiveState {
 }
 
 impl Preparation {
-    pub(in crate::ship::machine) fn is_check(self) -> bool {
+    pub(crate) fn is_check(self) -> bool {
         matches!(self, Self::Check | Self::CheckBytes)
     }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// What the destination makes of an attempt, for the episode.
 #[derive(Debug)]
-pub(in crate::ship::machine) enum Course {
+pub(crate) enum Course {
     /// The receiver holds it.
     Delivered(Proof),
     /// The receiver holds something else under its name.
@@ -51,7 +51,7 @@ pub(in crate::ship::machine) enum Course {
 
 /// Whether an episode rests while it waits for a destination that is held.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ship::machine) enum AwaitRest {
+pub(crate) enum AwaitRest {
     No,
     For(Duration),
     /// As long as after any failure that is transient; its archive's bytes are read after that.
@@ -60,12 +60,7 @@ pub(in crate::ship::machine) enum AwaitRest {
 
 impl Episode {
     /// Its turn to be sent has come.
-    pub(in crate::ship::machine) fn send(
-        &mut self,
-        id: &EpisodeId,
-        deliveries: u64,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn send(&mut self, id: &EpisodeId, deliveries: u64, cx: &mut Context) {
         let Stage::Ready(packed) = &self.stage else {
             return;
         };
@@ -83,14 +78,14 @@ impl Episode {
     }
 
     /// The upload window has closed over it, or opened again.
-    pub(in crate::ship::machine) fn stand_still(&mut self) {
+    pub(crate) fn stand_still(&mut self) {
         if self.is_sending() {
             self.history.stand_still();
         }
     }
 
     /// Its attempt has ended; what was sent.
-    pub(in crate::ship::machine) fn sending_ended(&mut self) -> Option<Arc<Packed>> {
+    pub(crate) fn sending_ended(&mut self) -> Option<Arc<Packed>> {
         self.wake = None;
         match std::mem::replace(&mut self.stage, Stage::Sealed) {
             Stage::Sending(packed) => Some(packed),
@@ -103,7 +98,7 @@ impl Episode {
 
     /// It waited for this attempt, and meanwhile its marker was taken away, or something in it was
     /// written. That says nothing of the destination: nothing was sent.
-    pub(in crate::ship::machine) fn not_as_packed(
+    pub(crate) fn not_as_packed(
         &mut self,
         id: &EpisodeId,
         packed: Arc<Packed>,
@@ -132,7 +127,7 @@ impl Episode {
 
     /// Whether the attempt that has ended was a turn of its own; then it gives up its place to
     /// those that had none.
-    pub(in crate::ship::machine) fn had_its_turn(&mut self, cx: &Context) {
+    pub(crate) fn had_its_turn(&mut self, cx: &Context) {
         if !self.history.had_its_turn() {
             return;
         }
@@ -145,12 +140,12 @@ impl Episode {
 
     /// Bytes that were read after a failed fsync may not be those that were packed: only a digest
     /// proves them.
-    pub(in crate::ship::machine) fn is_untrusted(&self) -> bool {
+    pub(crate) fn is_untrusted(&self) -> bool {
         self.archive == ArchiveState::Untrusted
     }
 
     /// Does what the end of its attempt comes to.
-    pub(in crate::ship::machine) fn follow(
+    pub(crate) fn follow(
         &mut self,
         id: &EpisodeId,
         packed: Arc<Packed>,
@@ -237,7 +232,7 @@ impl Episode {
     }
 
     /// What it was rejected for counts by now, if it is rejected again.
-    pub(in crate::ship::machine) fn send_again(&mut self) {
+    pub(crate) fn send_again(&mut self) {
         if let Stage::Resting(AfterRest::Send(packed), Rest::Refused) = &self.stage {
             let packed = Arc::clone(packed);
             self.wake = None;

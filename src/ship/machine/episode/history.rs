@@ -10,7 +10,7 @@ use crate::ship::{
 
 /// How an episode has fared with the receiver.
 #[derive(Debug, Default)]
-pub(in crate::ship::machine) struct History {
+pub(crate) struct History {
     /// Deliveries of the process when the attempt began, and when one last failed.
     deliveries_at_start: u64,
     deliveries_at_failure: Option<u64>,
@@ -44,7 +44,7 @@ enum EndKind {
 
 /// What its failures are put down to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::ship::machine) enum Blame {
+pub(crate) enum Blame {
     /// To the destination, for all that is known.
     #[default]
     Destination,
@@ -70,29 +70,29 @@ enum Standstill {
 
 /// What is known of an episode when its attempt has ended.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ship::machine) struct Past {
+pub(crate) struct Past {
     /// Deliveries when it last failed.
-    pub(in crate::ship::machine) failed_before: Option<u64>,
+    pub(crate) failed_before: Option<u64>,
     /// Others got through since then: its failure is its own.
-    pub(in crate::ship::machine) is_alone: bool,
-    pub(in crate::ship::machine) blame: Blame,
+    pub(crate) is_alone: bool,
+    pub(crate) blame: Blame,
     /// The attempt got further than the one before.
-    pub(in crate::ship::machine) moved: bool,
+    pub(crate) moved: bool,
     /// The upload window had closed over it.
-    pub(in crate::ship::machine) stood_still: bool,
+    pub(crate) stood_still: bool,
 }
 
 impl History {
-    pub(in crate::ship::machine) fn failed_at(&self) -> Option<Duration> {
+    pub(crate) fn failed_at(&self) -> Option<Duration> {
         self.failed_at
     }
 
     /// Its last attempt ended by a time-out.
-    pub(in crate::ship::machine) fn has_hung(&self) -> bool {
+    pub(crate) fn has_hung(&self) -> bool {
         self.last_end.kind == EndKind::Hung
     }
 
-    pub(in crate::ship::machine) fn deliveries_at_start(&self) -> u64 {
+    pub(crate) fn deliveries_at_start(&self) -> u64 {
         self.deliveries_at_start
     }
 
@@ -124,19 +124,19 @@ impl History {
 
     /// What was answered came from a receiver that this one is no more sent to; how far that was to
     /// be believed.
-    pub(in crate::ship::machine) fn take_sent_elsewhere(&mut self) -> Option<Trust> {
+    pub(crate) fn take_sent_elsewhere(&mut self) -> Option<Trust> {
         self.sent_elsewhere.take()
     }
 
     /// Whether a 200 without a receipt could not be asked after, this time and the time before.
-    pub(in crate::ship::machine) fn head_failed(&self, attempt: &Attempt) -> (bool, bool) {
+    pub(crate) fn head_failed(&self, attempt: &Attempt) -> (bool, bool) {
         let now = EndKind::of(attempt) == EndKind::HeadFailed;
         (now, self.last_end.kind == EndKind::HeadFailed)
     }
 
     /// An attempt has ended. `in_hold`: the destination is held. `of_the_episodes`: such failures
     /// are known to be those episodes' own.
-    pub(in crate::ship::machine) fn attempted(
+    pub(crate) fn attempted(
         &mut self,
         attempt: &Attempt,
         deliveries: u64,

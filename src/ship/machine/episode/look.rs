@@ -15,7 +15,7 @@ use crate::{
 
 impl Episode {
     /// Something stirred at it.
-    pub(in crate::ship::machine) fn hint(&mut self, id: &EpisodeId, cx: &mut Context) {
+    pub(crate) fn hint(&mut self, id: &EpisodeId, cx: &mut Context) {
         if cx.is_stopping() || cx.is_once() {
             return;
         }
@@ -33,12 +33,12 @@ impl Episode {
         }
     }
 
-    pub(in crate::ship::machine) fn distrust_watch(&mut self) {
+    pub(crate) fn distrust_watch(&mut self) {
         self.observation.distrust_watch();
     }
 
     /// A scan's word on it. Its own look, where one is under way, is newer and counts instead.
-    pub(in crate::ship::machine) fn looked_from_afar(
+    pub(crate) fn looked_from_afar(
         &mut self,
         id: &EpisodeId,
         look: FolderLook,
@@ -59,12 +59,7 @@ impl Episode {
     }
 
     /// Its own look came back. Returns whether it is to be looked at again.
-    pub(in crate::ship::machine) fn looked(
-        &mut self,
-        id: &EpisodeId,
-        look: FolderLook,
-        cx: &mut Context,
-    ) -> bool {
+    pub(crate) fn looked(&mut self, id: &EpisodeId, look: FolderLook, cx: &mut Context) -> bool {
         let before = std::mem::replace(&mut self.observation.looking, Looking::No);
         if before != Looking::Stale {
             // Only an open episode is looked at with a watch.
@@ -156,7 +151,7 @@ impl Episode {
     /// Something stirred at it, or the operator took its verdict away (`sealift requeue`). Where it
     /// is in conflict, what is known of its archive is read again; where that still says so, it
     /// stays what it was.
-    pub(in crate::ship::machine) fn reconsider(&mut self) {
+    pub(crate) fn reconsider(&mut self) {
         // What is being written just now says that it is in conflict: it was heard after whatever
         // the operator has seen.
         if matches!(self.stage, Stage::Parked(_)) && !self.is_persisting {

@@ -48,12 +48,7 @@ impl Episode {
         self.stage = Stage::Retiring(packed, proof);
     }
 
-    pub(in crate::ship::machine) fn retired(
-        &mut self,
-        id: &EpisodeId,
-        moved: Moved,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn retired(&mut self, id: &EpisodeId, moved: Moved, cx: &mut Context) {
         let Stage::Retiring(packed, proof) = std::mem::replace(&mut self.stage, Stage::Sealed)
         else {
             return;
@@ -132,12 +127,7 @@ impl Episode {
         self.stage = Stage::Quarantining(reason);
     }
 
-    pub(in crate::ship::machine) fn quarantined(
-        &mut self,
-        id: &EpisodeId,
-        moved: Moved,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn quarantined(&mut self, id: &EpisodeId, moved: Moved, cx: &mut Context) {
         let Stage::Quarantining(reason) = std::mem::replace(&mut self.stage, Stage::Sealed) else {
             return;
         };
@@ -184,12 +174,7 @@ impl Episode {
         self.stage = Stage::Finishing;
     }
 
-    pub(in crate::ship::machine) fn finished(
-        &mut self,
-        id: &EpisodeId,
-        moved: Moved,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn finished(&mut self, id: &EpisodeId, moved: Moved, cx: &mut Context) {
         if !matches!(self.stage, Stage::Finishing) {
             return;
         }

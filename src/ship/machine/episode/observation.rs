@@ -21,7 +21,7 @@ pub(super) struct Observation {
 
 /// Whether a look is under way, and whether another was asked for meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ship::machine) enum Looking {
+pub(crate) enum Looking {
     No,
     Yes,
     YesAndAgain,

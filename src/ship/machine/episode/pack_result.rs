@@ -25,7 +25,7 @@ const CONFLICT_RECHECK: Duration = Duration::from_secs(600);
 
 impl Episode {
     /// Its turn with a packer has come: looks whether its archive still fits.
-    pub(in crate::ship::machine) fn check(&mut self, id: &EpisodeId, cx: &mut Context) {
+    pub(crate) fn check(&mut self, id: &EpisodeId, cx: &mut Context) {
         let preparation = std::mem::replace(&mut self.preparation, Preparation::Pack);
         // A pass from cron has no memory of a receiver that found the archive damaged.
         let rehash = preparation == Preparation::CheckBytes || cx.is_once();
@@ -36,7 +36,7 @@ impl Episode {
 
     /// Its turn with a packer has come: it is packed into the outbox, or where that has no room
     /// for it (or for any), into nothing; no further than `most_bytes`.
-    pub(in crate::ship::machine) fn pack(
+    pub(crate) fn pack(
         &mut self,
         id: &EpisodeId,
         most_bytes: Option<u64>,
@@ -74,12 +74,7 @@ impl Episode {
     }
 
     /// [`Effect::Check`] came back.
-    pub(in crate::ship::machine) fn checked(
-        &mut self,
-        id: &EpisodeId,
-        check: Check,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn checked(&mut self, id: &EpisodeId, check: Check, cx: &mut Context) {
         match check {
             Check::Fits(packed, conflict) => {
                 let packed = Arc::new(packed);
@@ -123,7 +118,7 @@ impl Episode {
     }
 
     /// [`Effect::Pack`] or [`Effect::Measure`] came back. Returns whether an archive was written.
-    pub(in crate::ship::machine) fn packed(
+    pub(crate) fn packed(
         &mut self,
         id: &EpisodeId,
         result: Result<Packed, PackFailure>,
@@ -236,7 +231,7 @@ impl Episode {
 
     /// It was found out what an archive of its name is the last copy of, or it was tried in vain;
     /// why. Packed now, the new one would take the place of the old.
-    pub(in crate::ship::machine) fn orphan_settled(
+    pub(crate) fn orphan_settled(
         &mut self,
         id: &EpisodeId,
         unsettled: Option<String>,

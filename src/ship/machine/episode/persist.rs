@@ -61,11 +61,7 @@ impl Episode {
 
     /// It hangs, and has had its turn; its sidecar says so from now on: where this process is
     /// killed meanwhile, again and again, each next one begins with others.
-    pub(in crate::ship::machine) fn note_that_it_hangs(
-        &mut self,
-        id: &EpisodeId,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn note_that_it_hangs(&mut self, id: &EpisodeId, cx: &mut Context) {
         if self.tried == TriedNote::No {
             self.tried = TriedNote::Due;
             self.persist(id, cx);
@@ -73,7 +69,7 @@ impl Episode {
     }
 
     /// [`Effect::Keep`] came back.
-    pub(in crate::ship::machine) fn persisted(
+    pub(crate) fn persisted(
         &mut self,
         id: &EpisodeId,
         result: Result<(), String>,

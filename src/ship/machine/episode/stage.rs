@@ -9,7 +9,7 @@ use crate::ship::machine::{
 
 /// Where an episode is on its way. See the picture in `machine.rs`.
 #[derive(Debug)]
-pub(in crate::ship::machine) enum Stage {
+pub(crate) enum Stage {
     /// Watched, not sealed.
     Open,
     /// Waits for its turn to be checked or packed.
@@ -34,7 +34,7 @@ pub(in crate::ship::machine) enum Stage {
 
 /// What follows a rest.
 #[derive(Debug)]
-pub(in crate::ship::machine) enum AfterRest {
+pub(crate) enum AfterRest {
     Pack,
     Send(Arc<Packed>),
     Retire(Arc<Packed>, Proof),
@@ -44,7 +44,7 @@ pub(in crate::ship::machine) enum AfterRest {
 
 /// Why an episode rests; what `ship --once` counts it as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ship::machine) enum Rest {
+pub(crate) enum Rest {
     Transient,
     Refused,
     Local,

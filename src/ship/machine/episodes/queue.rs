@@ -34,21 +34,21 @@ pub enum Order {
 
 /// The order of those that were not tried: by the time of the seal, the smallest first. The newest
 /// first, it is counted down.
-pub(in crate::ship::machine) type Rank = (i64, EpisodeId);
+pub(crate) type Rank = (i64, EpisodeId);
 
 /// Where an episode stands: since when it waits for another turn, zero where it had none; and its
 /// rank.
-pub(in crate::ship::machine) type QueuePosition = (Duration, Rank);
+pub(crate) type QueuePosition = (Duration, Rank);
 
 /// Those that wait for one kind of work.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::ship::machine) struct Queue {
+pub(crate) struct Queue {
     untried: BTreeSet<Rank>,
     tried: BTreeSet<QueuePosition>,
 }
 
 impl Queue {
-    pub(in crate::ship::machine) fn insert(&mut self, place: QueuePosition) {
+    pub(crate) fn insert(&mut self, place: QueuePosition) {
         match place.0.is_zero() {
             true => self.untried.insert(place.1),
             false => self.tried.insert(place),
@@ -56,7 +56,7 @@ impl Queue {
     }
 
     /// False where it does not stand here.
-    pub(in crate::ship::machine) fn remove(&mut self, place: &QueuePosition) -> bool {
+    pub(crate) fn remove(&mut self, place: &QueuePosition) -> bool {
         if place.0.is_zero() {
             self.untried.remove(&place.1)
         } else {
@@ -64,27 +64,27 @@ impl Queue {
         }
     }
 
-    pub(in crate::ship::machine) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.untried.len() + self.tried.len()
     }
 
-    pub(in crate::ship::machine) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many were not tried.
-    pub(in crate::ship::machine) fn untried(&self) -> usize {
+    pub(crate) fn untried(&self) -> usize {
         self.untried.len()
     }
 
     /// In their order.
-    pub(in crate::ship::machine) fn iter(&self) -> impl Iterator<Item = &EpisodeId> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &EpisodeId> {
         let tried = self.tried.iter().map(|(_, (_, id))| id);
         self.untried.iter().map(|(_, id)| id).chain(tried)
     }
 
     /// Every key counted the other way.
-    pub(in crate::ship::machine) fn turn_round(&mut self) {
+    pub(crate) fn turn_round(&mut self) {
         let round = |(key, id): Rank| (!key, id);
         self.untried = std::mem::take(&mut self.untried)
             .into_iter()
@@ -132,7 +132,7 @@ impl Order {
 
 impl Episodes {
     /// Whose turn it is in these queues, of those that `may`. `far`: of the untried the last one's.
-    pub(in crate::ship::machine) fn next_of<'a>(
+    pub(crate) fn next_of<'a>(
         &'a self,
         queues: &[&'a Queue],
         order: Order,
@@ -168,7 +168,7 @@ impl Episodes {
 
 impl Queue {
     /// Of the untried that `may` the one that was sealed last.
-    pub(in crate::ship::machine) fn newest(
+    pub(crate) fn newest(
         &self,
         order: Order,
         may: impl Fn(&EpisodeId) -> bool,

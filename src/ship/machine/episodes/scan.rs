@@ -15,18 +15,13 @@ use crate::{
 };
 
 impl Episodes {
-    pub(in crate::ship::machine) fn scan_begins(&mut self) {
+    pub(crate) fn scan_begins(&mut self) {
         self.left_since_scan = Some(HashSet::new());
     }
 
     /// [`Effect::Scan`](crate::ship::machine::Effect::Scan) came back; `None` where `episodes/`
     /// could not be read.
-    pub(in crate::ship::machine) fn scanned(
-        &mut self,
-        found: Option<Scanned>,
-        is_blind: bool,
-        cx: &mut Context,
-    ) {
+    pub(crate) fn scanned(&mut self, found: Option<Scanned>, is_blind: bool, cx: &mut Context) {
         let left = self.left_since_scan.take().unwrap_or_default();
         // While episodes/ cannot be read, nothing is concluded from what is not there.
         let Some(found) = found else {

@@ -10,10 +10,7 @@ use crate::ship::machine::{
 
 impl Schedule {
     /// When the next one may be packed or sent, where only the time keeps it waiting.
-    pub(in crate::ship::machine) fn next_deadline(
-        &self,
-        by: Circumstances<'_>,
-    ) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self, by: Circumstances<'_>) -> Option<Duration> {
         let queues = by.episodes.queues();
         let probe = by
             .hold
@@ -69,10 +66,7 @@ impl Schedule {
     }
 
     /// When a second slot opens beside one that takes long, and an episode waits for it.
-    pub(in crate::ship::machine) fn lanes_deadline(
-        &self,
-        by: Circumstances<'_>,
-    ) -> Option<Duration> {
+    pub(crate) fn lanes_deadline(&self, by: Circumstances<'_>) -> Option<Duration> {
         let (queues, now) = (by.episodes.queues(), by.now);
         let waits = |queue: &Queue| !queue.is_empty();
         let to_pack = waits(&queues.to_pack) || waits(&queues.to_check);

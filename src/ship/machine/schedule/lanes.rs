@@ -43,7 +43,7 @@ const OLDEST_EVERY: u32 = 4;
 
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ship::machine) enum Lane {
+pub(crate) enum Lane {
     Main,
     Kept,
 }

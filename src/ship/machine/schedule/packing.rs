@@ -12,10 +12,7 @@ const MOST_FRESH_AHEAD: usize = 256;
 
 impl Schedule {
     /// Who is packed next, and on which slot.
-    pub(in crate::ship::machine) fn next_to_pack(
-        &self,
-        by: Circumstances<'_>,
-    ) -> Option<(Lane, EpisodeId)> {
+    pub(crate) fn next_to_pack(&self, by: Circumstances<'_>) -> Option<(Lane, EpisodeId)> {
         let queues = by.episodes.queues();
         if queues.to_pack.is_empty()
             && queues.to_pack_large.is_empty()
@@ -55,7 +52,7 @@ impl Schedule {
 
     /// How many are packed, or nearly so, and not sent. What was tried and goes behind the others
     /// keeps no upload busy that is theirs, and none of them from being packed.
-    pub(in crate::ship::machine) fn ahead(&self, by: Circumstances<'_>) -> usize {
+    pub(crate) fn ahead(&self, by: Circumstances<'_>) -> usize {
         let to_send = &by.episodes.queues().to_send;
         self.packing.len()
             + if by.hold.is_some() {
@@ -66,7 +63,7 @@ impl Schedule {
     }
 
     #[cfg(test)]
-    pub(in crate::ship::machine) fn ready(&self, by: Circumstances<'_>) -> usize {
+    pub(crate) fn ready(&self, by: Circumstances<'_>) -> usize {
         self.ahead(by) - self.packing.len()
     }
 
@@ -151,6 +148,6 @@ fn most_ahead(by: Circumstances<'_>) -> usize {
 
 /// Whether no more archives are to gather in the outbox: what is packed for a probe has none there,
 /// and is packed again when it is sent.
-pub(in crate::ship::machine) fn has_gathered_enough(by: Circumstances<'_>) -> bool {
+pub(crate) fn has_gathered_enough(by: Circumstances<'_>) -> bool {
     by.hold.is_some() && by.episodes.queues().to_send.len() >= most_ahead(by) + MOST_FRESH_AHEAD
 }

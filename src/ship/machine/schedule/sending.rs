@@ -14,10 +14,7 @@ use crate::{
 
 impl Schedule {
     /// Who is sent next, and on which slot.
-    pub(in crate::ship::machine) fn next_to_send(
-        &self,
-        by: Circumstances<'_>,
-    ) -> Option<(Lane, EpisodeId)> {
+    pub(crate) fn next_to_send(&self, by: Circumstances<'_>) -> Option<(Lane, EpisodeId)> {
         if by.is_closed {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::{
 
 impl Machine {
     /// How many episodes the machine remembers, and how many effects it waits for.
-    pub(in crate::ship::machine) fn load(&self) -> (usize, usize) {
+    pub(crate) fn load(&self) -> (usize, usize) {
         (
             self.episodes.len(),
             self.schedule.under_way() + self.context.disk_steps_under_way(),
@@ -17,12 +17,12 @@ impl Machine {
     }
 
     /// How many are packed and wait for their turn to be sent.
-    pub(in crate::ship::machine) fn ready(&self) -> usize {
+    pub(crate) fn ready(&self) -> usize {
         self.schedule.ready(self.circumstances())
     }
 
     /// How many small ones of these were not tried since the destination is held.
-    pub(in crate::ship::machine) fn fresh_ready(&self) -> usize {
+    pub(crate) fn fresh_ready(&self) -> usize {
         let by = self.circumstances();
         let since = by.hold.map_or(by.now, |hold| hold.since);
         let fresh =
@@ -32,13 +32,13 @@ impl Machine {
     }
 
     /// Whether it was sealed since then, and not tried.
-    pub(in crate::ship::machine) fn is_new(&self, id: Option<&EpisodeId>, since: Duration) -> bool {
+    pub(crate) fn is_new(&self, id: Option<&EpisodeId>, since: Duration) -> bool {
         let by = self.circumstances();
         id.is_some_and(|id| self.schedule.probe(id, since, by) == Probe::SealedSince)
     }
 
     /// Whether the queues say what the episodes say.
-    pub(in crate::ship::machine) fn assert_books(&self) {
+    pub(crate) fn assert_books(&self) {
         self.episodes.assert_index(&self.context);
     }
 }
