@@ -71,7 +71,7 @@ pub use self::{
     settings::Settings,
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::outcome::{Attempt, Fault, Outcome},
 };
 

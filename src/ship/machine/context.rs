@@ -9,7 +9,7 @@ use super::{
     Effect, Notice, Settings, Tally,
     backoff::{Jitter, Schedule},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;

@@ -13,10 +13,8 @@ use super::{
     window::UploadGate,
 };
 use crate::{
-    episode::EpisodeId,
-    records::ArchiveFacts,
+    model::{episode::EpisodeId, records::ArchiveFacts, snapshot::Attempts},
     ship::outcome::{Attempt, Fault, Outcome},
-    snapshot::Attempts,
 };
 
 /// The destination, as the attempts of this process have found it.

@@ -8,7 +8,7 @@ use super::{
     verdict::{Proof, Refusal},
     window::Pace,
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]

@@ -35,7 +35,7 @@ use super::{
     context::Context,
     state::{OpenFilePolicy, Packed},
 };
-use crate::episode::{EpisodeId, Stamp};
+use crate::model::episode::{EpisodeId, Stamp};
 
 /// One episode as the machine remembers it: a quarter of a kilobyte, since most of them wait.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::{
     context::Context,
     episode::{Episode, Looking, Stage},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// All episodes that are known.
 #[derive(Debug)]

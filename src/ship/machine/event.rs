@@ -7,7 +7,7 @@ use super::{
     state::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
     window::LocalTime,
 };
-use crate::{episode::EpisodeId, ship::outcome::Attempt};
+use crate::{model::episode::EpisodeId, ship::outcome::Attempt};
 
 /// What happened.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{state::Reason, verdict::Refusal, window::Pace};
-use crate::{
+use crate::model::{
     episode::{EpisodeId, Stamp},
     records::ArchiveFacts,
 };

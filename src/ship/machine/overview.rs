@@ -14,7 +14,7 @@ use super::{
     storage::Storage,
     window::{LocalTime, Pace},
 };
-use crate::{
+use crate::model::{
     episode::EpisodeId,
     snapshot::{Attempts, Counts, EpisodeState},
 };

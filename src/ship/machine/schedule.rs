@@ -17,7 +17,7 @@ use super::{
     circuit_breaker::{Hold, Probe},
     episodes::{Episodes, Queue},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on
 /// a slow line.

@@ -5,10 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::verdict::Refusal;
-pub use crate::episode::FolderLook;
-use crate::{
-    episode::{Commit, Digest, Fingerprint, FolderId, printable},
+pub use crate::model::episode::FolderLook;
+use crate::model::{
+    episode::{Commit, Digest, Fingerprint, FolderId},
     records::{ArchiveFacts, ManifestCheck},
+    text::printable,
 };
 
 /// What packing, or a check of the outbox, found.

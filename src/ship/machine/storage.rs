@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use self::disk_pressure::DiskPressure;
 use super::{Notice, backoff::LOCAL, context::Context, state::PackFailure};
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// The disk on this side.
 #[derive(Debug, Default)]

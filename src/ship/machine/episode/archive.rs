@@ -8,7 +8,7 @@
 //!                      └──failed under an upload──▶ Untrusted: no byte of it is believed
 //! ```
 
-use crate::episode::Digest;
+use crate::model::episode::Digest;
 use crate::ship::machine::verdict::{Proof, Refusal};
 
 /// What there is of an episode's archive.

@@ -7,7 +7,7 @@ use super::{
     archive::{ArchiveState, Conflict, Preparation, TriedNote},
 };
 use crate::{
-    episode::{EpisodeId, FolderLook},
+    model::episode::{EpisodeId, FolderLook},
     ship::{
         machine::{
             Effect, Notice,

@@ -5,7 +5,7 @@
 
 use super::{AfterRest, Episode, Looking, Preparation, Stage, archive::ArchiveState};
 use crate::{
-    episode::{EpisodeId, Stamp},
+    model::episode::{EpisodeId, Stamp},
     ship::machine::{
         Effect, Notice,
         context::Context,

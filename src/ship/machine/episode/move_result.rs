@@ -21,7 +21,7 @@ use super::{
     archive::{ArchiveState, Delivered},
 };
 use crate::{
-    episode::{EpisodeId, Fingerprint},
+    model::episode::{EpisodeId, Fingerprint},
     ship::machine::{
         Effect, Notice,
         context::Context,

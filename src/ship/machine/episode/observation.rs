@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::episode::Stamp;
+use crate::model::episode::Stamp;
 
 /// What was seen of an episode's folder, and is looked at now.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{AfterRest, Episode, Rest, Stage};
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{Notice, backoff::OPEN_FILE, context::Context, state::OpenFilePolicy},
 };
 

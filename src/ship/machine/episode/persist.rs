@@ -8,7 +8,7 @@ use super::{
     archive::{ArchiveState, Preparation, TriedNote},
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{Effect, Notice, backoff::LOCAL, context::Context},
 };
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::Episodes;
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What was tried lets everything by that was sealed within so long after it came back.
 const PATIENCE: Duration = Duration::from_secs(300);

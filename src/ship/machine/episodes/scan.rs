@@ -7,7 +7,7 @@ use std::{
 
 use super::Episodes;
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{
         Scanned,
         context::{AT_ONCE, Context},

@@ -25,7 +25,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{episode::EpisodeId, ship::machine::episodes::Order};
+use crate::{model::episode::EpisodeId, ship::machine::episodes::Order};
 
 /// What has its slot for longer than this takes long, whatever its size.
 const LONG: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use super::{Circumstances, Lane, Schedule};
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{circuit_breaker::Probe, episodes::Queue},
 };
 

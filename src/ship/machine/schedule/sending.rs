@@ -5,7 +5,7 @@ use super::{
     lanes::{Beside, Free},
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{
         circuit_breaker::{Hold, Probe},
         episode::Episode,

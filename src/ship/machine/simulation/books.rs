@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{Machine, circuit_breaker::Probe},
 };
 

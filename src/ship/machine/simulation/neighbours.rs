@@ -17,7 +17,7 @@ use super::{
     hosts::{Hosts, Outside},
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::{
         machine::{Order, SMALL_BYTES, Settings, state::PackFailure, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{Effect, context::Context},
 };
 

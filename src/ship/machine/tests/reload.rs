@@ -1,7 +1,7 @@
 //! What a person's reload changes for those who wait, and what is counted for those who ask.
 
 use super::{rejections::receipt, *};
-use crate::snapshot::Counts;
+use crate::model::snapshot::Counts;
 
 fn reload(bench: &mut Bench, elsewhere: bool) {
     bench.hear(Event::Configured {
