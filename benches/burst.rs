@@ -28,7 +28,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use sealift::layout::{Layout, MARKER};
+use sealift::model::layout::{Layout, MARKER};
 
 const EPISODES: usize = 50_000;
 /// Shipped first: after these, all that packs and sends has the memory that it needs.

@@ -28,16 +28,18 @@ use std::{
 };
 
 use sealift::{
-    client::{Client, ClientOptions},
     config::ReceiveConfig,
-    endpoint::{Endpoint, EndpointOptions},
-    layout::{Layout, MARKER},
+    http::{
+        client::{Client, ClientOptions},
+        endpoint::{Endpoint, EndpointOptions},
+    },
+    model::layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
         daemon::{self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop},
         machine::{Notice, Settings, fairness::Order, stall_detector::Allowances, window::Uploads},
         pack,
-        systemd::Notifier,
+        report::systemd::Notifier,
         transport::Transport,
     },
 };
@@ -149,7 +151,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> DaemonOpt
         host_id: "bench".to_owned(),
         metrics: Metrics::default(),
         desk: None,
-        log: sealift::snapshot::Log::default,
+        log: sealift::model::snapshot::Log::default,
         observer: Some(observer),
     }
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use sealift::{
     config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig},
-    episode::shell_word,
+    model::text::shell_word,
 };
 
 use self::exit::{Exit, Failure};

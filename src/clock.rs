@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::records::{RELEASED, WallTime};
+use crate::model::records::{RELEASED, WallTime};
 
 /// How far a receiver's `Date` may be from ours for the two to agree, seconds.
 const AGREEMENT_S: u64 = 24 * 3600;

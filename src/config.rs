@@ -6,6 +6,7 @@ mod absolute;
 mod defaults;
 mod doctor;
 mod folders;
+pub mod key_files;
 mod loopback;
 mod raw;
 mod receive;
@@ -24,7 +25,7 @@ pub use self::raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawS
 pub use self::receive::{Namespace, ReceiveConfig, ReceiveLimits};
 pub use self::uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
-use crate::layout::Layout;
+use crate::model::layout::Layout;
 
 /// Where the configuration is looked for when neither an option nor the variable names it.
 pub const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";

@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
-use sealift::tree::shown;
+use sealift::disk::tree::shown;
 
 use super::{
     Cli,

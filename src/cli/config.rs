@@ -5,10 +5,10 @@ use std::path::Path;
 use clap::Subcommand;
 use sealift::{
     config::{RawConfig, RawReceive, SAMPLE},
-    episode::printable,
-    filesystem::shared_between_hosts,
+    disk::filesystem::shared_between_hosts,
+    http::url_template,
+    model::text::printable,
     receive::access::Access,
-    url_template,
 };
 
 use super::{

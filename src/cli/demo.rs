@@ -28,9 +28,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use sealift::{
     config::{RawConfig, ReceiveConfig, ShipConfig},
-    episode::EpisodeId,
+    model::{episode::EpisodeId, records::ArchiveFacts},
     receive::serve::Server,
-    records::ArchiveFacts,
     ship::{daemon, machine::Notice},
 };
 use tokio::sync::{mpsc, oneshot};

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use clap::Args;
 use sealift::{
-    client::Client,
     config::{ConfigError, RawConfig, ReceiverConfig},
-    endpoint::{Endpoint, EndpointOptions},
-    episode::shell_word,
-    url_template,
+    http::{
+        client::Client,
+        endpoint::{Endpoint, EndpointOptions},
+        url_template,
+    },
+    model::text::shell_word,
 };
 
 use super::{ConfigSource, exit::Failure};

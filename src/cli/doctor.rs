@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::Args;
 use sealift::{
     config::{DEFAULT_FILE, RawConfig},
+    http::url_template,
     operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
-    url_template,
 };
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sealift::{config::ConfigError, episode::printable};
+use sealift::{config::ConfigError, model::text::printable};
 
 use super::logging;
 

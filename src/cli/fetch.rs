@@ -7,15 +7,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
     config::RawConfig,
-    episode::{EpisodeId, printable},
+    disk::tree::shown,
+    model::{episode::EpisodeId, progress::Progress, records::ShippingReceipt, text::printable},
     operate::{
         fetch::{self, DEFAULT_MAX_BYTES, FetchEvent, FetchOptions, Fetched, Tell, Verified},
         receiver::ReceiverClient,
         shipped_receipts,
     },
-    progress::Progress,
-    records::ShippingReceipt,
-    tree::shown,
 };
 
 use super::{

@@ -18,7 +18,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use sealift::episode::printable;
+use sealift::model::text::printable;
 use tracing::Subscriber;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{

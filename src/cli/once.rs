@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
-    episode::printable,
-    ship::control::Desk,
-    snapshot::{EpisodeState, EpisodeStatus, Snapshot},
+    model::{
+        snapshot::{EpisodeState, EpisodeStatus, Snapshot},
+        text::printable,
+    },
+    ship::report::control::Desk,
 };
 
 use super::logging;
@@ -82,7 +84,7 @@ fn at_work(snapshot: &Snapshot) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sealift::{records::WallTime, snapshot::Counts};
+    use sealift::model::{records::WallTime, snapshot::Counts};
 
     use super::*;
 

@@ -4,13 +4,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use sealift::{
     config::RawConfig,
-    episode::{EpisodeId, printable},
+    disk::tree::shown,
+    model::{episode::EpisodeId, progress::Progress, text::printable},
     operate::{
         receiver::ReceiverClient,
         requeue::{self, Origin, RequeueEnd, RequeueOptions, RequeueRow},
     },
-    progress::Progress,
-    tree::shown,
 };
 use serde_json::{Value, json};
 

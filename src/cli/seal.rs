@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
-    filesystem::{shared_between_hosts, unseen_writers},
-    manifest,
-    progress::Progress,
-    tree::shown,
+    disk::{
+        filesystem::{shared_between_hosts, unseen_writers},
+        manifest,
+        tree::shown,
+    },
+    model::progress::Progress,
 };
 
 use super::exit::{Exit, Failure};

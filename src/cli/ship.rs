@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use clap::Args;
 use sealift::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
+    http::url_template,
+    model::snapshot::Log,
     ship::{
-        control::Desk,
         daemon::{
             self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop,
             reload::{Reload, Reloaded},
@@ -19,11 +20,12 @@ use sealift::{
             window::{LocalTime, RateLimit, Uploads, Window},
         },
         pack,
-        systemd::{self, Notifier},
+        report::{
+            control::Desk,
+            systemd::{self, Notifier},
+        },
         transport::Transport,
     },
-    snapshot::Log,
-    url_template,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -6,12 +6,15 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use sealift::{
-    episode::{EpisodeId, FolderLook, printable, shell_word},
-    layout::Layout,
+    disk::tree::shown,
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::Layout,
+        records::holds_other_content,
+        snapshot::EpisodeStatus,
+        text::{printable, shell_word},
+    },
     operate::trace::{self, TimelineStep, Trace, TraceFinding},
-    records::holds_other_content,
-    snapshot::EpisodeStatus,
-    tree::shown,
 };
 use serde_json::{Value, json};
 

@@ -6,16 +6,18 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
-    by_hand,
-    client::Client,
-    episode::{EpisodeId, printable, shell_word},
-    layout::Layout,
+    disk::by_hand,
+    http::{client::Client, url_template},
+    model::{
+        episode::EpisodeId,
+        layout::Layout,
+        progress::Progress,
+        text::{printable, shell_word},
+    },
     operate::{
         receiver::ReceiverClient,
         verify::{self, VerifyOptions, VerifyReport, VerifyRow, VerifyVerdict},
     },
-    progress::Progress,
-    url_template,
 };
 use serde_json::{Value, json};
 

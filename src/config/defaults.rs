@@ -6,7 +6,7 @@ use super::{
     RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper,
     receive::{DEFAULT_LISTEN, DEFAULT_STORE, ReceiveLimits},
 };
-use crate::layout::Layout;
+use crate::model::layout::Layout;
 
 pub(super) const WATCH: &str = "auto";
 pub(super) const ORDER: &str = "oldest-first";

@@ -1,7 +1,7 @@
 //! Where the four folders are.
 
 use super::{ConfigError, RawConfig, value};
-use crate::layout::Layout;
+use crate::model::layout::Layout;
 
 impl RawConfig {
     /// The folders of the shipper.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::uploads::RawUploadWindow;
-use crate::url_template::without_queries;
+use crate::model::text::without_queries;
 
 /// How unlike a known key may be and still be offered, 0 to 1 (Jaro-Winkler).
 const NEAR: f64 = 0.75;

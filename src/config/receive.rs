@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{ConfigError, RawConfig, RawReceive, days, value};
-use crate::episode::HostName;
+use crate::model::episode::HostName;
 
 pub(super) const DEFAULT_STORE: &str = "/var/lib/sealift-receiver";
 pub(super) const DEFAULT_LISTEN: &str = "127.0.0.1:8490";

@@ -12,10 +12,12 @@ use tokio::{
 };
 
 use crate::{
-    episode::printable,
-    layout::Layout,
-    snapshot::{Snapshot, VERSION},
-    socket::{self, Address},
+    disk::socket::{self, Address},
+    model::{
+        layout::Layout,
+        snapshot::{Snapshot, VERSION},
+        text::printable,
+    },
 };
 
 /// A snapshot is some ten kilobytes. What is longer is none.

@@ -36,11 +36,14 @@ use self::{
 };
 use super::{receiver::ReceiverClient, unpack::UnpackError};
 use crate::{
-    client::ClientError,
-    episode::{Digest, EpisodeId, shell_word},
-    progress::Progress,
-    records::ShippingReceipt,
-    tree::shown,
+    disk::tree::shown,
+    http::client::ClientError,
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::Progress,
+        records::ShippingReceipt,
+        text::shell_word,
+    },
 };
 
 /// What the disk keeps free, bytes: filling it to the last byte harms everybody else on it.

@@ -24,7 +24,7 @@ pub use self::{
     class::{Class, Journal},
     entry::JournalEntry,
 };
-use crate::snapshot;
+use crate::model::snapshot;
 
 /// How much of journalctl's output is read, bytes. An entry of ours is a few hundred.
 const MAX_BYTES: usize = 16 << 20;

@@ -4,12 +4,16 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
-    client::{Answered, ClientError, Request, RequestBody},
-    endpoint::Endpoint,
-    episode::{Commit, EpisodeId},
-    progress::Progress,
-    url_template::without_query,
-    wire,
+    http::{
+        client::{Answered, ClientError, Request, RequestBody},
+        endpoint::Endpoint,
+    },
+    model::{
+        episode::{Commit, EpisodeId},
+        progress::Progress,
+        text::without_query,
+        wire,
+    },
 };
 
 /// One receiver. Clones share its connections.

@@ -37,13 +37,14 @@ use std::{
 use self::admission::AdmissionAnswers;
 use super::receiver::ReceiverClient;
 use crate::{
-    durable,
-    episode::{EpisodeId, shell_word},
-    layout::Layout,
-    progress::Progress,
-    record_files,
-    records::{QuarantineReason, ShippingReceipt},
-    tree::shown,
+    disk::{durable, record_files, tree::shown},
+    model::{
+        episode::EpisodeId,
+        layout::Layout,
+        progress::Progress,
+        records::{QuarantineReason, ShippingReceipt},
+        text::shell_word,
+    },
 };
 
 /// What is to come back.

@@ -6,10 +6,12 @@
 use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::{
-    episode::EpisodeId,
-    layout::{Layout, folded, without_number},
-    record_files,
-    records::{RELEASED, ShippingReceipt, WallTime},
+    disk::record_files,
+    model::{
+        episode::EpisodeId,
+        layout::{Layout, folded, without_number},
+        records::{RELEASED, ShippingReceipt, WallTime},
+    },
 };
 
 /// Within so long, seconds.

@@ -6,8 +6,10 @@ use std::{
 };
 
 use crate::{
-    episode::EpisodeId, layout::without_number, progress::Progress, record_files,
-    records::ShippingReceipt, tree::TreeError,
+    disk::{record_files, tree::TreeError},
+    model::{
+        episode::EpisodeId, layout::without_number, progress::Progress, records::ShippingReceipt,
+    },
 };
 
 /// A folder in `shipped/`: an episode, under its own name or a numbered one.

@@ -24,7 +24,10 @@ use super::{
     doctor::{self, CommandContext},
     holder,
 };
-use crate::{clock, layout::Layout, progress::Progress, snapshot::Snapshot};
+use crate::{
+    clock,
+    model::{layout::Layout, progress::Progress, snapshot::Snapshot},
+};
 
 pub use self::folders::{FolderCounts, Folders};
 pub use self::problems::StatusProblem;

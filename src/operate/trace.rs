@@ -23,7 +23,7 @@ use super::{
     ask::{self, NoAnswer},
     journal::{self, JournalQuery, Unread},
 };
-use crate::{
+use crate::model::{
     episode::EpisodeId,
     layout::Layout,
     snapshot::{EpisodeStatus, journal::EPISODE},

@@ -53,11 +53,15 @@ use self::{
     stream::TarReader,
 };
 use crate::{
-    durable,
-    episode::{Digest, EpisodeId},
-    layout::MARKER,
-    progress::{Cancelled, Progress},
-    tree::{MAX_DEPTH, shown, to_path},
+    disk::{
+        durable,
+        tree::{MAX_DEPTH, shown, to_path},
+    },
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::MARKER,
+        progress::{Cancelled, Progress},
+    },
 };
 
 /// How many members an archive may have. At half a kilobyte each these are 32 GiB of headers alone.

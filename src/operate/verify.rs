@@ -21,11 +21,16 @@ use super::{
     shipped_receipts::{self, ShippedFolder},
 };
 use crate::{
-    client::{Answered, ClientError},
-    episode::{Digest, EpisodeId, printable},
-    progress::Progress,
-    url_template::{origin, without_query},
-    wire,
+    http::{
+        client::{Answered, ClientError},
+        url_template::origin,
+    },
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::Progress,
+        text::{printable, without_query},
+        wire,
+    },
 };
 
 /// How to ask.

@@ -33,9 +33,11 @@ use super::{
 };
 use crate::{
     clock::wall_now,
-    config::ReceiveConfig,
-    key_files::{self, CertificateAndKey, FileError},
-    records::WallTime,
+    config::{
+        ReceiveConfig,
+        key_files::{self, CertificateAndKey, FileError},
+    },
+    model::records::WallTime,
 };
 
 /// How often the files are looked at.

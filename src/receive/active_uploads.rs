@@ -90,7 +90,7 @@ fn lock(flows: &Flows) -> MutexGuard<'_, HashMap<PartKey, watch::Receiver<u64>>>
 mod tests {
     use super::*;
     use crate::{
-        episode::{Digest, EpisodeId},
+        model::episode::{Digest, EpisodeId},
         receive::stored_episode::Key,
     };
 

@@ -12,7 +12,7 @@ use super::{
     stored_episode::{Content, Offer, StoredEpisode},
     window::{CommitWindow, SaidCommit},
 };
-use crate::{
+use crate::model::{
     episode::{Digest, EpisodeId},
     wire::{CONTENT_DIGEST, EPISODES_PATH, Problem, ProblemType, REPR_DIGEST, Receipt},
 };
@@ -235,7 +235,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::records::WallTime;
+    use crate::model::records::WallTime;
 
     fn digest_of(text: &str) -> Digest {
         Digest::of(text.as_bytes())
@@ -305,8 +305,9 @@ mod tests {
             held("archive", Content::Unknown),
             held("other", Content::Unknown),
         );
-        let said =
-            |digit| SaidCommit::Commit(crate::episode::Commit::parse(&commit(digit)).unwrap());
+        let said = |digit| {
+            SaidCommit::Commit(crate::model::episode::Commit::parse(&commit(digit)).unwrap())
+        };
         let commits = [
             SaidCommit::Nothing,
             SaidCommit::Malformed,

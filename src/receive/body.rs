@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::wire::{Problem, ProblemType};
+use crate::model::wire::{Problem, ProblemType};
 
 /// No byte of a body for this long: the client is gone, or holds the connection for nothing.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use super::{
     store::Store,
     stored_episode::{Key, Namespace, StoredEpisode},
 };
-use crate::{
+use crate::model::{
     episode::{EpisodeId, HostName},
     wire::{Problem, ProblemType, REREAD},
 };

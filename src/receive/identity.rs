@@ -17,7 +17,7 @@ use http::{HeaderMap, header};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 
-use crate::{
+use crate::model::{
     episode::{Digest, HostName, IdError},
     wire::{Problem, ProblemType},
 };

@@ -15,7 +15,7 @@ use prometheus_client::{
 use tokio::time::timeout;
 
 use super::{request_context::RequestContext, store::Store};
-use crate::{clock, episode::HostName};
+use crate::{clock, model::episode::HostName};
 
 /// What it is.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

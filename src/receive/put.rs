@@ -27,7 +27,7 @@ use super::{
     upload_session::Taking,
     window::SaidCommit,
 };
-use crate::{
+use crate::model::{
     episode::{Digest, EpisodeId},
     wire::{
         self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use http::{HeaderMap, header};
 
-use crate::episode::Digest;
+use crate::model::episode::Digest;
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{
     store::{ArchiveRange, StoreError},
     stored_episode::StoredEpisode,
 };
-use crate::{
+use crate::model::{
     episode::EpisodeId,
     wire::{
         ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt,

@@ -18,8 +18,10 @@ use super::{
 };
 use crate::{
     config::ReceiveLimits,
-    episode::{EpisodeId, HostName},
-    wire::{Problem, ProblemType},
+    model::{
+        episode::{EpisodeId, HostName},
+        wire::{Problem, ProblemType},
+    },
 };
 
 /// What every request is answered from.

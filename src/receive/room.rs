@@ -20,8 +20,10 @@ use tokio::{sync::Mutex, time::Instant};
 use super::store::{Store, StoreError, StoreSpace, Usage};
 use crate::{
     config::ReceiveLimits,
-    episode::HostName,
-    wire::{Problem, ProblemType},
+    model::{
+        episode::HostName,
+        wire::{Problem, ProblemType},
+    },
 };
 
 /// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a

@@ -22,8 +22,9 @@ use super::{
     tally::Guest,
     window::SaidCommit,
 };
-use crate::{
-    episode::{EpisodeId, HostName, printable},
+use crate::model::{
+    episode::{EpisodeId, HostName},
+    text::printable,
     wire::{ADMISSION_PATH, Problem, ProblemType},
 };
 

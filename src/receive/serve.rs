@@ -32,9 +32,8 @@ use super::{
     tls,
 };
 use crate::{
-    config::{ConfigError, Namespace, ReceiveConfig},
-    episode::printable,
-    key_files::FileError,
+    config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
+    model::text::printable,
 };
 
 /// From the moment a connection is idle to the end of the next request's head.

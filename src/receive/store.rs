@@ -45,7 +45,7 @@ pub use self::reader::FolderReading;
 pub use self::upload::FolderUpload;
 
 use super::stored_episode::{Key, Namespace, Offer, StoredEpisode};
-use crate::{
+use crate::model::{
     episode::{Digest, EpisodeId, HostName},
     records::WallTime,
 };

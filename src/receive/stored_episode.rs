@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::Namespace;
-use crate::{
+use crate::model::{
     episode::{Digest, EpisodeId, HostName},
     records::WallTime,
     wire::Receipt,

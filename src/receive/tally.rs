@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::episode::HostName;
+use crate::model::episode::HostName;
 
 /// So many hosts are counted each by itself; further ones are counted together, under no name. The
 /// authority that signs certificates could sign any number of names.

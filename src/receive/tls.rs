@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::identity::{self, NameError};
-use crate::{episode::HostName, key_files::provider};
+use crate::{config::key_files::provider, model::episode::HostName};
 
 /// From the connection to the end of the handshake: a few round trips on the worst line, and a busy
 /// machine.

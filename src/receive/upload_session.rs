@@ -12,7 +12,7 @@ use super::{
     store::{PartKey, Publication, Store, StoreError, Upload as _},
     stored_episode::Offer,
 };
-use crate::{
+use crate::model::{
     episode::{EpisodeId, HostName},
     wire,
 };

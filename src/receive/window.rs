@@ -11,8 +11,9 @@
 
 use std::collections::HashSet;
 
-use crate::{
-    episode::{Commit, printable},
+use crate::model::{
+    episode::Commit,
+    text::printable,
     wire::{CODE_COMMIT, Problem, ProblemType},
 };
 

@@ -32,7 +32,10 @@ use tokio::sync::watch;
 
 pub use self::reader::{ArchiveReader, IN_ONE_PIECE_BYTES};
 use self::{on_demand::Pour, slices::Slices};
-use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
+use crate::{
+    disk::durable,
+    model::{episode::Digest, progress::Progress, records::ArchiveFacts},
+};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far
 /// behind, large enough that waking it costs nothing beside the compression.

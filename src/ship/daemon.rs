@@ -21,13 +21,12 @@ mod name_check;
 mod open_files;
 mod pack_worker;
 pub mod reload;
-mod report;
 mod scan_report;
 mod shutdown;
+mod snapshot;
 mod source_removal;
 mod start;
 mod status_endpoints;
-pub mod status_line;
 mod worker_stats;
 mod workers;
 
@@ -49,23 +48,25 @@ use self::{
     workers::{WorkerShared, Workers},
 };
 use super::{
-    control::{Ask, Desk},
-    event_log::Teller,
-    ledger::Ledger,
     lock::{Lock, LockError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
         queue::Machine,
         stall_detector::{self, Allowances, Pulse, Stalled, Task},
     },
-    systemd::Notifier,
-    throttle::Throttle,
-    transport::Transport,
+    report::{
+        control::{Ask, Desk},
+        event_log::Teller,
+        ledger::Ledger,
+        systemd::Notifier,
+    },
+    transport::{Transport, throttle::Throttle},
     watch::{InotifyUse, Watch},
 };
 use crate::{
-    clock, episode::EpisodeId, layout::Layout, move_check::MoveCheck, records::WallTime,
-    snapshot::Log,
+    clock,
+    disk::move_check::MoveCheck,
+    model::{episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log},
 };
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.

@@ -37,10 +37,11 @@ use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 use self::holder::LockHolder;
 use crate::{
-    durable,
-    episode::shell_word,
-    filesystem,
-    layout::{COPY_PREFIX, Layout},
+    disk::{durable, filesystem},
+    model::{
+        layout::{COPY_PREFIX, Layout},
+        text::shell_word,
+    },
 };
 
 /// What a holder writes is far shorter.

@@ -57,8 +57,10 @@ use self::state::{
 use self::verdict::{Proof, Refusal};
 
 use crate::{
-    episode::{EpisodeId, Stamp},
-    records::ArchiveFacts,
+    model::{
+        episode::{EpisodeId, Stamp},
+        records::ArchiveFacts,
+    },
     ship::outcome::Attempt,
 };
 

@@ -43,13 +43,13 @@ use super::{
     shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
 };
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint},
-    layout::{Layout, MARKER, OutboxName, outbox_name},
-    progress::Progress,
-    record_files,
-    records::{RecordedVerdict, ShippingReceipt, Sidecar, WallTime},
-    scan::RootId,
-    tree,
+    disk::{record_files, scan::RootId, tree},
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint},
+        layout::{Layout, MARKER, OutboxName, outbox_name},
+        progress::Progress,
+        records::{RecordedVerdict, ShippingReceipt, Sidecar, WallTime},
+    },
 };
 
 const HASH_BUFFER_BYTES: usize = 1 << 20;

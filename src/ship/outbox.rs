@@ -37,12 +37,16 @@ pub use self::{
 };
 
 use crate::{
-    durable,
-    episode::{Commit, Digest, EpisodeId},
-    layout::{Layout, OutboxName, outbox_name},
-    progress::Progress,
-    record_files,
-    records::{ArchiveFacts, CONFLICT, RecordedReceiver, RecordedVerdict, Sidecar, WallTime},
+    disk::{
+        durable, record_files,
+        tree::{self, TreeError},
+    },
+    model::{
+        episode::{Commit, Digest, EpisodeId},
+        layout::{Layout, OutboxName, outbox_name},
+        progress::Progress,
+        records::{ArchiveFacts, CONFLICT, RecordedReceiver, RecordedVerdict, Sidecar, WallTime},
+    },
     ship::{
         archive::Archive,
         machine::{
@@ -51,7 +55,6 @@ use crate::{
         },
         shipped_lookup::ContentOf,
     },
-    tree::{self, TreeError},
 };
 
 /// Read at once while an archive is hashed again.

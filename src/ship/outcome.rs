@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::{episode::FolderLook, records::WallTime, wire::ProblemType};
+use crate::model::{episode::FolderLook, records::WallTime, wire::ProblemType};
 
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -44,14 +44,18 @@ use self::{
 use super::archive::Sink;
 pub use super::machine::state::OpenFilePolicy;
 use crate::{
-    episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
-    layout::{self, MARKER},
-    manifest::{self, MAX_MANIFEST_BYTES, ManifestComparison, Mismatch, NoManifest},
-    meta::{self, MAX_META_BYTES},
-    open_files::OpenFileProbe,
-    progress::{Cancelled, Progress},
-    records::{ArchiveFacts, ManifestCheck},
-    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
+    disk::{
+        manifest::{self, MAX_MANIFEST_BYTES, ManifestComparison, Mismatch, NoManifest},
+        meta::{self, MAX_META_BYTES},
+        open_files::OpenFileProbe,
+        tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
+    },
+    model::{
+        episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
+        layout::{self, MARKER},
+        progress::{Cancelled, Progress},
+        records::{ArchiveFacts, ManifestCheck},
+    },
 };
 
 /// Where a recorder says which code it ran: `code_version.commit`.

@@ -27,14 +27,18 @@ use super::{
     shipped_lookup::{self, ContentOf},
 };
 use crate::{
-    durable::{self, MoveChecked},
-    episode::EpisodeId,
-    layout::Layout,
-    meta,
-    open_files::OpenFileProbe,
-    progress::Progress,
-    record_files::{self, ages},
-    records::{Aging, QuarantineReason, WallTime},
+    disk::{
+        durable::{self, MoveChecked},
+        meta,
+        open_files::OpenFileProbe,
+        record_files::{self, ages},
+    },
+    model::{
+        episode::EpisodeId,
+        layout::Layout,
+        progress::Progress,
+        records::{Aging, QuarantineReason, WallTime},
+    },
 };
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is

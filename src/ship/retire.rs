@@ -28,15 +28,19 @@ use super::{
     shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
 };
 use crate::{
-    durable::{self, MoveChecked},
-    episode::{EpisodeId, Fingerprint},
-    filesystem::ground,
-    layout::Layout,
-    open_files::OpenFileProbe,
-    progress::Progress,
-    record_files::{self, ages},
-    records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree::modes::Modes,
+    disk::{
+        durable::{self, MoveChecked},
+        filesystem::ground,
+        open_files::OpenFileProbe,
+        record_files::{self, ages},
+        tree::modes::Modes,
+    },
+    model::{
+        episode::{EpisodeId, Fingerprint},
+        layout::Layout,
+        progress::Progress,
+        records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
+    },
 };
 
 /// The receipt, and what a file system takes for names.

@@ -22,11 +22,8 @@ use super::{
     machine::room::{OutboxSpace, Short, fits},
 };
 use crate::{
-    durable,
-    episode::{Digest, shell_word},
-    filesystem::used_up,
-    record_files::TYPE,
-    records::ArchiveFacts,
+    disk::{durable, filesystem::used_up, record_files::TYPE},
+    model::{episode::Digest, records::ArchiveFacts, text::shell_word},
 };
 
 /// What is reserved in one folder's file system. Clones are one.

@@ -18,11 +18,12 @@ use std::{
 };
 
 use crate::{
-    durable,
-    episode::{Digest, EpisodeId, Fingerprint},
-    layout::Layout,
-    progress::Progress,
-    record_files, tree,
+    disk::{durable, record_files, tree},
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint},
+        layout::Layout,
+        progress::Progress,
+    },
 };
 
 /// Digests the tar stream that a directory packs to, as this episode; `None` where it changes

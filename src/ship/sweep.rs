@@ -16,13 +16,17 @@ use std::{
 };
 
 use crate::{
-    durable,
-    episode::printable,
-    layout::{Layout, is_scratch},
-    progress::Progress,
-    record_files::{self, ages},
-    records::{Aging, WallTime},
-    retention::{Due, RetentionEntry, days_between, due, is_announced_in_vain},
+    disk::{
+        durable,
+        record_files::{self, ages},
+    },
+    model::{
+        layout::{Layout, is_scratch},
+        progress::Progress,
+        records::{Aging, WallTime},
+        retention::{Due, RetentionEntry, days_between, due, is_announced_in_vain},
+        text::printable,
+    },
 };
 
 /// What one sweep did.

@@ -16,6 +16,7 @@
 mod admission;
 mod answer;
 mod resume;
+pub mod throttle;
 mod upload;
 mod vouch;
 
@@ -23,18 +24,22 @@ use self::{resume::ResumeEnd, upload::Paced};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
-    client::{Answered, ClientError, Request, Wait},
-    endpoint::Endpoint,
-    episode::{Commit, EpisodeId},
-    progress::Progress,
-    records::{ArchiveFacts, RecordedReceiver},
+    http::{
+        client::{Answered, ClientError, Request, Wait},
+        endpoint::Endpoint,
+    },
+    model::{
+        episode::{Commit, EpisodeId},
+        progress::Progress,
+        records::{ArchiveFacts, RecordedReceiver},
+        text::without_query,
+        wire,
+    },
     ship::{
         archive::Archive,
         outcome::{Attempt, Fault, Outcome, Phase},
-        throttle::Throttle,
+        transport::throttle::Throttle,
     },
-    url_template::without_query,
-    wire,
 };
 
 /// So often an upload takes a connection that was kept and had died. Uploads beside it put theirs

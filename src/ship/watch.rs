@@ -42,10 +42,14 @@ use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 pub use self::trouble::Trouble;
 
 use crate::{
-    episode::{EpisodeId, FolderLook},
-    filesystem::shared_between_hosts,
-    layout::{self, MARKER},
-    scan::{self, RootId},
+    disk::{
+        filesystem::shared_between_hosts,
+        scan::{self, RootId},
+    },
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::{self, MARKER},
+    },
     ship::machine::Event,
 };
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use sealift::snapshot::{EpisodeState, NoticedBy, Snapshot};
+use sealift::model::snapshot::{EpisodeState, NoticedBy, Snapshot};
 
 use crate::support::{Process, Reply, Sandbox, Scripted, eventually};
 

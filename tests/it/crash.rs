@@ -24,9 +24,11 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sealift::{
-    episode::{Digest, EpisodeId},
-    layout::{REASON, RECEIPT},
-    progress::Progress,
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::{REASON, RECEIPT},
+        progress::Progress,
+    },
     ship::{archive::Archive, pack},
 };
 use serde_json::{Value, json};

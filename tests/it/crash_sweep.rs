@@ -22,7 +22,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use sealift::{
+use sealift::model::{
     episode::Digest,
     layout::{REASON, RECEIPT},
 };

@@ -16,7 +16,7 @@ use std::{
     process::{Command, Output},
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 use serde_json::{Value, json};
 
 use self::holder::{Holder, Served, header, offset, ranged, whole};

@@ -17,11 +17,15 @@ use std::{
 };
 
 use sealift::{
-    client::{Client, ClientOptions},
-    endpoint::{Endpoint, EndpointOptions},
-    episode::{Digest, EpisodeId, Fingerprint, FolderLook, Stamp},
-    progress::Progress,
-    records::{ArchiveFacts, ManifestCheck},
+    http::{
+        client::{Client, ClientOptions},
+        endpoint::{Endpoint, EndpointOptions},
+    },
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint, FolderLook, Stamp},
+        progress::Progress,
+        records::{ArchiveFacts, ManifestCheck},
+    },
     ship::{
         archive::Archive,
         machine::{

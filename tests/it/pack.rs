@@ -26,13 +26,15 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use sealift::{
-    episode::{Digest, EpisodeId},
-    progress::Progress,
+    disk::tree,
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::Progress,
+    },
     ship::{
         archive::{Archive, ArchiveEnd},
         pack::{PackError, PackOptions, PackOutcome, pack},
     },
-    tree,
 };
 
 const ID: &str = "Lauf 7 (grün)";
@@ -644,10 +646,13 @@ fn many_files_and_their_manifest_are_packed_and_verified() {
     for n in 0..files {
         ep.write(format!("d{:03}/file-{n:06}.bin", n % 100), format!("{n}"));
     }
-    let sealed = sealift::manifest::seal(&ep.episode, &Progress::default()).unwrap();
+    let sealed = sealift::disk::manifest::seal(&ep.episode, &Progress::default()).unwrap();
     assert_eq!(sealed.files, files);
     let packed = ep.pack_as(3, 2).unwrap();
-    assert_eq!(packed.manifest, sealift::records::ManifestCheck::Verified);
+    assert_eq!(
+        packed.manifest,
+        sealift::model::records::ManifestCheck::Verified
+    );
     let tar = ep.tar();
     let mut archive = tar::Archive::new(&tar[..]);
     assert_eq!(archive.entries().unwrap().count() as u64, files + 102);

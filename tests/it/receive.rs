@@ -14,9 +14,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use sealift::{
     config::ReceiveConfig,
-    episode::Digest,
+    model::{
+        episode::Digest,
+        wire::{CONTENT_DIGEST, REPR_DIGEST, Receipt},
+    },
     receive::{access::Access, serve::Server, tally::ReceiveCounts},
-    wire::{CONTENT_DIGEST, REPR_DIGEST, Receipt},
 };
 use serde_json::Value;
 use tempfile::TempDir;

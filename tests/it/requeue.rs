@@ -13,7 +13,10 @@ use std::{
     process::{Command, Output},
 };
 
-use sealift::{episode::Fingerprint, layout::REASON, progress::Progress, tree};
+use sealift::{
+    disk::tree,
+    model::{episode::Fingerprint, layout::REASON, progress::Progress},
+};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -25,9 +25,11 @@ use std::{
 };
 
 use sealift::{
-    episode::{Digest, EpisodeId},
-    layout::Layout,
-    open_files::{OpenFileProbe, Writers},
+    disk::open_files::{OpenFileProbe, Writers},
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::Layout,
+    },
 };
 use serde_json::Value;
 

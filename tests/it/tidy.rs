@@ -271,7 +271,10 @@ fn use_trees_are_taken_apart() {
         absolute(&["ship", "pack"], "super::archive::X").unwrap(),
         "ship::archive::X"
     );
-    assert_eq!(absolute(&["ship", "pack"], "crate::wire").unwrap(), "wire");
+    assert_eq!(
+        absolute(&["ship", "pack"], "crate::model").unwrap(),
+        "model"
+    );
     assert_eq!(absolute(&["ship"], "tokio::fs"), None);
     assert!(names_module("let x = std::fs::read(p)", "std::fs"));
     assert!(!names_module("rustix::fstat", "rustix::fs"));
@@ -343,10 +346,10 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
             || source.is_in("operate/journal/entry")
             || source.is_in("operate/journal/class")
             || [
-                "wire.rs",
-                "episode.rs",
-                "retention.rs",
-                "url_template.rs",
+                "model/wire.rs",
+                "model/episode.rs",
+                "model/retention.rs",
+                "http/url_template.rs",
                 "receive/admit.rs",
                 "receive/stored_episode.rs",
                 "ship/outcome.rs",
@@ -372,7 +375,7 @@ fn every_fsync_rename_link_and_removal_is_in_durable() {
     let mut found = Vec::new();
     for source in sources() {
         // The demo's recorder plays somebody who is not us.
-        if source.is_in("durable") || source.name == "cli/demo/recorder.rs" {
+        if source.is_in("disk/durable") || source.name == "cli/demo/recorder.rs" {
             continue;
         }
         for (line, text) in source.code() {
@@ -646,7 +649,7 @@ fn every_key_of_the_configuration_is_explained_and_in_the_sample() {
 
 #[test]
 fn every_problem_is_in_the_documents_with_its_status() {
-    let wire = fs::read_to_string(root().join("src/wire.rs")).unwrap();
+    let wire = fs::read_to_string(root().join("src/model/wire.rs")).unwrap();
     let docs = fs::read_to_string(root().join("docs/transport.md")).unwrap();
     let (mut known, mut found) = (0, Vec::new());
     let wire: Vec<_> = wire.split_whitespace().collect();
@@ -669,7 +672,10 @@ fn every_problem_is_in_the_documents_with_its_status() {
             found.push(format!("{name}, {status}"));
         }
     }
-    assert!(known > 20, "the problems were not found in src/wire.rs");
+    assert!(
+        known > 20,
+        "the problems were not found in src/model/wire.rs"
+    );
     none("a problem that docs/transport.md does not explain", found);
 }
 

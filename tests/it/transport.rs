@@ -13,11 +13,15 @@ use std::{
 };
 
 use sealift::{
-    client::{Client, ClientOptions},
-    endpoint::{Endpoint, EndpointOptions},
-    episode::{Commit, Digest, EpisodeId},
-    progress::Progress,
-    records::ArchiveFacts,
+    http::{
+        client::{Client, ClientOptions},
+        endpoint::{Endpoint, EndpointOptions},
+    },
+    model::{
+        episode::{Commit, Digest, EpisodeId},
+        progress::Progress,
+        records::ArchiveFacts,
+    },
     ship::{
         archive::{Archive, Sink as _},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},

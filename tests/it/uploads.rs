@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 use serde_json::json;
 
 use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names, sealift};
@@ -82,11 +82,11 @@ fn a_request_says_what_the_contract_says() {
         ("content-length", &run.body.len().to_string()),
         (
             "repr-digest",
-            &sealift::episode::Digest::of(&run.body).to_header(),
+            &sealift::model::episode::Digest::of(&run.body).to_header(),
         ),
         (
             "sealift-content-digest",
-            &sealift::episode::Digest::of(&zstd::decode_all(run.body.as_slice()).unwrap())
+            &sealift::model::episode::Digest::of(&zstd::decode_all(run.body.as_slice()).unwrap())
                 .to_header(),
         ),
     ] {
@@ -129,7 +129,7 @@ fn other_receivers_get_the_address_and_the_headers_they_want() {
     assert_eq!(
         seen.header("x-sum"),
         Some(
-            sealift::episode::Digest::of(&seen.body)
+            sealift::model::episode::Digest::of(&seen.body)
                 .to_string()
                 .as_str()
         )

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 use serde_json::{Value, json};
 
 use crate::support::{Reply, Sandbox, Scripted, Seen, json_file, json_of, names, sealift};

@@ -13,10 +13,12 @@ use std::{
 
 use anyhow::Context as _;
 use sealift::{
-    episode::EpisodeId,
-    layout::{Layout, MARKER},
-    manifest,
-    progress::Progress,
+    disk::manifest,
+    model::{
+        episode::EpisodeId,
+        layout::{Layout, MARKER},
+        progress::Progress,
+    },
 };
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sealift::{
-    episode::{EpisodeId, printable},
-    layout::Layout,
-};
+use sealift::model::{episode::EpisodeId, layout::Layout, text::printable};
 
 use super::summary::Summary;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use sealift::{
+use sealift::model::{
     episode::{Digest, EpisodeId},
     layout::RECEIPT,
     records::{ArchiveFacts, ShippingReceipt},

@@ -15,7 +15,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use sealift::snapshot;
+use sealift::model::snapshot;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,

@@ -3,7 +3,7 @@
 use std::{cell::Cell, fmt};
 
 use jiff::Timestamp;
-use sealift::snapshot::journal::VERDICT;
+use sealift::model::snapshot::journal::VERDICT;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{DisplayValue, Field, Value, Visit, display},

@@ -7,13 +7,14 @@ use std::{path::PathBuf, time::Duration};
 pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
 use super::words::CommandContext;
 use crate::{
-    episode::{EpisodeId, FolderLook},
-    layout::Layout,
-    move_check::MoveCheck,
+    disk::{move_check::MoveCheck, scan::NoEpisode},
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::Layout,
+        records::WallTime,
+        retention::Due,
+    },
     operate::journal::Journal,
-    records::WallTime,
-    retention::Due,
-    scan::NoEpisode,
 };
 
 /// Everything. What could not be asked, since something before it is wrong, is `None`.
@@ -214,7 +215,7 @@ pub(super) struct RoomFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Moves {
     /// The daemon has tried at its start, as its own user and with its own mounts.
-    ByDaemon(Vec<crate::snapshot::TrialFinding>),
+    ByDaemon(Vec<crate::model::snapshot::TrialFinding>),
     /// We have just tried, as the calling user.
     ByUs(MoveCheck),
     /// Not tried: the folders are not such that it would say anything.
@@ -268,7 +269,7 @@ pub(super) struct Unit {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum DaemonState {
     /// It has answered.
-    Answers(Box<crate::snapshot::Snapshot>),
+    Answers(Box<crate::model::snapshot::Snapshot>),
     /// It has not, though it is there.
     Silent {
         /// Its process.

@@ -31,10 +31,9 @@ use super::{
 use crate::{
     clock,
     config::WatchMode,
-    layout::Layout,
-    move_check::{self, Trier},
+    disk::move_check::{self, Trier},
+    model::{layout::Layout, progress::Progress},
     operate::journal,
-    progress::Progress,
 };
 
 /// For a look at one folder, or at what is in it. A disk that takes longer counts as hanging: the
@@ -106,7 +105,7 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
         found
             .episodes
             .iter()
-            .filter(|episode| matches!(episode.look, crate::episode::FolderLook::Open))
+            .filter(|episode| matches!(episode.look, crate::model::episode::FolderLook::Open))
             .count()
     });
     Facts {

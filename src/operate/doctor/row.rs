@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::episode::printable;
+use crate::model::text::printable;
 
 /// A row's colour. The worst of all rows is the doctor's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

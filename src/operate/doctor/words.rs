@@ -183,7 +183,7 @@ fn quoted(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
     let text = std::str::from_utf8(bytes)
         .ok()
-        .filter(|text| crate::episode::printable(text) == **text);
+        .filter(|text| crate::model::text::printable(text) == **text);
     match text {
         Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
         Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
@@ -219,7 +219,7 @@ pub(super) fn tame(name: &OsStr) -> String {
             }
         })
         .skip_while(|c| matches!(c, '.' | '-'))
-        .take(crate::episode::MAX_ID_BYTES / 2)
+        .take(crate::model::episode::MAX_ID_BYTES / 2)
         .collect();
     if tamed.is_empty() {
         "episode".to_owned()
@@ -314,7 +314,7 @@ mod tests {
         ];
         for name in names {
             let quoted = quoted(name);
-            assert!(crate::episode::printable(&quoted) == quoted, "{quoted}");
+            assert!(crate::model::text::printable(&quoted) == quoted, "{quoted}");
             let read = Command::new("bash")
                 .arg("-c")
                 .arg(format!("printf %s {quoted}"))

@@ -16,9 +16,9 @@
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    episode::{Digest, printable},
-    url_template::without_query,
+use crate::model::{
+    episode::Digest,
+    text::{printable, without_query},
     wire,
 };
 

@@ -19,10 +19,9 @@ use super::{
     scratch::DownloadScratch,
 };
 use crate::{
-    client::{Answered, ClientError},
-    episode::EpisodeId,
+    http::client::{Answered, ClientError},
+    model::{episode::EpisodeId, progress::Progress},
     operate::receiver::ReceiverClient,
-    progress::Progress,
 };
 
 /// After so many attempts in a row that bring nothing, it is given up for now.

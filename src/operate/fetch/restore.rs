@@ -6,10 +6,9 @@ use super::{
     not_as_shipped, room_bytes, scratch::DownloadScratch,
 };
 use crate::{
-    durable,
-    episode::{EpisodeId, shell_word},
+    disk::durable,
+    model::{episode::EpisodeId, progress::Progress, text::shell_word},
     operate::unpack::{self, Limits, UnpackError, Unpacked},
-    progress::Progress,
 };
 
 /// From the scratch file to `<folder>/<id>`.

@@ -28,9 +28,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{KeptDownload, answer::Described};
 use crate::{
-    durable,
-    episode::{Digest, EpisodeId},
-    progress::{Cancelled, Progress},
+    disk::durable,
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::{Cancelled, Progress},
+    },
 };
 
 const PREFIX: &str = ".sealift-fetch-";

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::snapshot::journal::{
+use crate::model::snapshot::journal::{
     ALL, ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS,
     STATUS_CODE, VERDICT,
 };

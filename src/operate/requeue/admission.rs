@@ -14,13 +14,16 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Candidate, RequeueOptions, word};
 use crate::{
-    client::Answered,
-    episode::{Commit, printable},
-    meta,
+    disk::meta,
+    http::client::Answered,
+    model::{
+        episode::Commit,
+        progress::Progress,
+        records::QuarantineReason,
+        text::printable,
+        wire::{self, ProblemType},
+    },
     operate::receiver::ReceiverClient,
-    progress::Progress,
-    records::QuarantineReason,
-    wire::{self, ProblemType},
 };
 
 /// Of an answer, at most.

@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Candidate, Origin, RequeueEnd, RequeueOptions, RequeueRow, find::RequeueCandidates, word,
 };
-use crate::{
-    episode::{EpisodeId, printable},
-    layout::is_same_in_any_case,
-};
+use crate::model::{episode::EpisodeId, layout::is_same_in_any_case, text::printable};
 
 pub(super) fn choose(options: &RequeueOptions, found: &mut RequeueCandidates) {
     let nameless: Vec<_> = options

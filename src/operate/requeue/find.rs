@@ -9,19 +9,22 @@ use std::{
 
 use super::{Candidate, FiledRecord, Origin, RequeueEnd, RequeueOptions, RequeueRow, word};
 use crate::{
-    by_hand,
-    episode::{EpisodeId, FolderLook, printable, shell_word},
-    layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
+    disk::{
+        by_hand, record_files, scan,
+        tree::{self, TreeError, shown},
+    },
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
+        progress::Progress,
+        records::{ORPHAN, QuarantineReason, ShippingReceipt},
+        text::{printable, shell_word},
+    },
     operate::{
         receiver::ReceiverClient,
         shipped_receipts::{self, ShippedFolder},
         verify::{self, VerifyReport, VerifyVerdict},
     },
-    progress::Progress,
-    record_files,
-    records::{ORPHAN, QuarantineReason, ShippingReceipt},
-    scan,
-    tree::{self, TreeError, shown},
 };
 
 /// The longest that a reason's own words are shown, characters. It is shown whole or not at all:

@@ -6,15 +6,16 @@ use serde::Serialize;
 
 use super::{today::Memory, words};
 use crate::{
-    episode::{EpisodeId, FolderLook, printable},
-    filesystem,
-    layout::{Layout, is_scratch},
+    disk::{filesystem, scan, tree},
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::{Layout, is_scratch},
+        progress::Progress,
+        records::{Sidecar, WallTime},
+        snapshot::{MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
+        text::printable,
+    },
     operate::reused_names,
-    progress::Progress,
-    records::{Sidecar, WallTime},
-    scan,
-    snapshot::{MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
-    tree,
 };
 
 /// A sidecar is a few hundred bytes.
@@ -207,7 +208,7 @@ fn room(layout: &Layout) -> Vec<RoomStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::MARKER;
+    use crate::model::layout::MARKER;
 
     fn sandbox() -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();

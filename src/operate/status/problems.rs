@@ -4,9 +4,9 @@
 use serde::Serialize;
 
 use super::{CommandContext, DaemonAnswer, Status, words};
-use crate::{
-    episode::shell_word,
+use crate::model::{
     snapshot::{HoldStatus, NoticedBy, Snapshot, Strangers, TrialKind},
+    text::shell_word,
 };
 
 /// A file that is open for less is about to be closed.
@@ -153,7 +153,7 @@ fn by_daemon(
         say(what, fix.as_deref());
     }
     if let Some(id) = &snapshot.stamps_move {
-        say(crate::snapshot::stamps_move(id), None);
+        say(crate::model::snapshot::stamps_move(id), None);
     }
     if let Some(left) = &snapshot.left_aside {
         say(left.to_string(), Some(&left.fix));
@@ -161,7 +161,7 @@ fn by_daemon(
     if snapshot.archives_stranded > 0 {
         let restart = hands.unit_to("restart");
         say(
-            crate::snapshot::stranded(snapshot.archives_stranded),
+            crate::model::snapshot::stranded(snapshot.archives_stranded),
             Some(&restart),
         );
     }
@@ -306,7 +306,7 @@ fn strangers(strangers: &Strangers, say: &mut impl FnMut(String, Option<&str>)) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::model::{
         records::WallTime,
         snapshot::{Log, Pause, RoomStatus, StalledPart, StrangerStatus, TrialFinding},
     };

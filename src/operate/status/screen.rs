@@ -1,12 +1,12 @@
 //! A status as lines for a person. Pure.
 
 use super::{Folders, Status, words};
-use crate::{
-    episode::printable,
+use crate::model::{
     snapshot::{
         Counts, DestinationStatus, EpisodeState, EpisodeStatus, NoticedBy, RoomStatus, Snapshot,
         Strangers, TrialKind,
     },
+    text::printable,
 };
 
 /// So many episodes are shown each by itself; `--json` has more.
@@ -361,9 +361,11 @@ impl StatusScreen {
 mod tests {
     use super::*;
     use crate::{
+        model::{
+            records::WallTime,
+            snapshot::{HoldStatus, Slowed},
+        },
         operate::status::DaemonAnswer,
-        records::WallTime,
-        snapshot::{HoldStatus, Slowed},
     };
 
     fn shown(snapshot: Snapshot) -> String {

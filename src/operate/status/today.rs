@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::folders::is_episode;
-use crate::{record_files, records::WallTime, tree};
+use crate::{
+    disk::{record_files, tree},
+    model::records::WallTime,
+};
 
 const DAY_S: i64 = 24 * 3600;
 
@@ -99,7 +102,7 @@ fn delivered(path: &Path, midnight: i64) -> SeenToday {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::model::{
         episode::{Digest, EpisodeId},
         records::{ManifestCheck, ShippingReceipt},
     };

@@ -1,6 +1,6 @@
 //! Amounts and spans as a person reads them.
 
-use crate::{episode::EpisodeId, snapshot::Slowed};
+use crate::model::{episode::EpisodeId, snapshot::Slowed};
 
 /// "1.3 GB": three figures at most.
 pub(super) fn bytes(bytes: u64) -> String {

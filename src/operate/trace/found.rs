@@ -8,13 +8,16 @@ use std::{
 };
 
 use crate::{
-    episode::{EpisodeId, FolderLook, Stamp},
-    layout::{Layout, without_number},
-    progress::Progress,
-    record_files,
-    records::{QuarantineReason, ShippingReceipt, Sidecar},
-    scan,
-    tree::{self, Kind, TreeError, shown},
+    disk::{
+        record_files, scan,
+        tree::{self, Kind, TreeError, shown},
+    },
+    model::{
+        episode::{EpisodeId, FolderLook, Stamp},
+        layout::{Layout, without_number},
+        progress::Progress,
+        records::{QuarantineReason, ShippingReceipt, Sidecar},
+    },
 };
 
 /// So many names are compared with one that is not known.

@@ -7,10 +7,12 @@
 
 use super::TraceFinding;
 use crate::{
-    episode::{EpisodeId, FolderLook, Stamp},
+    model::{
+        episode::{EpisodeId, FolderLook, Stamp},
+        records::WallTime,
+        text::without_query,
+    },
     operate::journal::JournalEntry,
-    records::WallTime,
-    url_template::without_query,
 };
 
 /// A record and an entry that are no further apart speak of one thing, microseconds.
@@ -301,7 +303,7 @@ fn sealed(stamp: Stamp) -> TimelineStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::QuarantineReason;
+    use crate::model::records::QuarantineReason;
 
     const T: u64 = 1_793_500_000_000_000;
 

@@ -262,7 +262,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 fn shown(key: &[u8]) -> String {
-    crate::episode::printable(&String::from_utf8_lossy(key))
+    crate::model::text::printable(&String::from_utf8_lossy(key))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::read::Decoder;
 
 use super::{Limits, UnpackError};
-use crate::{episode::Digest, progress::Progress, wire::MAX_WINDOW_LOG};
+use crate::model::{episode::Digest, progress::Progress, wire::MAX_WINDOW_LOG};
 
 const BUFFER_BYTES: usize = 128 * 1024;
 

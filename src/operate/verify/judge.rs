@@ -14,7 +14,10 @@
 //! Where the bytes were to be read again and the answer does not say that they were, "held" is more
 //! than it says.
 
-use crate::{client::ClientError, episode::Digest, records::ShippingReceipt};
+use crate::{
+    http::client::ClientError,
+    model::{episode::Digest, records::ShippingReceipt},
+};
 
 /// What is known of an episode that was shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +127,11 @@ fn held(receipt: &ShippingReceipt, head: &Head) -> VerifyVerdict {
 mod tests {
     use super::*;
     use crate::{
-        client::Wait,
-        episode::EpisodeId,
-        records::{ManifestCheck, WallTime},
+        http::client::Wait,
+        model::{
+            episode::EpisodeId,
+            records::{ManifestCheck, WallTime},
+        },
     };
 
     const ARCHIVE: Digest = Digest([1; 32]);

@@ -4,7 +4,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{episode::Digest, receive::window::SaidCommit};
+use crate::{model::episode::Digest, receive::window::SaidCommit};
 
 struct Rig {
     folder: TempDir,
@@ -80,7 +80,7 @@ fn knows(access: &Access, token: &str) -> bool {
 }
 
 fn takes(access: &Access, digit: char) -> bool {
-    let commit = crate::episode::Commit::parse(&digit.to_string().repeat(40)).unwrap();
+    let commit = crate::model::episode::Commit::parse(&digit.to_string().repeat(40)).unwrap();
     access
         .current()
         .window
@@ -167,7 +167,7 @@ fn a_file_that_changes_is_read_once_it_stands_still() {
 fn a_file_that_is_gone_keeps_what_it_said_until_it_is_back() {
     let rig = Rig::new();
     let access = rig.access();
-    crate::durable::remove_file(&rig.folder.path().join("tokens")).unwrap();
+    crate::disk::durable::remove_file(&rig.folder.path().join("tokens")).unwrap();
     for _ in 0..2 {
         access.look_now(ReadPolicy::Settled);
     }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use super::*;
 use crate::{
     config::ReceiveLimits,
-    episode::{Digest, EpisodeId, HostName},
+    model::episode::{Digest, EpisodeId, HostName},
     receive::{
         store::{
             FolderReading, ListedEpisode, Part, PartKey, PartResumed, Publication, StoreError,

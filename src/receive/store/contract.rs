@@ -8,7 +8,7 @@ use std::{
 
 use super::{ArchiveRange as _, PartKey, Publication, Store, StoreError, Upload as _};
 use crate::{
-    episode::{Digest, EpisodeId, HostName},
+    model::episode::{Digest, EpisodeId, HostName},
     receive::stored_episode::{Content, Key, Namespace, Offer, StoredEpisode},
 };
 

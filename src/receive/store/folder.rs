@@ -44,7 +44,7 @@ use super::{
     usage,
 };
 use crate::{
-    episode::{EpisodeId, HostName},
+    model::episode::{EpisodeId, HostName},
     receive::stored_episode::{Key, Namespace, Offer, StoredEpisode},
 };
 

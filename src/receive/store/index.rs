@@ -25,8 +25,8 @@ use super::{
     scratch::TemporaryFile,
 };
 use crate::{
-    durable,
-    episode::{Digest, EpisodeId, HostName},
+    disk::durable,
+    model::episode::{Digest, EpisodeId, HostName},
     receive::stored_episode::{Content, Key, Namespace, StoredEpisode},
 };
 

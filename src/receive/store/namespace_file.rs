@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    durable::{self, Published},
+    disk::durable::{self, Published},
     receive::stored_episode::Namespace,
 };
 

@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::part_manifest::PartManifest;
 use crate::{
-    durable::{self, Published},
-    episode::Digest,
+    disk::durable::{self, Published},
+    model::episode::Digest,
 };
 
 /// The file, open and locked. The lock (flock(2)) goes with the last of those who have it open, so

@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use super::{Part, PartKey, part::Reached};
 use crate::{
-    episode::{Digest, EpisodeId, HostName},
+    model::episode::{Digest, EpisodeId, HostName},
     receive::stored_episode::{Key, Offer},
 };
 

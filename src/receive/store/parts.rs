@@ -30,7 +30,7 @@ use super::{
     record::{self, ReceiptRecord},
 };
 use crate::{
-    durable::{self, Published},
+    disk::durable::{self, Published},
     receive::stored_episode::{Content, Offer},
 };
 

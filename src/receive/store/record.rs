@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    episode::{Digest, EpisodeId, HostName},
+    model::{
+        episode::{Digest, EpisodeId, HostName},
+        records::WallTime,
+        wire::MAX_WINDOW_LOG,
+    },
     receive::stored_episode::{Content, Key, StoredEpisode},
-    records::WallTime,
-    wire::MAX_WINDOW_LOG,
 };
 
 /// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a

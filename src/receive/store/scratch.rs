@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{durable, episode::Digest};
+use crate::{disk::durable, model::episode::Digest};
 
 /// A temporary file whose name nothing else knows. Dropping it removes it.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::{
     record::stored_at,
 };
 use crate::{
-    episode::{EpisodeId, HostName},
-    filesystem,
+    disk::filesystem,
+    model::episode::{EpisodeId, HostName},
     receive::stored_episode::{Key, Namespace},
 };
 

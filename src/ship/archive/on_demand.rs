@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{Sink, reader::CHUNK_BYTES};
-use crate::{episode::Digest, progress::Progress, records::ArchiveFacts};
+use crate::model::{episode::Digest, progress::Progress, records::ArchiveFacts};
 
 /// Packs an archive anew.
 #[derive(Clone)]

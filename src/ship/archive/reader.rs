@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{Archive, ArchiveEnd, ArchiveSource};
-use crate::progress::Progress;
+use crate::model::progress::Progress;
 
 /// How much is read at once, bytes.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;

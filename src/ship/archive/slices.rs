@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::progress::Progress;
+use crate::model::progress::Progress;
 
 /// Shorter archives are not touched at all.
 const SLICE_BYTES: u64 = 32 << 20;

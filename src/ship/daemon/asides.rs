@@ -13,14 +13,19 @@ use std::path::{Path, PathBuf};
 
 use super::start::finish_leftovers;
 use crate::{
-    durable,
-    episode::{EpisodeId, shell_word},
-    layout::{ASIDE_PREFIX, Layout, MARKER, name_behind},
-    progress::Progress,
-    record_files::{self, filed_as},
-    records::ShippingReceipt,
-    snapshot::LeftAside,
-    tree::shown,
+    disk::{
+        durable,
+        record_files::{self, filed_as},
+        tree::shown,
+    },
+    model::{
+        episode::EpisodeId,
+        layout::{ASIDE_PREFIX, Layout, MARKER, name_behind},
+        progress::Progress,
+        records::ShippingReceipt,
+        snapshot::LeftAside,
+        text::shell_word,
+    },
 };
 
 /// Finishes what can be finished. What stays is put back like any other.

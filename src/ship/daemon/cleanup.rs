@@ -4,7 +4,11 @@
 use std::{path::Path, sync::atomic::Ordering};
 
 use super::{KeepDays, workers::Workers};
-use crate::{clock, progress::Progress, records::WallTime, ship::sweep};
+use crate::{
+    clock,
+    model::{progress::Progress, records::WallTime},
+    ship::sweep,
+};
 
 impl Workers {
     /// Whether what the clock says now may be counted from later.

@@ -8,13 +8,17 @@ use std::{
 
 use super::workers::{Workers, lock};
 use crate::{
-    durable,
-    episode::EpisodeId,
-    filesystem::{self, ground},
-    layout::{Layout, is_numbered_in_any_case},
-    progress::Progress,
+    disk::{
+        durable,
+        filesystem::{self, ground},
+        tree,
+    },
+    model::{
+        episode::EpisodeId,
+        layout::{Layout, is_numbered_in_any_case},
+        progress::Progress,
+    },
     ship::{machine::state::Packed, outbox},
-    tree,
 };
 
 /// On a smaller file system than this, spares of its own would be too large a part of it.

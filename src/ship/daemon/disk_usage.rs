@@ -4,7 +4,10 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{filesystem, layout::Layout, snapshot::RoomStatus};
+use crate::{
+    disk::filesystem,
+    model::{layout::Layout, snapshot::RoomStatus},
+};
 
 /// One look at the room counts in so much time.
 const EVERY: Duration = Duration::from_secs(60);
@@ -46,7 +49,7 @@ pub(super) fn look(layout: &Layout) -> Vec<Sight> {
     let sight = |folder: &'static str, path: &Path| {
         let space = filesystem::space(path).ok()?;
         let device = filesystem::room_of(path).ok()?;
-        let path = crate::tree::shown(path).to_string();
+        let path = crate::disk::tree::shown(path).to_string();
         let filesystem::Space {
             free_bytes,
             total_bytes,

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use super::workers::{PANICKED, Workers};
 use crate::{
     clock,
-    episode::EpisodeId,
-    progress::Progress,
+    model::{episode::EpisodeId, progress::Progress},
     ship::{
         machine::{
             Effect, Event, LookedBack, Notice,
@@ -18,7 +17,7 @@ use crate::{
             window::LocalTime,
         },
         outcome::{Attempt, Outcome},
-        throttle::Throttle,
+        transport::throttle::Throttle,
         watch::{Trouble, Watch},
     },
 };
@@ -456,9 +455,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        client::{Client, ClientOptions},
-        endpoint::{Endpoint, EndpointOptions},
-        layout::Layout,
+        http::{
+            client::{Client, ClientOptions},
+            endpoint::{Endpoint, EndpointOptions},
+        },
+        model::layout::Layout,
         ship::{daemon::KeepDays, pack, transport::Transport, watch::InotifyUse},
     };
 

@@ -10,12 +10,14 @@ use std::{
 
 use super::workers::{Workers, lock};
 use crate::{
-    durable,
-    filesystem::{Ground, ground},
-    layout::Layout,
-    move_check::Finding,
+    disk::{
+        durable,
+        filesystem::{Ground, ground},
+        move_check::Finding,
+        tree::shown,
+    },
+    model::layout::Layout,
     ship::machine::folder_check::{Compared, compare},
-    tree::shown,
 };
 
 /// What the folders were at the start, or were made anew as.

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Daemon, SideResult, reload::Reloaded, status_line::StatusLine};
+use super::{Daemon, SideResult, reload::Reloaded};
+use crate::ship::report::status_line::StatusLine;
 use crate::{
-    move_check::{self, MoveCheck, Trier},
+    disk::{
+        move_check::{self, MoveCheck, Trier},
+        tree,
+    },
     ship::{
         lock::{Lock, LockError, refresh_every},
         machine::{
@@ -15,7 +19,6 @@ use crate::{
             stall_detector::{Task, Work},
         },
     },
-    tree,
 };
 
 /// No oftener is the service manager told how it stands.

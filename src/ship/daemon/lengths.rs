@@ -19,11 +19,11 @@ use std::{
 
 use super::workers::Workers;
 use crate::{
-    episode::{EpisodeId, printable},
-    layout::Layout,
-    progress::Progress,
-    record_files,
-    records::ArchiveFacts,
+    disk::record_files,
+    model::{
+        episode::EpisodeId, layout::Layout, progress::Progress, records::ArchiveFacts,
+        text::printable,
+    },
     ship::outcome::{Attempt, Outcome, Voucher},
 };
 

@@ -25,17 +25,19 @@ use std::{
 use super::workers::{Workers, lock};
 use crate::{
     clock,
-    episode::{EpisodeId, Fingerprint, shell_word},
-    open_files::OpenFileProbe,
-    progress::Progress,
-    record_files,
-    records::{ShippingReceipt, WallTime},
+    disk::{open_files::OpenFileProbe, record_files, tree},
+    model::{
+        episode::{EpisodeId, Fingerprint},
+        progress::Progress,
+        records::{ShippingReceipt, WallTime},
+        snapshot,
+        text::shell_word,
+    },
     ship::machine::{
         LookedBack, Shipped,
         look_back::{AFTER, since},
         state::Packed,
     },
-    snapshot, tree,
 };
 
 /// So many are remembered: twice what waits for its look.

@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use super::workers::{PANICKED, Workers, content_of, lock};
 use crate::{
     clock,
-    episode::{EpisodeId, Fingerprint, FolderLook},
-    filesystem::may_be_replaced_unseen,
-    progress::Progress,
-    scan,
+    disk::{filesystem::may_be_replaced_unseen, scan, tree},
+    model::{
+        episode::{EpisodeId, Fingerprint, FolderLook},
+        progress::Progress,
+    },
     ship::{
         machine::{Event, state::Packed},
         orphan::{self, Settled, Why},
         outbox::{self, AtHand},
         outcome::{Fault, Stale},
     },
-    tree,
 };
 
 /// How often at most an episode is read for attempts that are made again and again. Before it is

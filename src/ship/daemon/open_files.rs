@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::workers::{Workers, lock};
 use crate::{
-    episode::EpisodeId,
-    open_files::{FileHolder, OpenFileProbe, Writers, find_holder, find_open},
-    progress::Progress,
+    disk::{
+        open_files::{FileHolder, OpenFileProbe, Writers, find_holder, find_open},
+        tree,
+    },
+    model::{episode::EpisodeId, progress::Progress, snapshot},
     ship::machine::state::Moved,
-    snapshot, tree,
 };
 
 /// A file that is open for less is about to be closed: the process is not looked for.

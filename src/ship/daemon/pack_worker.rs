@@ -7,14 +7,20 @@ use tokio::time::Instant;
 
 use super::workers::{ScratchArchive, Workers, content_of, lock};
 use crate::{
-    clock, durable,
-    episode::{EpisodeId, FolderLook},
-    filesystem::used_up,
-    meta,
-    open_files::{OpenFileProbe, Writers},
-    progress::Progress,
-    records::ManifestCheck,
-    scan,
+    clock,
+    disk::{
+        durable,
+        filesystem::used_up,
+        meta,
+        open_files::{OpenFileProbe, Writers},
+        scan,
+        tree::{self, Entry, Kind},
+    },
+    model::{
+        episode::{EpisodeId, FolderLook},
+        progress::Progress,
+        records::ManifestCheck,
+    },
     ship::{
         archive::{
             Archive,
@@ -28,7 +34,6 @@ use crate::{
         pack::{self, PackError},
         room::{Reservation, Reserved},
     },
-    tree::{self, Entry, Kind},
 };
 
 impl Workers {

@@ -3,13 +3,13 @@
 use std::io;
 
 use super::workers::{Workers, lock};
-use crate::snapshot::LeftAside;
+use crate::model::snapshot::LeftAside;
 
 impl Workers {
     /// Archives that each may be a last copy, and are left alone: told when their number changes.
     pub(super) fn tell_stranded(&self, stranded: u64) {
         if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
-            tracing::warn!("{}", crate::snapshot::stranded(stranded));
+            tracing::warn!("{}", crate::model::snapshot::stranded(stranded));
         }
     }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::workers::Workers;
 use crate::{
-    durable::{self, Finished},
-    episode::EpisodeId,
-    progress::Progress,
-    record_files,
+    disk::{
+        durable::{self, Finished},
+        record_files,
+    },
+    model::{episode::EpisodeId, progress::Progress},
     ship::machine::state::Moved,
 };
 
@@ -58,7 +59,7 @@ pub(super) fn open_again(episode: &Path) {
     {
         tracing::warn!(
             "The record of ours in {} cannot be removed: {error}.",
-            crate::tree::shown(episode)
+            crate::disk::tree::shown(episode)
         );
     }
 }

@@ -16,20 +16,22 @@ use super::{
     workers::content_of,
 };
 use crate::{
-    durable::{self, Leftovers},
-    episode::EpisodeId,
-    filesystem::shared_between_hosts,
-    layout::Layout,
-    move_check::{self, MoveCheck, Trier},
-    progress::Progress,
-    scan::{self, RootId},
+    disk::{
+        durable::{self, Leftovers},
+        filesystem::shared_between_hosts,
+        move_check::{self, MoveCheck, Trier},
+        scan::{self, RootId},
+        socket, tree,
+    },
+    model::{episode::EpisodeId, layout::Layout, progress::Progress},
     ship::{
-        control::{self, Bound},
         lock::{self, Lock},
         orphan, outbox,
-        systemd::Notifier,
+        report::{
+            control::{self, Bound},
+            systemd::Notifier,
+        },
     },
-    socket, tree,
 };
 
 /// One pass has no later look: for so long it waits where a move is at work in `episodes/`, and

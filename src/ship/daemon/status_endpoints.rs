@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 
 use super::{Daemon, Metrics};
-use crate::ship::{
+use crate::ship::report::{
     control::{Ask, Bound, Desk},
     metrics,
     textfile::Textfile,

@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 use super::disk_usage::{self, Runway};
 use crate::{
-    episode::printable,
-    layout::Layout,
-    scan::Scan,
-    snapshot::{LeftAside, MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
+    disk::scan::Scan,
+    model::{
+        layout::Layout,
+        snapshot::{LeftAside, MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
+        text::printable,
+    },
 };
 
 /// Shared by the workers and the loop; never held across a disk operation.
@@ -113,7 +115,7 @@ impl Lore {
 fn strangers(scan: &Scan) -> Strangers {
     let mut some: Vec<_> = scan.strangers.iter().collect();
     some.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
-    let shown = |stranger: &&crate::scan::Stranger| StrangerStatus {
+    let shown = |stranger: &&crate::disk::scan::Stranger| StrangerStatus {
         name: printable(&stranger.name.to_string_lossy()),
         why: stranger.why.to_string(),
         sealed: stranger.sealed,

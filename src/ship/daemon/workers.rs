@@ -20,15 +20,22 @@ use super::{
     look_back::Changed, open_files::OpenFileMemory, worker_stats::Lore,
 };
 use crate::{
-    clock, durable,
-    episode::{Digest, EpisodeId, printable, shell_word},
-    filesystem::used_up,
-    layout::Layout,
-    open_files::OpenFileProbe,
-    progress::Progress,
-    record_files,
-    records::{ShippingReceipt, WallTime},
-    scan::{self, RootId, Stranger},
+    clock,
+    disk::{
+        durable,
+        filesystem::used_up,
+        open_files::OpenFileProbe,
+        record_files,
+        scan::{self, RootId, Stranger},
+        tree::modes::Modes,
+    },
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::Layout,
+        progress::Progress,
+        records::{ShippingReceipt, WallTime},
+        text::{printable, shell_word},
+    },
     ship::{
         archive::Archive,
         machine::{
@@ -45,7 +52,6 @@ use crate::{
         sweep::{edit_check::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
-    tree::modes::Modes,
 };
 
 /// What a blocking worker takes along.

@@ -9,7 +9,10 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::FileId;
-use crate::{clock, episode::printable, records::WallTime};
+use crate::{
+    clock,
+    model::{records::WallTime, text::printable},
+};
 
 /// What to type where no process can be named.
 pub(super) const LOOK: &str = "pgrep -a sealift, then kill and its number";

@@ -26,7 +26,7 @@ use super::{
     verdict::Refusal,
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::outcome::{Fault, Outcome, Phase},
 };
 

@@ -11,7 +11,7 @@ use super::{
     verdict::{Refusal, Trust, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
-    episode::{EpisodeId, FolderLook},
+    model::episode::{EpisodeId, FolderLook},
     ship::outcome::{Attempt, Fault, Outcome, Phase, Stale, Voucher},
 };
 

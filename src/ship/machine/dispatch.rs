@@ -9,7 +9,7 @@ use super::{
     queue::{Machine, NEVER},
     state::State,
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner,
 /// and making its archive durable would only compete with the receiver for the disk.

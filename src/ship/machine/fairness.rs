@@ -32,7 +32,7 @@ use super::{
     queue::Machine,
     state::{Episode, TriedNote},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on
 /// a slow line.

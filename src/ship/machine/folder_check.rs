@@ -9,7 +9,7 @@
 //!   time (NFS, FUSE, btrfs): the same, mounted again
 //! - anything else: nothing is moved there, nothing removed, until it is back
 
-use crate::filesystem::Ground;
+use crate::disk::filesystem::Ground;
 
 /// What a folder is, compared with what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

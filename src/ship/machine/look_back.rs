@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use super::{Effect, LookedBack, Shipped, queue::Machine};
-use crate::{episode::EpisodeId, records::WallTime};
+use crate::model::{episode::EpisodeId, records::WallTime};
 
 /// How long after its move.
 pub const AFTER: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use super::{
     state::{AfterRest, Rest, State},
     writers::QUIET_LOOKS,
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What became of a move.
 #[derive(Debug, Clone, PartialEq)]

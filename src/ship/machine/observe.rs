@@ -13,7 +13,7 @@ use super::{
     queue::{Machine, NEVER},
     state::{Episode, FolderLook, Looking, OpenFilePolicy, State},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// The reconcile interval where watches cannot be had.
 const BLIND_INTERVAL: Duration = Duration::from_secs(5);

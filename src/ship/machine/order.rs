@@ -20,7 +20,7 @@ use super::{
     queue::Machine,
     state::{Episode, State, TriedNote},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// What was tried lets everything by that was sealed within so long after it came back.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -10,7 +10,7 @@ use super::{
     verdict::Verdict,
     window::Pace,
 };
-use crate::{
+use crate::model::{
     episode::EpisodeId,
     snapshot::{Attempts, Counts, EpisodeState},
 };

@@ -9,7 +9,7 @@ use super::{
     queue::Machine,
     state::{AfterRest, Moved, Reason, State},
 };
-use crate::episode::{EpisodeId, Fingerprint};
+use crate::model::episode::{EpisodeId, Fingerprint};
 
 impl Machine {
     pub(super) fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {

@@ -20,7 +20,7 @@ use super::{
     sweeps::Sweeps,
     window::UploadGate,
 };
-use crate::episode::{EpisodeId, Stamp};
+use crate::model::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;

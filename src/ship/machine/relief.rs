@@ -14,7 +14,7 @@ use super::{
     queue::Machine,
     state::{AfterRest, State},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 #[derive(Debug, Default)]
 pub(super) struct Relief {

@@ -20,7 +20,7 @@ use super::{
     queue::Machine,
     state::{AfterRest, Episode, State, TriedNote},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// A tar header, and the extended header that long names, sizes and times may take (PAX: header,
 /// records, padding).

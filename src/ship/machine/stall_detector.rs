@@ -20,7 +20,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{Effect, Event};
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// One call to a disk that works: a read, a rename, the flush of one slice. A disk that spins up, a
 /// card that sorts its cells or an array that repairs itself may take most of a minute; after two

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 pub use super::move_result::Moved;
 use super::verdict::{Proof, Refusal, Trust};
-pub use crate::episode::FolderLook;
+pub use crate::model::episode::FolderLook;
 use crate::{
-    episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
-    records::{ArchiveFacts, ManifestCheck},
+    model::{
+        episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
+        records::{ArchiveFacts, ManifestCheck},
+    },
     ship::outcome::{Attempt, Outcome},
 };
 

@@ -29,10 +29,12 @@ use super::{
     window::Uploads,
 };
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, Stamp},
-    records::{ArchiveFacts, ManifestCheck},
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint, Stamp},
+        records::{ArchiveFacts, ManifestCheck},
+        wire::{Problem, ProblemType},
+    },
     ship::outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
-    wire::{Problem, ProblemType},
 };
 
 pub(super) struct Bench {

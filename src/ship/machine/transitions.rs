@@ -11,7 +11,7 @@ use super::{
         State, TriedNote,
     },
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's
 /// fault.

@@ -34,10 +34,13 @@
 use serde_json::Value;
 
 use crate::{
-    episode::{Digest, EpisodeId, printable},
-    records::{ArchiveFacts, WallTime},
+    model::{
+        episode::{Digest, EpisodeId},
+        records::{ArchiveFacts, WallTime},
+        text::printable,
+        wire::{ProblemType, Receipt},
+    },
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
-    wire::{ProblemType, Receipt},
 };
 
 /// The longest `Retry-After` that is honoured, seconds: a receiver that asks for more is asked

@@ -17,7 +17,7 @@ use super::{
     queue::Machine,
     state::{AfterRest, Episode, Moved, OpenFilePolicy, Rest, State},
 };
-use crate::episode::{EpisodeId, printable};
+use crate::model::{episode::EpisodeId, text::printable};
 
 /// Looks that find a file open within the first moments say nothing: it is being closed.
 pub(super) const QUIET_LOOKS: u32 = 3;

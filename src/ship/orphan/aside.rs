@@ -7,14 +7,15 @@ use std::{
 };
 
 use crate::{
-    by_hand, durable,
-    episode::{EpisodeId, shell_word},
-    layout::{Layout, numbered},
-    progress::Progress,
-    record_files,
-    records::{LAST_COPY, NOTHING_ELSE, ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
+    disk::{by_hand, durable, record_files, tree::shown},
+    model::{
+        episode::EpisodeId,
+        layout::{Layout, numbered},
+        progress::Progress,
+        records::{LAST_COPY, NOTHING_ELSE, ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
+        text::shell_word,
+    },
     ship::outbox,
-    tree::shown,
 };
 
 /// Why it was put aside.

@@ -4,10 +4,11 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::{
-    durable,
-    layout::REASON,
-    records::{ArchiveFacts, ManifestCheck, ORPHAN, RecordedVerdict, ShippingReceipt},
-    scan,
+    disk::{durable, scan},
+    model::{
+        layout::REASON,
+        records::{ArchiveFacts, ManifestCheck, ORPHAN, RecordedVerdict, ShippingReceipt},
+    },
     ship::pack,
 };
 

@@ -3,7 +3,10 @@
 
 use std::{fs, path::Path};
 
-use crate::{episode::shell_word, record_files::TYPE, tree::what_it_is};
+use crate::{
+    disk::{record_files::TYPE, tree::what_it_is},
+    model::text::shell_word,
+};
 
 /// What stands where an archive has to lie, and what to type; `None` where that is a file, or
 /// nothing.

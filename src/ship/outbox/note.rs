@@ -4,7 +4,9 @@ use std::{fs, io, path::Path};
 
 use super::sidecar;
 use crate::{
-    durable, episode::EpisodeId, layout::Layout, record_files, ship::machine::state::Packed,
+    disk::{durable, record_files},
+    model::{episode::EpisodeId, layout::Layout},
+    ship::machine::state::Packed,
 };
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where

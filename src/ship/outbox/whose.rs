@@ -29,10 +29,12 @@ use std::{
 use tar::EntryType;
 
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, FolderId},
-    layout::{Layout, MARKER},
-    progress::Progress,
-    record_files,
+    disk::record_files,
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint, FolderId},
+        layout::{Layout, MARKER},
+        progress::Progress,
+    },
 };
 
 /// Read at once from the archive and from the file that it is compared with.

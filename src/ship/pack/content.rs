@@ -7,10 +7,14 @@ use super::{
     OpenFilePolicy, PackError, PackedMarker, Packing, stream::TarStream, writers::OpenFileCheck,
 };
 use crate::{
-    episode::{Digest, EpisodeId},
-    open_files::OpenFileProbe,
-    progress::Progress,
-    tree::{self, TreeError, modes::Modes, to_path},
+    disk::{
+        open_files::OpenFileProbe,
+        tree::{self, TreeError, modes::Modes, to_path},
+    },
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::Progress,
+    },
 };
 
 /// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else

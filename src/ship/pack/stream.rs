@@ -22,7 +22,10 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::{raw, write::Encoder, zio};
 
 use super::header::{self, BLOCK_BYTES};
-use crate::{episode::Digest, progress::Progress, ship::archive::Sink};
+use crate::{
+    model::{episode::Digest, progress::Progress},
+    ship::archive::Sink,
+};
 
 /// What is read, hashed and compressed at a time.
 const BUFFER_BYTES: usize = 256 * 1024;

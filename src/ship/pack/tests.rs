@@ -14,7 +14,7 @@ use std::{
 
 use super::*;
 use crate::{
-    manifest::seal,
+    disk::manifest::seal,
     ship::archive::{Archive, ArchiveEnd},
 };
 

@@ -12,9 +12,11 @@ use std::{fs::File, path::PathBuf};
 
 use super::PackError;
 use crate::{
-    open_files::{OpenFileProbe, Writers},
+    disk::{
+        open_files::{OpenFileProbe, Writers},
+        tree::{Entry, Kind, shown, to_path},
+    },
     ship::machine::state::OpenFilePolicy,
-    tree::{Entry, Kind, shown, to_path},
 };
 
 /// So many are named in the receipt.
@@ -85,5 +87,5 @@ impl OpenFileCheck {
 
 /// Its recorder may keep it open: what it holds is read twice and compared.
 fn is_marker(path: &[u8]) -> bool {
-    path == crate::layout::MARKER.as_bytes()
+    path == crate::model::layout::MARKER.as_bytes()
 }

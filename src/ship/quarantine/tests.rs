@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    episode::{Digest, Fingerprint},
-    layout::{REASON, REMOVING},
-    tree,
+    disk::tree,
+    model::{
+        episode::{Digest, Fingerprint},
+        layout::{REASON, REMOVING},
+    },
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);

@@ -3,7 +3,11 @@ use std::{cell::Cell, fs, os::unix::fs::MetadataExt as _};
 use serde_json::json;
 
 use super::*;
-use crate::{episode::Digest, layout::RECEIPT, ship::pack, tree};
+use crate::{
+    disk::tree,
+    model::{episode::Digest, layout::RECEIPT},
+    ship::pack,
+};
 
 struct Sandbox {
     _root: tempfile::TempDir,

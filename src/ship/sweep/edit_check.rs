@@ -19,12 +19,13 @@ use std::{
 };
 
 use crate::{
-    durable,
-    episode::{Digest, Fingerprint, printable},
-    progress::Progress,
-    record_files,
-    records::ShippingReceipt,
-    tree,
+    disk::{durable, record_files, tree},
+    model::{
+        episode::{Digest, Fingerprint},
+        progress::Progress,
+        records::ShippingReceipt,
+        text::printable,
+    },
 };
 
 /// More of them are not remembered: they are read again, and told again.
@@ -106,12 +107,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        episode::EpisodeId,
-        layout::RECEIPT,
-        open_files::OpenFileProbe,
-        records::{ManifestCheck, WallTime},
+        disk::{open_files::OpenFileProbe, tree::modes::Modes},
+        model::{
+            episode::EpisodeId,
+            layout::RECEIPT,
+            records::{ManifestCheck, WallTime},
+        },
         ship::pack,
-        tree::modes::Modes,
     };
 
     /// Shipped, with its receipt; with the fingerprint in it, or as older shippers wrote it.

@@ -13,16 +13,20 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    durable,
-    episode::printable,
-    filesystem::frees_at_once,
-    layout::{Layout, is_scratch},
-    progress::Progress,
-    record_files::{self, ages},
-    records::WallTime,
-    retention::{pressing, taken_since},
+    disk::{
+        durable,
+        filesystem::frees_at_once,
+        record_files::{self, ages},
+        tree::{self, Kind, TreeError},
+    },
+    model::{
+        layout::{Layout, is_scratch},
+        progress::Progress,
+        records::WallTime,
+        retention::{pressing, taken_since},
+        text::printable,
+    },
     ship::{room::space, sweep::AsDelivered},
-    tree::{self, Kind, TreeError},
 };
 
 /// So many are remembered from one look through `shipped/` to the next.

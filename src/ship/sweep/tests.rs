@@ -7,7 +7,7 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::{
+use crate::model::{
     episode::Digest,
     layout::{MARKER, REASON, RECEIPT, REMOVING},
     records::RELEASED,

@@ -30,10 +30,12 @@ use tokio::time::timeout;
 
 use super::{Delivery, Transport, answer, uri, vouch::HeadAnswer};
 use crate::{
-    client::{Request, RequestBody},
-    episode::Digest,
+    http::client::{Request, RequestBody},
+    model::{
+        episode::Digest,
+        wire::{self, Problem, ProblemType},
+    },
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase, Voucher},
-    wire::{self, Problem, ProblemType},
 };
 
 /// A front that has just lost an answer is not waited for long, with each question.

@@ -5,11 +5,9 @@ use serde_json::Value;
 
 use super::fault;
 use crate::{
-    client::{Answered, BodyEnd, ClientError, ShortBody},
-    episode::printable,
-    records::WallTime,
+    http::client::{Answered, BodyEnd, ClientError, ShortBody},
+    model::{records::WallTime, text::printable, wire},
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
-    wire,
 };
 
 /// The longest answer that is read, bytes. A receipt has a few hundred.

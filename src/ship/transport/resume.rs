@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
-    client::{Answered, Request, RequestBody},
+    http::client::{Answered, Request, RequestBody},
+    model::wire,
     ship::outcome::{Fault, Outcome, Phase},
-    wire,
 };
 
 /// What came of going on.

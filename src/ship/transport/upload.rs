@@ -7,13 +7,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    client::RequestBody,
-    episode::Digest,
-    progress::Progress,
-    records::ArchiveFacts,
+    http::client::RequestBody,
+    model::{episode::Digest, progress::Progress, records::ArchiveFacts},
     ship::{
         archive::{Archive, IN_ONE_PIECE_BYTES},
-        throttle::Throttle,
+        transport::throttle::Throttle,
     },
 };
 

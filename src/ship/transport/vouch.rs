@@ -16,10 +16,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Delivery, Transport, answer::names_a_digest, fault, uri};
 use crate::{
-    client::{Answered, Request, RequestBody},
-    episode::Digest,
+    http::client::{Answered, Request, RequestBody},
+    model::{episode::Digest, wire},
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
-    wire,
 };
 
 impl Transport {

@@ -5,7 +5,7 @@ use std::fs;
 use notify::{Error, ErrorKind};
 use rustix::io::Errno;
 
-use crate::episode::printable;
+use crate::model::text::printable;
 
 /// Why watches cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]

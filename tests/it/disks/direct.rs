@@ -2,7 +2,7 @@
 
 use std::{fs, sync::atomic::Ordering, time::UNIX_EPOCH};
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 
 use super::content_of;
 use crate::{

@@ -33,7 +33,7 @@ fn web_server(well: &Arc<AtomicBool>) -> Scripted {
 
 /// Whether what it took last under this id has these bytes.
 fn holds(server: &Scripted, id: &str, bytes: &[u8]) -> bool {
-    let path = sealift::episode::EpisodeId::parse(id)
+    let path = sealift::model::episode::EpisodeId::parse(id)
         .unwrap()
         .percent_encoded();
     let last = server
@@ -81,14 +81,14 @@ fn typed(host: &Host, fix: &str) -> String {
 #[test]
 fn what_an_episode_was_before_it_was_corrected_comes_back_under_another_name_by_the_fix_and_by_its_reason()
  {
-    let long = "x".repeat(sealift::episode::MAX_ID_BYTES);
+    let long = "x".repeat(sealift::model::episode::MAX_ID_BYTES);
     for (id, by_reason) in [
         ("it's run 1", false),
         ("run-1", true),
         (long.as_str(), false),
     ] {
         let (host, server) = corrected(id);
-        let second = sealift::by_hand::second_name(id, 1);
+        let second = sealift::disk::by_hand::second_name(id, 1);
         let row = host.doctor().row("quarantine");
         let summary = row["summary"].as_str().unwrap();
         assert!(

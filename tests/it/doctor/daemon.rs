@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use sealift::{clock::wall_now, records::WallTime};
+use sealift::{clock::wall_now, model::records::WallTime};
 use serde_json::{Value, json};
 
 use super::{Host, service::instead_of_the_daemon};

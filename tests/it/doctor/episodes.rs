@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStringExt as _, time::Duration};
 
-use sealift::{clock::wall_now, records::WallTime};
+use sealift::{clock::wall_now, model::records::WallTime};
 use serde_json::json;
 
 use super::Host;

@@ -12,7 +12,10 @@ use std::{
 };
 
 use rcgen::date_time_ymd;
-use sealift::{clock::wall_now, episode::Digest, records::WallTime};
+use sealift::{
+    clock::wall_now,
+    model::{episode::Digest, records::WallTime},
+};
 use serde_json::json;
 
 use super::{Host, clock};

@@ -4,7 +4,7 @@
 use std::fs;
 
 use rcgen::date_time_ymd;
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 
 use super::Host;
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 
 /// One answer.
 #[derive(Clone, Default)]

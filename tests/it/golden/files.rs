@@ -19,7 +19,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use sealift::{episode::Digest, records::WallTime};
+use sealift::model::{episode::Digest, records::WallTime};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 use serde_json::Value;
 
 use super::{

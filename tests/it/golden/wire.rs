@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead},
 };
 
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 

@@ -1,7 +1,7 @@
 //! How much is taken, and from whom: room, shares, connections; and what is not HTTP.
 
 use super::*;
-use sealift::{config::ReceiveLimits, episode::HostName};
+use sealift::{config::ReceiveLimits, model::episode::HostName};
 
 fn limited(limit: impl FnOnce(&mut ReceiveLimits)) -> impl FnOnce(&mut ReceiveConfig, &Rig) {
     move |config, _| limit(&mut config.limits)

@@ -12,7 +12,7 @@ use crate::{
     authority::Authority,
     support::{Sandbox, eventually, sealift},
 };
-use sealift::episode::Digest;
+use sealift::model::episode::Digest;
 
 /// The `[receive]` table of a receiver with all four files, and what a shipper needs to come in.
 struct House {

@@ -1,7 +1,7 @@
 //! What is held can be read again: HEAD, GET, ranges, and by whom.
 
 use super::*;
-use sealift::{config::Namespace, episode::HostName};
+use sealift::{config::Namespace, model::episode::HostName};
 
 /// Two hosts and a reader, each by its token.
 fn by_token(config: &mut ReceiveConfig, rig: &Rig) {

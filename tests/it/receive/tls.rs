@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
-use sealift::episode::HostName;
+use sealift::model::episode::HostName;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;

@@ -1,6 +1,6 @@
 //! The commit window and the other terms of an upload: what is decided before its body.
 
-use sealift::{durable, wire::CODE_COMMIT};
+use sealift::{disk::durable, model::wire::CODE_COMMIT};
 
 use super::*;
 

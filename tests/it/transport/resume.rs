@@ -10,7 +10,7 @@ use super::{
     peer::{Peer, Server, header},
 };
 use sealift::{
-    episode::Digest,
+    model::episode::Digest,
     ship::{outcome::Fault, transport::Delivery},
 };
 

@@ -9,7 +9,7 @@ use std::{
 
 use sealift::ship::{
     machine::window::{LocalTime, Pace},
-    throttle::Throttle,
+    transport::throttle::Throttle,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{LARGE, SHORT, Sandbox, answer, delivery, fault, until, within};
 use sealift::{
-    progress::Progress,
+    model::progress::Progress,
     ship::{outcome::Fault, transport::Delivery},
 };
 

@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use sealift::{client::Client, ship::outcome::Fault};
+use sealift::{http::client::Client, ship::outcome::Fault};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 

@@ -1,6 +1,6 @@
 //! What speaks for a 200 without a receipt.
 
-use sealift::wire::ProblemType;
+use sealift::model::wire::ProblemType;
 
 use super::*;
 

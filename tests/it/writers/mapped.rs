@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-use sealift::layout::Layout;
+use sealift::model::layout::Layout;
 
 use super::waits_for;
 use crate::support::{Sandbox, eventually};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{
+use crate::model::{
     episode::{Commit, EpisodeId},
     records::WallTime,
 };
@@ -61,7 +61,7 @@ pub(in crate::operate::doctor) enum AskedCommit {
 #[derive(Debug)]
 pub(in crate::operate::doctor) enum ReceiverAnswer {
     /// Nothing.
-    Failed(crate::client::ClientError),
+    Failed(crate::http::client::ClientError),
     /// This.
     Answered {
         /// The HTTP status.

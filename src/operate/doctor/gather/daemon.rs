@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{DISK, within};
 use crate::{
-    layout::Layout,
+    model::layout::Layout,
     operate::{
         ask::{self, NoAnswer},
         doctor::facts::DaemonState,

@@ -6,18 +6,18 @@ use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
-    clock, durable,
-    episode::{EpisodeId, FolderLook},
-    filesystem,
-    layout::Layout,
-    manifest,
+    clock,
+    disk::{durable, filesystem, manifest, scan, tree},
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::Layout,
+        progress::Progress,
+        records::{Sidecar, WallTime, holds_other_content},
+    },
     operate::{
         doctor::facts::{CutOff, EpisodeFacts, Episodes, StrangerFacts},
         reused_names,
     },
-    progress::Progress,
-    records::{Sidecar, WallTime, holds_other_content},
-    scan, tree,
 };
 
 /// For all of it: some tens of thousands of episodes. What was found by then is told.

@@ -18,11 +18,15 @@ use super::{
 };
 use crate::{
     clock,
-    filesystem::{self, shared_between_hosts},
-    layout::{Layout, OutboxName, outbox_name},
+    disk::{
+        filesystem::{self, shared_between_hosts},
+        tree::what_it_is,
+    },
+    model::{
+        layout::{Layout, OutboxName, outbox_name},
+        records::WallTime,
+    },
     operate::doctor::facts::{DaemonState, FolderFacts, FolderState, RoomFacts},
-    records::WallTime,
-    tree::what_it_is,
 };
 
 /// What was sealed within so long makes the present rate.

@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path}
 
 use super::{DISK, within};
 use crate::{
-    by_hand::{is_made_for_a_while, is_taken, second_name},
-    layout::Layout,
+    disk::by_hand::{is_made_for_a_while, is_taken, second_name},
+    model::{layout::Layout, records::WallTime},
     operate::doctor::{facts::Episodes, words::tame},
-    records::WallTime,
 };
 
 /// So many are renamed by the fixes that are shown.

@@ -4,14 +4,18 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use super::{DISK, remedy, within};
 use crate::{
-    by_hand,
-    episode::{EpisodeId, FolderLook},
-    layout::Layout,
+    disk::{
+        by_hand,
+        record_files::{self, ages},
+        scan,
+    },
+    model::{
+        episode::{EpisodeId, FolderLook},
+        layout::Layout,
+        records::{LAST_COPY, ORPHAN, WallTime},
+        retention::{Due, due},
+    },
     operate::doctor::facts::{FiledEpisodes, Quarantined},
-    record_files::{self, ages},
-    records::{LAST_COPY, ORPHAN, WallTime},
-    retention::{Due, due},
-    scan,
 };
 
 /// So many are looked at; there, a person has long been asked.

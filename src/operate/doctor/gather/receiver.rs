@@ -12,17 +12,22 @@ use serde_json::Value;
 
 use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
-    client::{Answered, ClientError, Request, RequestBody, Wait},
-    endpoint::{Endpoint, EndpointOptions},
-    episode::{Commit, EpisodeId},
-    key_files,
-    layout::Layout,
-    meta,
+    config::key_files,
+    disk::meta,
+    http::{
+        client::{Answered, ClientError, Request, RequestBody, Wait},
+        endpoint::{Endpoint, EndpointOptions},
+        url_template::origin,
+    },
+    model::{
+        episode::{Commit, EpisodeId},
+        layout::Layout,
+        progress::Progress,
+        records::WallTime,
+        text::without_query,
+        wire,
+    },
     operate::doctor::facts::{AskedCommit, ReceiverAnswer, ReceiverFacts},
-    progress::Progress,
-    records::WallTime,
-    url_template::{origin, without_query},
-    wire,
 };
 
 /// For the connection, between two bytes, and for the answer: a person waits.

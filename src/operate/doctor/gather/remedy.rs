@@ -2,7 +2,7 @@
 
 use std::{env, os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::{episode::printable, operate::doctor::facts::Remedy};
+use crate::{model::text::printable, operate::doctor::facts::Remedy};
 
 /// A remediation is one line.
 const MAX_CHARS: usize = 500;

@@ -7,15 +7,13 @@ use std::{
 
 use super::permissions::{self, way_to};
 use crate::{
-    client::Client,
-    config::{ConfigError, DoctorConfig, RawConfig, ReceiverConfig, ShipConfig},
-    key_files,
-    layout::Layout,
+    config::{ConfigError, DoctorConfig, RawConfig, ReceiverConfig, ShipConfig, key_files},
+    http::{client::Client, url_template::UrlTemplate},
+    model::layout::Layout,
     operate::doctor::{
         DoctorQuery,
         facts::{NamedFile, Owned, SettingsFacts, SettingsProblem},
     },
-    url_template::UrlTemplate,
 };
 
 /// What can be gone on with, as far as the configuration is right.
@@ -155,7 +153,7 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
     });
     facts.token_in_clear = receiver.token_file.is_some()
         && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());
-    let mut options = crate::client::ClientOptions::from(receiver);
+    let mut options = crate::http::client::ClientOptions::from(receiver);
     // A person waits for the answer.
     (
         options.connect_timeout,

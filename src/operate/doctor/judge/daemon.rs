@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::permissions::as_shipper;
 use crate::{
+    model::snapshot::{NoticedBy, Snapshot, WEATHER_LASTS_S},
     operate::doctor::{
         facts::{DaemonState, Facts},
         row::{DoctorRow, Id},
         words::{path, span},
     },
-    snapshot::{NoticedBy, Snapshot, WEATHER_LASTS_S},
 };
 
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
@@ -124,7 +124,7 @@ fn version(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
         );
         DoctorRow::yellow(id, summary, facts.hands.unit_to("restart"))
     };
-    row.with("daemon", crate::episode::printable(&snapshot.version))
+    row.with("daemon", crate::model::text::printable(&snapshot.version))
         .with("program", ours)
 }
 
@@ -171,7 +171,10 @@ fn watching(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
             NoticedBy::Blind => {
                 let summary =
                     format!("It has no watches, and finds episodes some seconds late: {why}.");
-                let fix = watch.fix.clone().map(|fix| crate::episode::printable(&fix));
+                let fix = watch
+                    .fix
+                    .clone()
+                    .map(|fix| crate::model::text::printable(&fix));
                 DoctorRow::yellow(
                     id,
                     summary,
@@ -315,8 +318,8 @@ fn in_short(why: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
+        model::snapshot::{HoldStatus, Log, Pause, StalledPart},
         operate::doctor::{judge::healthy_host::sound, row::RowStatus},
-        snapshot::{HoldStatus, Log, Pause, StalledPart},
     };
 
     fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> DoctorRow {

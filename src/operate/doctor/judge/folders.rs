@@ -10,13 +10,13 @@ use super::{
     unit_paths,
 };
 use crate::{
+    disk::tree,
+    model::snapshot::{TrialFinding, TrialKind},
     operate::doctor::{
         facts::{DaemonState, Facts, FolderFacts, FolderState, Moves, Owned},
         row::{DoctorRow, Id},
         words::{path, span, word},
     },
-    snapshot::{TrialFinding, TrialKind},
-    tree,
 };
 
 const STICKY: u32 = 0o1000;
@@ -268,7 +268,7 @@ fn moves(facts: &Facts) -> Option<DoctorRow> {
     if let DaemonState::Answers(snapshot) = &facts.daemon
         && let Some(episode) = &snapshot.stamps_move
     {
-        let said = format!("{}.", crate::snapshot::stamps_move(episode));
+        let said = format!("{}.", crate::model::snapshot::stamps_move(episode));
         let folder = path_of_episodes_in(facts);
         let fix = format!("findmnt --target {}", path(folder));
         return Some(DoctorRow::red(Id::Moves, said, fix).with("stamps_move", episode.clone()));

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use crate::{
     config::WatchMode,
-    layout::Layout,
+    model::{
+        layout::Layout,
+        records::{RELEASED, WallTime},
+        retention::Due,
+        snapshot,
+    },
     operate::{
         doctor::{
             facts::{
@@ -17,9 +22,6 @@ use crate::{
         },
         journal::{Journal, JournalReading},
     },
-    records::{RELEASED, WallTime},
-    retention::Due,
-    snapshot,
 };
 
 /// Asked by root; shipped by `sealift` (user 10, group 20) in `/d`.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::quarantine::remedy;
 use crate::{
-    episode::printable,
+    model::{snapshot::EpisodeState, text::printable},
     operate::{
         doctor::{
             facts::{DaemonState, Facts, ReceiverAnswer},
@@ -13,7 +13,6 @@ use crate::{
         },
         journal::{Class, Journal, JournalEntry},
     },
-    snapshot::EpisodeState,
 };
 
 /// Of what an entry says, so much is shown, characters.

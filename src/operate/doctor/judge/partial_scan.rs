@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use crate::{
-    episode::printable,
+    model::{
+        snapshot::{EpisodeState, Snapshot},
+        text::printable,
+    },
     operate::doctor::{
         facts::{CutOff, DaemonState, Episodes, Facts, FolderFacts, FolderState},
         row::{DoctorRow, Id, RowStatus},
         words::{count, span},
     },
-    snapshot::{EpisodeState, Snapshot},
 };
 
 /// As in `waiting`.
@@ -160,8 +162,8 @@ fn waiting(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
 mod tests {
     use super::*;
     use crate::{
+        model::snapshot::StrangerStatus,
         operate::doctor::judge::{healthy_host::sound, queue},
-        snapshot::StrangerStatus,
     };
 
     fn cut(in_listing: bool) -> Facts {

@@ -6,16 +6,19 @@ use serde_json::json;
 
 use super::permissions::as_shipper;
 use crate::{
-    by_hand,
-    episode::{EpisodeId, printable},
-    layout::MARKER,
+    disk::by_hand,
+    model::{
+        episode::EpisodeId,
+        layout::MARKER,
+        records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
+        retention::{Due, days_between},
+        text::printable,
+    },
     operate::doctor::{
         facts::{Facts, FiledEpisodes, Quarantined, Remedy},
         row::{DoctorRow, Id},
         words::{count, path, word},
     },
-    records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
-    retention::{Due, days_between},
 };
 
 /// The verdict of what the receiver has rejected, and of what is at fault itself.
@@ -307,11 +310,11 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
 mod tests {
     use super::*;
     use crate::{
+        model::records::WallTime,
         operate::doctor::{
             judge::healthy_host::{quarantined, sound},
             row::RowStatus,
         },
-        records::WallTime,
     };
 
     fn one(name: &str, status: Option<u16>, due_in_days: i64, now: WallTime) -> Quarantined {

@@ -10,7 +10,11 @@ use std::time::Duration;
 use self::names::{conflicts, names};
 use super::{partial_scan, permissions::as_shipper};
 use crate::{
-    episode::{EpisodeId, FolderLook, MARKED_REST},
+    model::{
+        episode::{EpisodeId, FolderLook, MARKED_REST},
+        records::WallTime,
+        snapshot::Snapshot,
+    },
     operate::{
         doctor::{
             facts::{DaemonState, EpisodeFacts, Episodes, Facts},
@@ -19,8 +23,6 @@ use crate::{
         },
         status::words::{self, slowed, without_episode},
     },
-    records::WallTime,
-    snapshot::Snapshot,
 };
 
 /// Recordings take hours; one in which nothing was written for so long was forgotten, or its
@@ -140,7 +142,10 @@ fn is_fresh(written_ns: i64, now: WallTime) -> bool {
 /// Each has to be looked at before it is sealed: never more than one in one line.
 fn remarked(facts: &Facts, found: &Episodes, episode: &EpisodeFacts) -> String {
     let folder = found.folder.join(episode.id.as_str());
-    let (folder, marker) = (path(&folder), path(&folder.join(crate::layout::MARKER)));
+    let (folder, marker) = (
+        path(&folder),
+        path(&folder.join(crate::model::layout::MARKER)),
+    );
     match &episode.look {
         // Under its own name it is never sealed, however often.
         FolderLook::OddMarker(MARKED_REST) => format!(
@@ -327,7 +332,7 @@ fn stranded(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
     let (count, row) = match &facts.daemon {
         DaemonState::Answers(snapshot) => {
             let count = snapshot.archives_stranded;
-            let said = format!("{}.", crate::snapshot::stranded(count));
+            let said = format!("{}.", crate::model::snapshot::stranded(count));
             (count, DoctorRow::red(id, said, hands.unit_to("restart")))
         }
         // Nothing runs that has left them alone: the next start looks what they are.

@@ -14,15 +14,17 @@ use serde_json::Value;
 
 use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
-    client::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, Wait},
+    http::client::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, Wait},
+    model::{
+        records::{RELEASED, WallTime},
+        snapshot::{HoldStatus, WEATHER_LASTS_S},
+        wire::ProblemType,
+    },
     operate::doctor::{
         facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
         row::{DoctorRow, Id},
         words::{path, span, word},
     },
-    records::{RELEASED, WallTime},
-    snapshot::{HoldStatus, WEATHER_LASTS_S},
-    wire::ProblemType,
 };
 
 /// A certificate that ends within so many days is told.
@@ -332,7 +334,7 @@ fn answered(
         curl(
             facts,
             "-sv -o /dev/null",
-            &format!("{origin}{}", crate::wire::ADMISSION_PATH),
+            &format!("{origin}{}", crate::model::wire::ADMISSION_PATH),
         )
     };
     let fine = |summary: &str| DoctorRow::green(id, summary).with("status_code", status);

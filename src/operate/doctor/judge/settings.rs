@@ -94,7 +94,7 @@ fn configuration(facts: &Facts) -> DoctorRow {
                 "message",
                 message
                     .lines()
-                    .map(crate::episode::printable)
+                    .map(crate::model::text::printable)
                     .collect::<Vec<_>>(),
             );
         }

@@ -3,15 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use crate::{
-    episode::EpisodeId,
-    filesystem,
+    disk::{filesystem, tree::shown},
+    model::{
+        episode::EpisodeId,
+        snapshot::{OpenFile, Snapshot},
+    },
     operate::doctor::{
         facts::{DaemonState, Episodes, Facts, FolderState},
         row::{DoctorRow, Id},
         words::{count, path, span, word},
     },
-    snapshot::{OpenFile, Snapshot},
-    tree::shown,
 };
 
 /// A file that was not closed for so long was forgotten, or its recorder was.
@@ -222,8 +223,8 @@ fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Doct
 mod tests {
     use super::*;
     use crate::{
+        model::snapshot::ShippedChange,
         operate::doctor::{judge::healthy_host::sound, row::RowStatus},
-        snapshot::ShippedChange,
     };
 
     fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<DoctorRow> {

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    durable,
-    episode::Digest,
+    disk::durable,
+    model::episode::Digest,
     receive::store::{
         ArchiveRange as _, Upload as _,
         contract::{

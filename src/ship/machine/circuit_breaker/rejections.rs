@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Destination, FAULT_PROBE, Jitter};
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::verdict::{Speaker, Verdict},
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 use crate::ship::machine::{
     circuit_breaker::Trial,
     order::Queue,

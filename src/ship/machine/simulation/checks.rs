@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
-    episode::{EpisodeId, Fingerprint},
+    model::episode::{EpisodeId, Fingerprint},
     ship::{
         machine::{
             Effect, Event, Tally,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::hosts::{Hosts, Outside};
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::{
         machine::{
             Settings,

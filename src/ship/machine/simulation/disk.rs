@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, FolderId, FolderLook, Stamp},
-    records::{ArchiveFacts, ManifestCheck},
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint, FolderId, FolderLook, Stamp},
+        records::{ArchiveFacts, ManifestCheck},
+    },
     ship::machine::{
         state::{Packed, Reason},
         verdict::Refusal,

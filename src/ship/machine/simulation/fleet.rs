@@ -7,7 +7,7 @@ use super::{
     stream::compare_fleet,
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::{
         machine::{Settings, fairness::Order, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},

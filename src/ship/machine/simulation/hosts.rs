@@ -11,8 +11,10 @@ use std::{
 
 use super::stream::Stream;
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, Stamp},
-    records::{ArchiveFacts, ManifestCheck},
+    model::{
+        episode::{Digest, EpisodeId, Fingerprint, Stamp},
+        records::{ArchiveFacts, ManifestCheck},
+    },
     ship::{
         machine::{
             Effect, Event, LookedBack, Scanned, Settings,

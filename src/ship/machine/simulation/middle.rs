@@ -8,10 +8,12 @@ use super::{
     world::World,
 };
 use crate::{
-    episode::EpisodeId,
-    records::WallTime,
+    model::{
+        episode::EpisodeId,
+        records::WallTime,
+        wire::{Problem, ProblemType, Receipt},
+    },
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase, Voucher},
-    wire::{Problem, ProblemType, Receipt},
 };
 
 impl World {

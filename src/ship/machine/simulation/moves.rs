@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{disk::Dir, plan::Poison, world::World};
 use crate::{
-    episode::{EpisodeId, FolderLook},
+    model::episode::{EpisodeId, FolderLook},
     ship::{
         machine::state::{Moved, OrphanEnd, Packed},
         outcome::Stale,

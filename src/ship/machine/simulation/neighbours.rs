@@ -17,7 +17,7 @@ use super::{
     hosts::{Hosts, Outside},
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::{
         machine::{
             Settings,

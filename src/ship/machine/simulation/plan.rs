@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::dice::Dice;
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::{
         machine::{
             Settings,

@@ -7,7 +7,7 @@ use super::{
     plan::Profile,
     world::{Act, World},
 };
-use crate::episode::EpisodeId;
+use crate::model::episode::EpisodeId;
 
 /// One deed. It does nothing where it cannot be done any more.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,7 +9,7 @@ use super::{
     world::{Act, World},
 };
 use crate::{
-    episode::{EpisodeId, FolderLook},
+    model::episode::{EpisodeId, FolderLook},
     ship::{
         machine::{
             Effect, Event, LookedBack, Scanned,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::WORLDS;
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{
         Effect, Notice, Shipped,
         state::{OpenFilePolicy, Packed, Reason},

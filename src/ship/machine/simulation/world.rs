@@ -15,7 +15,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    episode::EpisodeId,
+    model::episode::EpisodeId,
     ship::machine::{Event, Tally, queue::Machine},
 };
 

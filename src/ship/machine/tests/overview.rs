@@ -1,7 +1,7 @@
 //! What the overview tells of the episodes.
 
 use super::*;
-use crate::snapshot::{Attempts, EpisodeState};
+use crate::model::snapshot::{Attempts, EpisodeState};
 
 #[test]
 fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {

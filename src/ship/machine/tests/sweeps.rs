@@ -15,7 +15,7 @@ fn sweeping() -> Bench {
 fn answered(bench: &mut Bench, date: bool) {
     bench.seal_and_pack("a", 1);
     bench.take("send");
-    let server_date = date.then(|| crate::records::WallTime::from_unix_seconds(0));
+    let server_date = date.then(|| crate::model::records::WallTime::from_unix_seconds(0));
     let answer = Answer {
         status: 201,
         body: AnswerBody::Empty,

@@ -4,11 +4,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::*;
 use crate::{
+    model::wire,
     ship::machine::{
         backoff::{FAULT_PROBE, TRANSIENT},
         verdict::MAX_RETRY_AFTER_S,
     },
-    wire,
 };
 
 /// So many are packed, by name in order; the first are on their way.

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::{episode::Digest, ship::outcome::Phase};
+use crate::{model::episode::Digest, ship::outcome::Phase};
 
 fn id() -> EpisodeId {
     EpisodeId::parse("run-1").unwrap()
@@ -74,7 +74,7 @@ fn text() -> AnswerBody {
 }
 
 fn problem(kind: ProblemType) -> AnswerBody {
-    AnswerBody::Json(crate::wire::Problem::new(kind, "why").to_json())
+    AnswerBody::Json(crate::model::wire::Problem::new(kind, "why").to_json())
 }
 
 /// (status, written by a receiver, written by something else or empty). Everything from 100 to 599

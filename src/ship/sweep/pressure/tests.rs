@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::{
+use crate::model::{
     episode::{Digest, EpisodeId},
     layout::RECEIPT,
     records::RELEASED,

@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    move_check::{Finding, Unmovable},
+    disk::move_check::{Finding, Unmovable},
     operate::doctor::{facts::Person, judge::healthy_host::sound, row::RowStatus},
 };
 
@@ -206,7 +206,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
         if matches!(finding, Finding::Copies { .. }) {
             facts.unit.as_mut().unwrap().read_write_paths = Some(siblings);
         }
-        facts.moves = Moves::ByUs(crate::move_check::MoveCheck {
+        facts.moves = Moves::ByUs(crate::disk::move_check::MoveCheck {
             findings: vec![finding.clone()],
         });
         let row = of(&facts, Id::Moves);
@@ -280,7 +280,7 @@ fn what_we_may_not_do_says_nothing_of_who_ships() {
         to,
         why: "EACCES".to_owned(),
     };
-    facts.moves = Moves::ByUs(crate::move_check::MoveCheck {
+    facts.moves = Moves::ByUs(crate::disk::move_check::MoveCheck {
         findings: vec![finding],
     });
     assert_eq!(of(&facts, Id::Moves).status, RowStatus::Yellow);

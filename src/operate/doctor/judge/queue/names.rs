@@ -9,15 +9,16 @@ use std::{collections::HashSet, path::PathBuf};
 
 use super::{super::partial_scan::by_daemon, are, ids, in_turn};
 use crate::{
-    by_hand::{copied, moved, second_name},
-    episode::printable,
+    disk::{
+        by_hand::{copied, moved, second_name},
+        scan::NoEpisode,
+    },
+    model::{records::WallTime, text::printable},
     operate::doctor::{
         facts::{DaemonState, Episodes, Facts, StrangerFacts},
         row::{DoctorRow, Id, RowStatus},
         words::{path, tame, word},
     },
-    records::WallTime,
-    scan::NoEpisode,
 };
 
 /// For so long a typed command may be at work on what it made, without a word.

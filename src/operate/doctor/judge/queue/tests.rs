@@ -2,14 +2,16 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use super::*;
 use crate::{
-    episode::Stamp,
+    disk::scan::NoEpisode,
+    model::{
+        episode::Stamp,
+        snapshot::{EpisodeState, Slowed},
+    },
     operate::doctor::{
         facts::{Person, StrangerFacts},
         judge::healthy_host::sound,
         row::RowStatus,
     },
-    scan::NoEpisode,
-    snapshot::{EpisodeState, Slowed},
 };
 
 const SEALED: FolderLook = FolderLook::Sealed(Stamp {
@@ -185,7 +187,7 @@ fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
         let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!("{:?}", facts.daemon)
         };
-        snapshot.episodes = vec![crate::snapshot::EpisodeStatus {
+        snapshot.episodes = vec![crate::model::snapshot::EpisodeStatus {
             id: "old".to_owned(),
             state: EpisodeState::Waiting,
             why: Some(

@@ -1,7 +1,7 @@
 //! `receiver-commit`: does it take what is recorded here?
 
 use crate::{
-    episode::Commit,
+    model::episode::Commit,
     operate::doctor::{
         facts::{AskedCommit, Facts, ReceiverFacts},
         judge::quarantine::remedy,

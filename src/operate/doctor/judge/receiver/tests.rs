@@ -2,13 +2,15 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    episode::{Commit, EpisodeId},
+    model::{
+        episode::{Commit, EpisodeId},
+        wire::Problem,
+    },
     operate::doctor::{
         facts::{AskedCommit, NamedFile, Remedy},
         judge::healthy_host::sound,
         row::RowStatus,
     },
-    wire::Problem,
 };
 
 fn with(said: ReceiverAnswer) -> Facts {
@@ -115,7 +117,7 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
     }
 }
 
-fn destination(facts: &mut Facts) -> &mut crate::snapshot::DestinationStatus {
+fn destination(facts: &mut Facts) -> &mut crate::model::snapshot::DestinationStatus {
     let DaemonState::Answers(snapshot) = &mut facts.daemon else {
         panic!()
     };

@@ -1,0 +1,20 @@
+//! The file systems: what is read from the folders, and how anything is written, moved or removed
+//! durably.
+//!
+//! ```text
+//!  scan, tree, meta, manifest, record_files ── read ──▶ facts
+//!  durable ── write, move, remove ──▶ fsync; no other file does that
+//!  filesystem, open_files, move_check ── what can be relied on here
+//! ```
+
+pub mod by_hand;
+pub mod durable;
+pub mod filesystem;
+pub mod manifest;
+pub mod meta;
+pub mod move_check;
+pub mod open_files;
+pub mod record_files;
+pub mod scan;
+pub mod socket;
+pub mod tree;

@@ -1,0 +1,257 @@
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::symlink},
+};
+
+use super::*;
+use crate::disk::manifest::parse;
+
+fn episode() -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a");
+    fs::create_dir_all(path.join("data")).unwrap();
+    fs::write(path.join("data/x"), "1234").unwrap();
+    fs::write(path.join(OsStr::from_bytes(b"\xff")), "").unwrap();
+    symlink("data/x", path.join("link")).unwrap();
+    (root, path)
+}
+
+#[test]
+fn sealing_writes_a_manifest_of_every_file() {
+    let (_root, path) = episode();
+    let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
+    let sealed = seal(&path, &Progress::default()).unwrap();
+    assert_eq!(
+        sealed,
+        Sealed {
+            files: 2,
+            bytes: 4,
+            untold: 0,
+            left_out: vec![("socket", "socket".into())]
+        }
+    );
+    let manifest = parse(&fs::read(path.join(MARKER)).unwrap())
+        .unwrap()
+        .unwrap();
+    let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
+    assert_eq!(paths, [&b"data/x"[..], b"\xff"]);
+    assert_eq!(manifest.files[0].sha256, Digest::of(b"1234"));
+    assert!(matches!(
+        seal(&path, &Progress::default()),
+        Err(SealError::AlreadySealed)
+    ));
+}
+
+#[test]
+fn what_is_no_directory_of_its_own_is_refused() {
+    let (root, path) = episode();
+    let link = root.path().join("link");
+    symlink(&path, &link).unwrap();
+    let refused = |path: &Path| seal(path, &Progress::default()).unwrap_err();
+    assert!(matches!(refused(&link), SealError::Symlink));
+    assert!(matches!(
+        refused(&root.path().join("link/")),
+        SealError::Symlink
+    ));
+    assert!(matches!(
+        refused(&path.join("data/x")),
+        SealError::NotADirectory
+    ));
+    assert!(matches!(
+        refused(&root.path().join("none")),
+        SealError::Missing
+    ));
+    symlink("nowhere", path.join(MARKER)).unwrap();
+    assert!(matches!(refused(&path), SealError::OddMarker("a symlink")));
+}
+
+#[test]
+fn what_is_left_of_an_episode_that_was_moved_is_not_sealed() {
+    let (_root, path) = episode();
+    fs::write(
+        path.join(crate::model::layout::REMOVING),
+        r#"{"sealift_removing":1,"copied_to":"/shipped/a"}"#,
+    )
+    .unwrap();
+    assert!(matches!(
+        seal(&path, &Progress::default()),
+        Err(SealError::BeingRemoved)
+    ));
+    assert!(!path.join(MARKER).exists());
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_hashed_is_still_being_written() {
+    let (_root, path) = episode();
+    let file = File::open(path.join("data/x")).unwrap();
+    let seen = Stat::of(&file).unwrap();
+    fs::write(path.join("data/x"), "12345").unwrap();
+    let error = hash(&file, b"data/x", &seen, &mut [0; 16], &Progress::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the recorder is still writing: data/x changed"
+    );
+    assert!(!path.join(MARKER).exists());
+}
+
+#[test]
+fn a_write_behind_the_hashing_is_still_writing() {
+    let (_root, path) = episode();
+    let result = seal_observed(&path, &Progress::default(), |entry| {
+        if entry.path == b"link" {
+            fs::write(path.join("data/x"), "12345").unwrap();
+        }
+    });
+    assert!(matches!(result, Err(SealError::StillWriting { .. })));
+    assert!(!path.join(MARKER).exists());
+    assert!(seal(&path, &Progress::default()).is_ok());
+}
+
+#[test]
+fn an_episode_with_a_file_that_is_open_for_writing_is_not_sealed_and_the_file_is_named() {
+    let (_root, path) = episode();
+    let writer = fs::OpenOptions::new()
+        .append(true)
+        .open(path.join("data/x"))
+        .unwrap();
+    let error = seal(&path, &Progress::default()).unwrap_err().to_string();
+    let who = format!(
+        "data/x is still open for writing by process {}",
+        std::process::id()
+    );
+    assert!(error.starts_with(&who), "{error}");
+    assert!(!path.join(MARKER).exists());
+    drop(writer);
+    seal(&path, &Progress::default()).unwrap();
+}
+
+#[test]
+fn a_file_that_is_closed_within_a_moment_is_waited_for_and_sealed_with_what_was_written_last() {
+    let (_root, path) = episode();
+    let mut writer = fs::OpenOptions::new()
+        .append(true)
+        .open(path.join("data/x"))
+        .unwrap();
+    std::thread::scope(|threads| {
+        let sealing = threads.spawn(|| seal(&path, &Progress::default()));
+        std::io::Write::write_all(&mut writer, b"56").unwrap();
+        drop(writer);
+        sealing.join().unwrap().unwrap();
+    });
+    let manifest = parse(&fs::read(path.join(MARKER)).unwrap())
+        .unwrap()
+        .unwrap();
+    assert_eq!(manifest.files[0].sha256, Digest::of(b"123456"));
+}
+
+#[test]
+fn a_file_that_is_opened_while_it_is_hashed_is_not_sealed() {
+    let (_root, path) = episode();
+    let mut writer = None;
+    let result = seal_observed(&path, &Progress::default(), |entry| {
+        if entry.path == b"data/x" {
+            writer = Some(
+                fs::OpenOptions::new()
+                    .append(true)
+                    .open(path.join("data/x"))
+                    .unwrap(),
+            );
+        }
+    });
+    assert!(
+        matches!(result, Err(SealError::OpenForWriting { .. })),
+        "{result:?}"
+    );
+    assert!(!path.join(MARKER).exists());
+}
+
+#[test]
+fn of_two_that_seal_at_once_one_is_told_to_wait() {
+    let (_folder, path) = episode();
+    let result = seal_observed(&path, &Progress::default(), |_| {
+        assert!(matches!(
+            seal(&path, &Progress::default()),
+            Err(SealError::AlreadySealing)
+        ));
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
+fn a_cancelled_seal_leaves_no_marker() {
+    let (_root, path) = episode();
+    let progress = Progress::default();
+    progress.cancel();
+    assert!(matches!(
+        seal(&path, &progress),
+        Err(SealError::Tree(TreeError::Cancelled(_)))
+    ));
+    assert_eq!(fs::read_dir(path).unwrap().count(), 3);
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the daemon and the operator"
+)]
+fn what_is_sealed_and_moved_away_meanwhile_is_said_to_be_sealed_wherever_seal_has_come_to() {
+    let of_link = SealError::AlreadySealed.to_string();
+    // The first entry of the walk that hashes, one in the middle of it, and the last.
+    for (at, name) in [(0, &b""[..]), (2, b"data/x"), (5, b"\xff")] {
+        for renamed in [true, false] {
+            let (root, path) = episode();
+            let shipped = root.path().join("shipped");
+            let result = seal_observed(&path, &Progress::default(), |entry| {
+                if entry.path == name && !path.join(MARKER).exists() && path.exists() {
+                    fs::write(path.join(MARKER), "").unwrap();
+                    if renamed {
+                        fs::rename(&path, &shipped).unwrap();
+                    }
+                }
+            });
+            assert_eq!(result.unwrap_err().to_string(), of_link, "{at} {renamed}");
+        }
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the daemon and the operator"
+)]
+fn what_loses_its_name_unsealed_while_it_is_sealed_is_not_said_to_be_missing_or_written_to() {
+    for removed in [true, false] {
+        for another in [true, false] {
+            let (root, path) = episode();
+            let result = seal_observed(&path, &Progress::default(), |entry| {
+                if entry.path == b"link" {
+                    match removed {
+                        true => fs::remove_dir_all(&path).unwrap(),
+                        false => fs::rename(&path, root.path().join("b")).unwrap(),
+                    }
+                    if another {
+                        fs::create_dir(&path).unwrap();
+                    }
+                }
+            });
+            assert!(
+                matches!(result, Err(SealError::MovedAway)),
+                "{removed} {another}: {result:?}"
+            );
+            assert!(!path.join(MARKER).exists() && !root.path().join("b").join(MARKER).exists());
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_may_have_been_shipped_and_the_error_says_how_to_find_out() {
+    let (root, _) = episode();
+    let said = seal(&root.path().join("none"), &Progress::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("no such directory") && said.contains("sealift trace"),
+        "{said}"
+    );
+}

@@ -1,0 +1,13 @@
+//! What everything is called and what is written down: ids and digests, the folders and their
+//! names, the records on disk, the messages on the wire, the state of a daemon as data.
+//!
+//! Imports nothing of this crate, and reads no disk, network or clock.
+
+pub mod episode;
+pub mod layout;
+pub mod progress;
+pub mod records;
+pub mod retention;
+pub mod snapshot;
+pub mod text;
+pub mod wire;
