@@ -28,3 +28,4 @@ pub mod status;
 pub mod trace;
 pub mod unpack;
 pub mod verify;
+pub(super) mod words;

@@ -12,7 +12,6 @@ mod folders;
 mod problems;
 pub mod screen;
 mod today;
-pub(super) mod words;
 
 use std::time::Duration;
 

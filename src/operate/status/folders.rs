@@ -4,7 +4,8 @@ use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
 
 use serde::Serialize;
 
-use super::{today::Memory, words};
+use super::today::Memory;
+use crate::operate::words;
 use crate::{
     disk::{filesystem, scan, tree},
     model::{

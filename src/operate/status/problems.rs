@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 
-use super::{CommandContext, DaemonAnswer, Status, words};
+use super::{CommandContext, DaemonAnswer, Status};
 use crate::model::{
     snapshot::{HoldStatus, NoticedBy, Snapshot, Strangers, TrialKind},
     text::shell_word,
 };
+use crate::operate::words;
 
 /// A file that is open for less is about to be closed.
 const LONG_OPEN_S: u64 = 60;

@@ -1,6 +1,6 @@
 //! A status as lines for a person. Pure.
 
-use super::{Folders, Status, words};
+use super::{Folders, Status};
 use crate::model::{
     snapshot::{
         Counts, DestinationStatus, EpisodeState, EpisodeStatus, NoticedBy, RoomStatus, Snapshot,
@@ -8,6 +8,7 @@ use crate::model::{
     },
     text::printable,
 };
+use crate::operate::words;
 
 /// So many episodes are shown each by itself; `--json` has more.
 const MAX_EPISODES: usize = 15;

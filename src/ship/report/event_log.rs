@@ -10,10 +10,10 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
-use crate::ship::machine::{Notice, window::Pace};
 use crate::{
     clock,
     model::{episode::EpisodeId, records::holds_other_content, text::shell_word},
+    ship::machine::{Notice, window::Pace},
 };
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::snapshot::{Bucket, Histogram};
-use crate::ship::machine::Notice;
+use crate::{
+    model::snapshot::{Bucket, Histogram},
+    ship::machine::Notice,
+};
 
 /// From a small episode on a fast disk to one that has waited for a day.
 const UP_TO_S: [f64; 16] = [

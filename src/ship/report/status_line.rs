@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use crate::ship::daemon::reload::Reloads;
 use crate::{
     disk::move_check::MoveCheck,
+    model::snapshot::ReloadStatus,
     ship::machine::{census::Census, stall_detector::Stalled},
 };
 
@@ -19,7 +19,7 @@ pub struct StatusLine {
     /// How long they are, bytes.
     pub to_send_bytes: u64,
     /// What the last reload came to.
-    pub reloads: Reloads,
+    pub reloads: ReloadStatus,
     /// Whether episodes can be moved.
     pub trial: MoveCheck,
     /// How many archives in the outbox have no episode beside them, and are left alone.
@@ -157,9 +157,9 @@ mod tests {
                 part: Task::of(Work::Scan),
                 since: Duration::from_secs(130),
             }],
-            reloads: Reloads {
+            reloads: ReloadStatus {
                 failed: Some("line 3".to_owned()),
-                restart_for: vec!["shipper.data_dir", "shipper.watch"],
+                restart_for: vec!["shipper.data_dir".to_owned(), "shipper.watch".to_owned()],
             },
             trial: MoveCheck {
                 findings: vec![Finding::Copies {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::model::episode::EpisodeId;
-use crate::ship::machine::{
-    circuit_breaker::Trial,
-    order::Queue,
-    queue::Machine,
-    state::{Episode, Looking, State},
+use crate::{
+    model::episode::EpisodeId,
+    ship::machine::{
+        circuit_breaker::Trial,
+        order::Queue,
+        queue::Machine,
+        state::{Episode, Looking, State},
+    },
 };
 
 impl Machine {
