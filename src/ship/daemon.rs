@@ -20,7 +20,7 @@ mod look_back;
 mod name_check;
 mod open_files;
 mod pack_worker;
-pub mod reload;
+pub(crate) mod reload;
 mod scan_report;
 mod shutdown;
 mod snapshot;

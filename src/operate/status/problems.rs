@@ -17,7 +17,7 @@ const SHORT_S: u64 = 24 * 3600;
 
 /// Something that the operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StatusProblem {
+pub(crate) struct StatusProblem {
     /// What is wrong, in a sentence.
     pub what: String,
     /// What to type, where one command does.

@@ -17,7 +17,7 @@ const MAX_STRANGERS: usize = 5;
 
 /// One line, and whether it says that something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScreenLine {
+pub(crate) struct ScreenLine {
     /// Printable.
     pub text: String,
     /// It says that something is wrong.
@@ -26,7 +26,7 @@ pub struct ScreenLine {
 
 /// All of it.
 #[must_use]
-pub fn lines(status: &Status) -> Vec<ScreenLine> {
+pub(crate) fn lines(status: &Status) -> Vec<ScreenLine> {
     let mut screen = StatusScreen(Vec::new());
     for problem in &status.problems {
         screen.bad(&problem.what);

@@ -15,7 +15,7 @@ const UP_TO_S: [f64; 16] = [
 
 /// The counts.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Markers seen.
     pub sealed: u64,
     /// Moved to `shipped/`.
@@ -42,7 +42,7 @@ struct Spans {
 impl Ledger {
     /// Takes note. `age` is how long the episode that it speaks of has been sealed, where that is
     /// known; `now` is the machine's time.
-    pub fn note(&mut self, notice: &Notice, age: Option<Duration>, now: Duration) {
+    pub(crate) fn note(&mut self, notice: &Notice, age: Option<Duration>, now: Duration) {
         match notice {
             Notice::Sealed(..) => self.sealed += 1,
             Notice::Packed(_, facts) => self.packed_archive_bytes += facts.size_bytes,
@@ -82,7 +82,7 @@ impl Ledger {
 
     /// From the marker to the receiver's acknowledgement.
     #[must_use]
-    pub fn marker_to_delivered(&self) -> Histogram {
+    pub(crate) fn marker_to_delivered(&self) -> Histogram {
         let mut below = 0;
         let buckets = UP_TO_S
             .iter()

@@ -11,7 +11,7 @@ use crate::{
 
 /// Everything that a person may want to know of a running daemon.
 #[derive(Debug, Clone, Default)]
-pub struct StatusLine {
+pub(crate) struct StatusLine {
     /// How many episodes of each kind, and whether the receiver is held.
     pub census: Census,
     /// What the receiver has of the archives that are being sent, bytes.
