@@ -18,15 +18,15 @@ mod status;
 mod trace;
 mod verify;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use sealift::{
+
+use self::exit::{Exit, Failure};
+use crate::{
     config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig},
     model::text::shell_word,
 };
-
-use self::exit::{Exit, Failure};
 
 /// Ships a recorded episode the moment it is sealed.
 #[derive(Debug, Parser)]
@@ -87,8 +87,13 @@ struct ConfigSource {
     data: Option<PathBuf>,
 }
 
-/// Runs the command that the arguments name.
-pub(crate) fn run() -> Exit {
+/// Parses the arguments, sets up logging, and runs the command that they name.
+#[must_use]
+pub fn run() -> ExitCode {
+    run_command().into()
+}
+
+fn run_command() -> Exit {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
@@ -147,7 +152,7 @@ impl ConfigSource {
     /// trial is not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
-            Some(path) => sealift::config::read(&path)?,
+            Some(path) => crate::config::read(&path)?,
             None => RawConfig::default(),
         };
         if let Some(data) = &self.data {

@@ -39,7 +39,7 @@ pub fn wall_now() -> WallTime {
 /// What the clock on the wall says, seconds since midnight: by `TZ`, else /etc/localtime
 /// (tzset(3)), else UTC.
 #[must_use]
-pub fn local_seconds_of_day() -> u32 {
+pub(crate) fn local_seconds_of_day() -> u32 {
     let now = jiff::ZonedDateTime::now();
     let part = |number: i8| u32::try_from(number).unwrap_or(0);
     part(now.hour()) * 3600 + part(now.minute()) * 60 + part(now.second())
@@ -53,7 +53,7 @@ pub fn local_seconds_of_day() -> u32 {
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
 )]
-pub fn age_of(stamp_ns: i64) -> Option<Duration> {
+pub(crate) fn age_of(stamp_ns: i64) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let then = Duration::from_nanos(u64::try_from(stamp_ns).ok()?);
     let released = Duration::from_secs(u64::try_from(RELEASED.unix_seconds()).ok()?);
@@ -64,13 +64,13 @@ pub fn age_of(stamp_ns: i64) -> Option<Duration> {
 /// receiver's `Date` (of the same moment, and of another host: on one host both are wrong where one
 /// is) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]
-pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
+pub(crate) fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)
 }
 
 /// As [`believed`], for the stamps of many records: the kernel is asked once a minute at the most.
 #[must_use]
-pub fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
+pub(crate) fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
     static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
     believed_or(now, server, || {
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ fn believed_or(
 
 /// Whether two clocks agree within a day.
 #[must_use]
-pub fn agree(ours: WallTime, theirs: WallTime) -> bool {
+pub(crate) fn agree(ours: WallTime, theirs: WallTime) -> bool {
     ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
 }
 

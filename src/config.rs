@@ -6,7 +6,7 @@ mod absolute;
 mod defaults;
 mod doctor;
 mod folders;
-pub mod key_files;
+pub(crate) mod key_files;
 mod loopback;
 mod raw;
 mod receive;
@@ -20,19 +20,19 @@ use std::{
     time::Duration,
 };
 
-pub use self::doctor::DoctorConfig;
-pub use self::raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
+pub(crate) use self::doctor::DoctorConfig;
+pub(crate) use self::raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use self::receive::{Namespace, ReceiveConfig, ReceiveLimits};
-pub use self::uploads::{QueueOrder, RawUploadWindow, UploadWindow};
+pub(crate) use self::uploads::{QueueOrder, UploadWindow};
 
 use crate::model::layout::Layout;
 
 /// Where the configuration is looked for when neither an option nor the variable names it.
-pub const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";
+pub(crate) const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";
 /// The variable that names it.
-pub const FILE_VARIABLE: &str = "SEALIFT_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "SEALIFT_CONFIG";
 /// A commented file in which everything stands at its default.
-pub const SAMPLE: &str = include_str!("../contrib/sealift.toml");
+pub(crate) const SAMPLE: &str = include_str!("../contrib/sealift.toml");
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum ConfigError {
 
 /// How new episodes are noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchMode {
+pub(crate) enum WatchMode {
     /// By inotify, unless the file system says that events cannot be trusted.
     Auto,
     /// By inotify.
@@ -76,7 +76,7 @@ pub enum WatchMode {
 
 /// The shipper's half.
 #[derive(Debug, Clone)]
-pub struct ShipConfig {
+pub(crate) struct ShipConfig {
     /// The folders.
     pub layout: Layout,
     /// How episodes are noticed.
@@ -149,7 +149,7 @@ pub struct ReceiverConfig {
 /// # Errors
 /// [`ConfigError::Read`] and [`ConfigError::Parse`]; [`ConfigError::Value`] where a path in it is
 /// relative.
-pub fn read(path: &Path) -> Result<RawConfig, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<RawConfig, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Read {
         path: path.to_owned(),
         why,
@@ -167,7 +167,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`]: something is missing or cannot be.
-    pub fn ship(&self) -> Result<ShipConfig, ConfigError> {
+    pub(crate) fn ship(&self) -> Result<ShipConfig, ConfigError> {
         let shipper = &self.shipper;
         let layout = self.layout()?;
         let watch = match shipper.watch.as_deref().unwrap_or(defaults::WATCH) {
@@ -242,7 +242,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`].
-    pub fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
+    pub(crate) fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
         let raw = &self.receiver;
         let url = raw.url.clone().ok_or_else(|| {
             value(
@@ -291,7 +291,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`]: the name cannot travel in a header.
-    pub fn host_id(&self) -> Result<String, ConfigError> {
+    pub(crate) fn host_id(&self) -> Result<String, ConfigError> {
         let host = self
             .shipper
             .host_id
@@ -309,7 +309,7 @@ impl RawConfig {
 impl ShipConfig {
     /// How long between two reconcile passes in this mode.
     #[must_use]
-    pub fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
+    pub(crate) fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
         let default = if reconcile_only {
             defaults::RECONCILE_ONLY_S
         } else {

@@ -9,12 +9,12 @@
 
 pub mod by_hand;
 pub mod durable;
-pub mod filesystem;
+pub(crate) mod filesystem;
 pub mod manifest;
-pub mod meta;
-pub mod move_check;
+pub(crate) mod meta;
+pub(crate) mod move_check;
 pub mod open_files;
-pub mod record_files;
-pub mod scan;
-pub mod socket;
+pub(crate) mod record_files;
+pub(crate) mod scan;
+pub(crate) mod socket;
 pub mod tree;

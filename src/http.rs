@@ -3,4 +3,4 @@
 
 pub mod client;
 pub mod endpoint;
-pub mod url_template;
+pub(crate) mod url_template;

@@ -15,7 +15,11 @@
 //! Two ends of a wire (`ship`, `receive`) and the commands beside it (`operate`) stand on `model`,
 //! `disk`, `http` and `config`, and import nothing of each other. `tests/it/tidy.rs` lists which
 //! room may import which; docs/architecture.md is the tour.
+//!
+//! The program is all that is for use. `pub` beside [`cli::run`] is what the integration tests and
+//! the benches take; the rest is `pub(crate)`, so that the compiler finds what nothing uses.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod disk;

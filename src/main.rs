@@ -1,9 +1,7 @@
-//! The `sealift` program: parse, set up logging, dispatch, exit code.
-
-mod cli;
+//! The `sealift` program.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run().into()
+    sealift::cli::run()
 }

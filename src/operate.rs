@@ -15,16 +15,17 @@
 //! Nothing here needs a running shipper. Only `requeue` changes what a shipper holds, and nothing
 //! what a receiver does.
 
-pub mod ask;
+pub(crate) mod ask;
 pub mod doctor;
-pub mod fetch;
+pub(crate) mod fetch;
 mod holder;
-pub mod journal;
-pub mod receiver;
-pub mod requeue;
+pub(crate) mod journal;
+pub(crate) mod receiver;
+pub(crate) mod requeue;
 mod reused_names;
-pub mod shipped_receipts;
-pub mod status;
-pub mod trace;
-pub mod unpack;
-pub mod verify;
+pub(crate) mod shipped_receipts;
+pub(crate) mod status;
+pub(crate) mod trace;
+pub(crate) mod unpack;
+pub(crate) mod verify;
+pub(super) mod words;

@@ -32,22 +32,22 @@
 
 pub mod access;
 mod active_uploads;
-pub mod admit;
+pub(crate) mod admit;
 mod body;
 mod connections;
 mod get;
-pub mod identity;
+pub(crate) mod identity;
 mod metrics;
 mod put;
-pub mod range;
+pub(crate) mod range;
 mod reply;
 mod request_context;
 mod room;
 mod route;
 pub mod serve;
-pub mod store;
-pub mod stored_episode;
+pub(crate) mod store;
+pub(crate) mod stored_episode;
 pub mod tally;
 mod tls;
 mod upload_session;
-pub mod window;
+pub(crate) mod window;

@@ -2,17 +2,17 @@
 
 pub mod archive;
 pub mod daemon;
-pub mod lock;
+pub(crate) mod lock;
 pub mod machine;
-pub mod orphan;
-pub mod outbox;
+pub(crate) mod orphan;
+pub(crate) mod outbox;
 pub mod outcome;
 pub mod pack;
-pub mod quarantine;
+pub(crate) mod quarantine;
 pub mod report;
-pub mod retire;
-pub mod room;
-pub mod shipped_lookup;
-pub mod sweep;
+pub(crate) mod retire;
+pub(crate) mod room;
+pub(crate) mod shipped_lookup;
+pub(crate) mod sweep;
 pub mod transport;
-pub mod watch;
+pub(crate) mod watch;

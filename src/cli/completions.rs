@@ -6,12 +6,12 @@ use std::{io, path::PathBuf};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
-use sealift::disk::tree::shown;
 
 use super::{
     Cli,
     exit::{Exit, Failure},
 };
+use crate::disk::tree::shown;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {

@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use sealift::{
-    config::{RawConfig, RawReceive, SAMPLE},
-    disk::filesystem::shared_between_hosts,
-    http::url_template,
-    model::text::printable,
-    receive::access::Access,
-};
 
 use super::{
     ConfigSource,
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
+};
+use crate::{
+    config::{RawConfig, RawReceive, SAMPLE},
+    disk::filesystem::shared_between_hosts,
+    http::url_template,
+    model::text::printable,
+    receive::access::Access,
 };
 
 #[derive(Debug, Subcommand)]

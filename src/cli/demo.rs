@@ -26,12 +26,6 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use sealift::{
-    config::{RawConfig, ReceiveConfig, ShipConfig},
-    model::{episode::EpisodeId, records::ArchiveFacts},
-    receive::serve::Server,
-    ship::{daemon, machine::Notice},
-};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -43,6 +37,12 @@ use super::{
     exit::{Exit, Failure},
     logging,
     ship::stop_signal,
+};
+use crate::{
+    config::{RawConfig, ReceiveConfig, ShipConfig},
+    model::{episode::EpisodeId, records::ArchiveFacts},
+    receive::serve::Server,
+    ship::{daemon, machine::Notice},
 };
 
 /// So long without a single step, and something is broken.

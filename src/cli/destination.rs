@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use clap::Args;
-use sealift::{
+
+use super::{ConfigSource, exit::Failure};
+use crate::{
     config::{ConfigError, RawConfig, ReceiverConfig},
     http::{
         client::Client,
@@ -13,8 +15,6 @@ use sealift::{
     },
     model::text::shell_word,
 };
-
-use super::{ConfigSource, exit::Failure};
 
 /// The destination, for the commands that talk to one.
 #[derive(Debug, Args)]

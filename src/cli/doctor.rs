@@ -4,17 +4,17 @@ use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time:
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{
-    config::{DEFAULT_FILE, RawConfig},
-    http::url_template,
-    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
-};
 
 use super::{
     ConfigSource,
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
+};
+use crate::{
+    config::{DEFAULT_FILE, RawConfig},
+    http::url_template,
+    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
 };
 
 #[derive(Debug, Args)]

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use sealift::{config::ConfigError, model::text::printable};
-
 use super::logging;
+use crate::{config::ConfigError, model::text::printable};
 
 /// The exit codes. Of `doctor`: all green, yellow at worst, red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

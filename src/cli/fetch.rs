@@ -5,7 +5,15 @@ use std::{fs, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sealift::{
+
+use super::{
+    ConfigSource,
+    destination::{self, DestinationClient},
+    exit::{Exit, Failure},
+    logging,
+    ship::stop_signal,
+};
+use crate::{
     config::RawConfig,
     disk::tree::shown,
     model::{episode::EpisodeId, progress::Progress, records::ShippingReceipt, text::printable},
@@ -14,14 +22,6 @@ use sealift::{
         receiver::ReceiverClient,
         shipped_receipts,
     },
-};
-
-use super::{
-    ConfigSource,
-    destination::{self, DestinationClient},
-    exit::{Exit, Failure},
-    logging,
-    ship::stop_signal,
 };
 
 #[derive(Debug, Args)]

@@ -18,7 +18,6 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use sealift::model::text::printable;
 use tracing::Subscriber;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
@@ -31,6 +30,8 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
+
+use crate::model::text::printable;
 
 pub(crate) use self::background_writer::{Flushed, last_words, standing};
 

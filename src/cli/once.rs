@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sealift::{
+
+use super::logging;
+use crate::{
     model::{
         snapshot::{EpisodeState, EpisodeStatus, Snapshot},
         text::printable,
     },
     ship::report::control::Desk,
 };
-
-use super::logging;
 
 /// The operator sees changes no oftener.
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
@@ -84,7 +84,7 @@ fn at_work(snapshot: &Snapshot) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sealift::model::{records::WallTime, snapshot::Counts};
+    use crate::model::{records::WallTime, snapshot::Counts};
 
     use super::*;
 

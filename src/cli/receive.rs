@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sealift::receive::serve::{BindError, Server};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -16,6 +15,7 @@ use super::{
     logging,
     ship::stop_signal,
 };
+use crate::receive::serve::{BindError, Server};
 
 /// Threads that wait for the disk. More of them make no disk faster, and each takes its stack; a
 /// piece of an upload that has to wait for one holds back its sender, which is as it should be.

@@ -2,15 +2,6 @@
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use sealift::{
-    config::RawConfig,
-    disk::tree::shown,
-    model::{episode::EpisodeId, progress::Progress, text::printable},
-    operate::{
-        receiver::ReceiverClient,
-        requeue::{self, Origin, RequeueEnd, RequeueOptions, RequeueRow},
-    },
-};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,6 +10,15 @@ use super::{
     exit::{Exit, Failure},
     logging,
     ship::stop_signal,
+};
+use crate::{
+    config::RawConfig,
+    disk::tree::shown,
+    model::{episode::EpisodeId, progress::Progress, text::printable},
+    operate::{
+        receiver::ReceiverClient,
+        requeue::{self, Origin, RequeueEnd, RequeueOptions, RequeueRow},
+    },
 };
 
 #[derive(Debug, Args)]

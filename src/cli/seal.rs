@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{
+
+use super::exit::{Exit, Failure};
+use crate::{
     disk::{
         filesystem::{shared_between_hosts, unseen_writers},
         manifest,
@@ -12,8 +14,6 @@ use sealift::{
     },
     model::progress::Progress,
 };
-
-use super::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct SealArgs {

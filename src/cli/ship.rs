@@ -4,7 +4,18 @@ use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{
+    ConfigSource,
+    destination::{self, DestinationClient},
+    exit::{Exit, Failure},
+    logging, once,
+};
+use crate::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     http::url_template,
     model::snapshot::Log,
@@ -25,17 +36,6 @@ use sealift::{
         },
         transport::Transport,
     },
-};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
-
-use super::{
-    ConfigSource,
-    destination::{self, DestinationClient},
-    exit::{Exit, Failure},
-    logging, once,
 };
 
 #[derive(Debug, Args)]

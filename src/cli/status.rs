@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::operate::status::{self, Memory, Status, StatusQuery, screen};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     exit::{Exit, Failure},
     ship::stop_signal,
 };
+use crate::operate::status::{self, Memory, Status, StatusQuery, screen};
 
 /// How often a terminal is redrawn.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);

@@ -5,7 +5,14 @@ use std::{fmt::Write as _, path::Path};
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
-use sealift::{
+use serde_json::{Value, json};
+
+use super::{
+    ConfigSource,
+    exit::{Exit, Failure},
+    logging,
+};
+use crate::{
     disk::tree::shown,
     model::{
         episode::{EpisodeId, FolderLook},
@@ -15,13 +22,6 @@ use sealift::{
         text::{printable, shell_word},
     },
     operate::trace::{self, TimelineStep, Trace, TraceFinding},
-};
-use serde_json::{Value, json};
-
-use super::{
-    ConfigSource,
-    exit::{Exit, Failure},
-    logging,
 };
 
 /// Of one entry a person sees so much; `--json` has all.

@@ -5,7 +5,16 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sealift::{
+use serde_json::{Value, json};
+
+use super::{
+    ConfigSource,
+    destination::{self, DestinationClient},
+    exit::{Exit, Failure},
+    logging,
+    ship::stop_signal,
+};
+use crate::{
     disk::by_hand,
     http::{client::Client, url_template},
     model::{
@@ -18,15 +27,6 @@ use sealift::{
         receiver::ReceiverClient,
         verify::{self, VerifyOptions, VerifyReport, VerifyRow, VerifyVerdict},
     },
-};
-use serde_json::{Value, json};
-
-use super::{
-    ConfigSource,
-    destination::{self, DestinationClient},
-    exit::{Exit, Failure},
-    logging,
-    ship::stop_signal,
 };
 
 /// With `--deep` the receiver reads the whole archive before it answers: a terabyte takes hours on

@@ -44,7 +44,7 @@ impl RawConfig {
     /// not set, stays away. Nothing is checked. `reconcile_only` says whether the file system of
     /// `episodes/` makes no events that could be trusted.
     #[must_use]
-    pub fn in_force(&self, reconcile_only: bool) -> Self {
+    pub(crate) fn in_force(&self, reconcile_only: bool) -> Self {
         let Self {
             shipper,
             pack,

@@ -4,7 +4,7 @@ use super::{ConfigError, RawConfig, defaults, value};
 
 /// What the doctor is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoctorConfig {
+pub(crate) struct DoctorConfig {
     /// The unit that runs the shipper, such as `sealift.service`.
     pub unit: String,
     /// What to type where the receiver does not take this host's commit; `None`: what the receiver
@@ -18,7 +18,7 @@ impl RawConfig {
     /// # Errors
     /// [`ConfigError::Value`]: the unit has no name that systemd would take for one, or the command
     /// is more than one line.
-    pub fn doctor(&self) -> Result<DoctorConfig, ConfigError> {
+    pub(crate) fn doctor(&self) -> Result<DoctorConfig, ConfigError> {
         let unit = self
             .doctor
             .unit

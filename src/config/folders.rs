@@ -8,7 +8,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`]: `data_dir` is missing, or two folders lie in one another.
-    pub fn layout(&self) -> Result<Layout, ConfigError> {
+    pub(crate) fn layout(&self) -> Result<Layout, ConfigError> {
         let shipper = &self.shipper;
         let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
             value(

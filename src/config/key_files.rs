@@ -87,7 +87,7 @@ impl FileError {
 }
 
 /// A certificate, what leads up from it, and its private key. The two belong together.
-pub struct CertificateAndKey {
+pub(crate) struct CertificateAndKey {
     /// Our certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
@@ -109,7 +109,7 @@ impl CertificateAndKey {
     ///
     /// # Errors
     /// [`FileError`], also where the key is another certificate's.
-    pub fn read(
+    pub(crate) fn read(
         (chain_setting, chain_path): (&'static str, &Path),
         (key_setting, key_path): (&'static str, &Path),
     ) -> Result<Self, FileError> {
@@ -138,7 +138,7 @@ impl CertificateAndKey {
 /// Passed to every builder: rustls's process-wide default may be set by any code in the process, or
 /// by none.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
@@ -146,7 +146,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 /// [`FileError`], also where the file holds none.
-pub fn read_roots(setting: &'static str, path: &Path) -> Result<RootCertStore, FileError> {
+pub(crate) fn read_roots(setting: &'static str, path: &Path) -> Result<RootCertStore, FileError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(setting, path)? {
         roots.add(certificate).map_err(|error| {
@@ -164,7 +164,7 @@ pub fn read_roots(setting: &'static str, path: &Path) -> Result<RootCertStore, F
 ///
 /// # Errors
 /// [`FileError`], also where the file holds none.
-pub fn read_chain(
+pub(crate) fn read_chain(
     setting: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, FileError> {
@@ -184,7 +184,7 @@ pub fn read_chain(
 
 /// When the first of these certificates expires; `None` where that cannot be read.
 #[must_use]
-pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
+pub(crate) fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
     let ends = chain.iter().map(|certificate| {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
         Some(WallTime::from_unix_seconds(
@@ -199,7 +199,7 @@ pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
 ///
 /// # Errors
 /// [`FileError`].
-pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let (file, metadata) = open(setting, path)?;
     let bytes = read_all(file, setting, path)?;
     let mode = metadata.permissions().mode();
@@ -217,7 +217,7 @@ pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileEr
 ///
 /// # Errors
 /// [`FileError`], also where it is no regular file, or is larger than any such file is.
-pub fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let (file, _) = open(setting, path)?;
     read_all(file, setting, path)
 }

@@ -13,11 +13,7 @@ const NEAR: f64 = 0.75;
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawConfig {
+pub(crate) struct RawConfig {
     pub shipper: RawShipper,
     pub pack: RawPack,
     pub receiver: RawReceiver,
@@ -28,11 +24,7 @@ pub struct RawConfig {
 /// `[shipper]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawShipper {
+pub(crate) struct RawShipper {
     pub data_dir: Option<PathBuf>,
     pub episodes_dir: Option<PathBuf>,
     pub outbox_dir: Option<PathBuf>,
@@ -54,11 +46,7 @@ pub struct RawShipper {
 /// `[pack]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawPack {
+pub(crate) struct RawPack {
     pub level: Option<i32>,
     pub workers: Option<usize>,
     pub open_files_wait_s: Option<u64>,
@@ -67,11 +55,7 @@ pub struct RawPack {
 /// `[receiver]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawReceiver {
+pub(crate) struct RawReceiver {
     pub url: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -93,11 +77,7 @@ pub struct RawReceiver {
 /// `[doctor]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawDoctor {
+pub(crate) struct RawDoctor {
     pub unit: Option<String>,
     pub update_command: Option<String>,
 }
@@ -105,11 +85,7 @@ pub struct RawDoctor {
 /// `[receive]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
-)]
-pub struct RawReceive {
+pub(crate) struct RawReceive {
     pub listen: Option<String>,
     pub store: Option<PathBuf>,
     pub namespace: Option<String>,

@@ -170,7 +170,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`].
-    pub fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
+    pub(crate) fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
         let raw = &self.receive;
         let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
         let listen = listen.parse().map_err(|_| {

@@ -9,7 +9,7 @@ impl ShipConfig {
     /// folders are, which are locked, watched and compared with what is known of them, how they are
     /// watched, and where metrics go.
     #[must_use]
-    pub fn restart_for(&self, other: &Self) -> Vec<&'static str> {
+    pub(crate) fn restart_for(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (&self.layout, &other.layout);
         // `.sealift` is always in data_dir.
         let (our_data, their_data) = (ours.private.parent(), theirs.private.parent());

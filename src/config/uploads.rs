@@ -28,7 +28,7 @@ const UNITS: [(&str, f64); 11] = [
 
 /// Which of the episodes that wait go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueOrder {
+pub(crate) enum QueueOrder {
     /// Those that were sealed first.
     OldestFirst,
     /// Those that were sealed last.
@@ -38,11 +38,7 @@ pub enum QueueOrder {
 /// One of `receiver.upload_window`, as it is written.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    missing_docs,
-    reason = "the keys are explained in docs/configuration.md"
-)]
-pub struct RawUploadWindow {
+pub(crate) struct RawUploadWindow {
     pub from: String,
     pub to: String,
     pub limit: Option<String>,

@@ -28,7 +28,7 @@ const MAX_NUMBER: usize = 10_000;
 /// The name under which what is in this place of `quarantine/` can come back. `None` where too many
 /// are in use.
 #[must_use]
-pub fn name_for(
+pub(crate) fn name_for(
     layout: &Layout,
     id: &EpisodeId,
     place: &Path,
@@ -61,7 +61,7 @@ pub fn second_name(name: &str, n: usize) -> String {
 
 /// Whether something has this name, or had it and was shipped or put aside.
 #[must_use]
-pub fn is_taken(layout: &Layout, name: &str) -> bool {
+pub(crate) fn is_taken(layout: &Layout, name: &str) -> bool {
     let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
     let archive = EpisodeId::parse(name).ok().map(|id| layout.archive(&id));
     let paths = folders
@@ -87,7 +87,7 @@ fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
 /// nothing, says why where it stops, and leaves the archive where it is then. What is unpacked
 /// belongs to the owner of the archive.
 #[must_use]
-pub fn restore(
+pub(crate) fn restore(
     layout: &Layout,
     id: &EpisodeId,
     place: &Path,
@@ -127,7 +127,7 @@ pub fn restore(
 /// come before the rest: so a hidden copy is made and compared first. Of the source the marker goes
 /// first, and no half of it looks whole.
 #[must_use]
-pub fn moved(
+pub(crate) fn moved(
     from: &Path,
     to: &Path,
     is_renamed: bool,
@@ -163,7 +163,7 @@ pub fn moved(
 /// Whether a folder in `from` gets its name in `to` by a rename. Where that cannot be told, it does
 /// not.
 #[must_use]
-pub fn is_renamed(from: &Path, to: &Path) -> bool {
+pub(crate) fn is_renamed(from: &Path, to: &Path) -> bool {
     let renames = |folder: &Path| filesystem::renames_folders(folder);
     match (filesystem::ground(from), filesystem::ground(to)) {
         (Ok(here), Ok(there)) => here.is_renamed_to(there) && renames(from) && renames(to),
@@ -174,7 +174,7 @@ pub fn is_renamed(from: &Path, to: &Path) -> bool {
 /// Whether a hidden name in `episodes/` is one of those that what is typed makes there for a while
 /// ([`restore`], [`copied`]).
 #[must_use]
-pub fn is_made_for_a_while(name: &str) -> bool {
+pub(crate) fn is_made_for_a_while(name: &str) -> bool {
     let unpacked = name.strip_prefix(".unpacked-");
     let copied = name
         .strip_prefix('.')
@@ -187,7 +187,7 @@ pub fn is_made_for_a_while(name: &str) -> bool {
 /// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole
 /// and on the disk. Until then it is `.<stem>.copy`; `between` says what is done with it before.
 #[must_use]
-pub fn copied(
+pub(crate) fn copied(
     from: &Path,
     to: &Path,
     stem: &str,

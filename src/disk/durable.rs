@@ -66,28 +66,30 @@ mod take_away;
 #[cfg(test)]
 mod tests;
 
-pub use self::at_work::who_is_at_work;
-pub use self::copy_space::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
-pub use self::copy_tree::{CannotHold, cannot_hold};
-pub use self::inside::{NotDurable, write_new_file_in};
-pub use self::move_tree::{
+pub(crate) use self::at_work::who_is_at_work;
+pub(crate) use self::copy_space::{bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
+pub(crate) use self::copy_tree::cannot_hold;
+pub(crate) use self::inside::{NotDurable, write_new_file_in};
+pub(crate) use self::move_tree::{
     MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged,
 };
-pub use self::removal_note::{
+pub(crate) use self::removal_note::{
     forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off,
     is_rest_of, stays_beside,
 };
-pub use self::remove_in_place::Finished;
-pub use self::remove_tree::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
-pub use self::rename_check::{Tried, Trier, clear_trials, try_move};
-pub use self::resume::finish_aside;
-pub use self::spare::{is_full, keep_spares, make_spare};
-pub use self::take_away::finish_removal;
+pub(crate) use self::remove_in_place::Finished;
+pub(crate) use self::remove_tree::{
+    Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares,
+};
+pub(crate) use self::rename_check::{Tried, Trier, clear_trials, try_move};
+pub(crate) use self::resume::finish_aside;
+pub(crate) use self::spare::{is_full, keep_spares, make_spare};
+pub(crate) use self::take_away::finish_removal;
 
 /// What became of a publication that must not overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Published {
+pub(crate) enum Published {
     /// It stands under its final name, and would after a power cut.
     Done,
     /// Something else has the name; ours is where it was.
@@ -99,7 +101,7 @@ pub enum Published {
 ///
 /// # Errors
 /// Those of unlink(2) and open(2).
-pub fn create_scratch(path: &Path) -> io::Result<File> {
+pub(crate) fn create_scratch(path: &Path) -> io::Result<File> {
     remove_file(path)?;
     OpenOptions::new()
         .read(true)
@@ -114,7 +116,7 @@ pub fn create_scratch(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// Those of fsync(2) and rename(2). After an error the scratch must be thrown away.
-pub fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
     sync_scratch(scratch, from)?;
     std::fs::rename(from, to)?;
     sync_folder_of(to)
@@ -124,7 +126,7 @@ pub fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of fsync(2) and renameat2(2). After an error the scratch must be thrown away.
-pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> {
+pub(crate) fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> {
     sync_scratch(scratch, from)?;
     let published = rename_file_noreplace(from, to)?;
     sync_folder_of(to)?;
@@ -145,7 +147,7 @@ fn sync_scratch(scratch: &File, name: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of writing and of [`replace`]; nothing is left behind.
-pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_record(path, bytes, &[])
 }
 
@@ -153,7 +155,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_file`].
-pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<()> {
+pub(crate) fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
@@ -170,7 +172,7 @@ pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result
 ///
 /// # Errors
 /// Those of fsync(2) and rename(2). Killed half-way, there is no record of this name.
-pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<bool> {
+pub(crate) fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<bool> {
     let temporary = temporary_beside(path)?;
     let Some(file) = spare::over_a_record(path, &temporary, bytes, spares)? else {
         return Ok(false);
@@ -190,7 +192,7 @@ pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::R
 ///
 /// # Errors
 /// Those of writing and of [`replace`]; no scratch is left behind.
-pub fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = create_scratch(scratch).and_then(|mut file| {
         file.write_all(bytes)?;
         replace(&file, scratch, path)
@@ -207,7 +209,7 @@ pub fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Re
 ///
 /// # Errors
 /// Those of writing and of rename(2); nothing is left behind.
-pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = create_scratch(scratch)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| std::fs::rename(scratch, path));
@@ -222,7 +224,7 @@ pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::
 ///
 /// # Errors
 /// Those of writing and of rename(2); nothing is left behind.
-pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = create_scratch(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -239,7 +241,11 @@ pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of writing and of [`publish`]; nothing is left behind.
-pub fn write_new_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Published> {
+pub(crate) fn write_new_record(
+    path: &Path,
+    bytes: &[u8],
+    spares: &[PathBuf],
+) -> io::Result<Published> {
     // Publishing looks again; but a spare is not to be spent on what is taken already.
     if std::fs::symlink_metadata(path).is_ok() {
         return Ok(Published::NameTaken);
@@ -271,7 +277,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2) and unlink(2).
-pub fn appear_and_go(path: &Path) -> io::Result<()> {
+pub(crate) fn appear_and_go(path: &Path) -> io::Result<()> {
     create_scratch(path).and_then(|_| remove_file(path))
 }
 
@@ -281,7 +287,7 @@ pub fn appear_and_go(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2), link(2), reading, writing and fsync(2).
-pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
+pub(crate) fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let source = OpenOptions::new()
         .read(true)
@@ -307,7 +313,7 @@ pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()>
 /// # Errors
 /// Those of open(2) and fsync(2). `EINVAL` is none: so says a file system that does not know how to
 /// flush a folder (some FUSE and SMB), and has nothing better to offer.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         synced => synced,
@@ -319,7 +325,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of mkdir(2) and fsync(2).
-pub fn create_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -340,7 +346,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of mkdir(2) and fsync(2).
-pub fn recreate_folder(path: &Path) -> io::Result<bool> {
+pub(crate) fn recreate_folder(path: &Path) -> io::Result<bool> {
     if path.is_dir() {
         return Ok(false);
     }
@@ -358,7 +364,7 @@ pub fn recreate_folder(path: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// Those of fdatasync(2).
-pub fn sync_slice(file: &File) -> io::Result<()> {
+pub(crate) fn sync_slice(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
@@ -366,7 +372,7 @@ pub fn sync_slice(file: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of fsync(2).
-pub fn sync_file(file: &File) -> io::Result<()> {
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 

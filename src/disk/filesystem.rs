@@ -40,7 +40,7 @@ const SHARED: [(u32, &str); 16] = [
 
 /// How much room a file system has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
+pub(crate) struct Space {
     /// What a user without privileges may still write.
     pub free_bytes: u64,
     /// How large it is.
@@ -88,7 +88,7 @@ impl Ground {
 ///
 /// # Errors
 /// Those of statx(2), and [`io::ErrorKind::NotADirectory`].
-pub fn ground(folder: &Path) -> io::Result<Ground> {
+pub(crate) fn ground(folder: &Path) -> io::Result<Ground> {
     let found = statx(
         CWD,
         folder,
@@ -114,7 +114,7 @@ pub fn ground(folder: &Path) -> io::Result<Ground> {
 ///
 /// # Errors
 /// Those of stat(2).
-pub fn room_of(folder: &Path) -> io::Result<(u64, Option<u64>)> {
+pub(crate) fn room_of(folder: &Path) -> io::Result<(u64, Option<u64>)> {
     Ok((std::fs::metadata(folder)?.dev(), project_bytes(folder)))
 }
 
@@ -132,19 +132,19 @@ fn project_bytes(folder: &Path) -> Option<u64> {
 /// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only
 /// added to it (`a`).
 #[must_use]
-pub fn is_frozen(path: &Path) -> Option<char> {
+pub(crate) fn is_frozen(path: &Path) -> Option<char> {
     frozen_by(flags(path)?)
 }
 
 /// As [`is_frozen`], of what is open.
 #[must_use]
-pub fn frozen_flag(file: &File) -> Option<char> {
+pub(crate) fn frozen_flag(file: &File) -> Option<char> {
     frozen_by(ioctl_getflags(file).ok()?)
 }
 
 /// Whether the file system of a folder has such flags.
 #[must_use]
-pub fn has_flags(folder: &Path) -> bool {
+pub(crate) fn has_flags(folder: &Path) -> bool {
     flags(folder).is_some()
 }
 
@@ -165,7 +165,7 @@ fn flags(path: &Path) -> Option<IFlags> {
 /// What of a folder's file system is used up, where an error says that it is full; empty where that
 /// is plainly its bytes.
 #[must_use]
-pub fn used_up(folder: &Path, error: &io::Error) -> String {
+pub(crate) fn used_up(folder: &Path, error: &io::Error) -> String {
     let inherits = project_bytes(folder).is_some();
     match error.kind() {
         io::ErrorKind::QuotaExceeded if inherits => {
@@ -195,7 +195,7 @@ pub fn used_up(folder: &Path, error: &io::Error) -> String {
 ///
 /// # Errors
 /// Those of statvfs(3).
-pub fn space(folder: &Path) -> io::Result<Space> {
+pub(crate) fn space(folder: &Path) -> io::Result<Space> {
     let found = statvfs(folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     // btrfs and others count no files, and say 0 of 0. What FUSE says may be made up: rclone 1.60
@@ -212,7 +212,7 @@ pub fn space(folder: &Path) -> io::Result<Space> {
 /// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a
 /// file server says of its transfers.
 #[must_use]
-pub fn block_bytes(folder: &Path) -> u64 {
+pub(crate) fn block_bytes(folder: &Path) -> u64 {
     statvfs(folder).map_or(MOST_BLOCK_BYTES, |found| {
         found.f_frsize.clamp(512, MOST_BLOCK_BYTES)
     })
@@ -224,7 +224,7 @@ const MOST_BLOCK_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// Those of statvfs(3).
-pub fn space_for_us(folder: &Path) -> io::Result<Space> {
+pub(crate) fn space_for_us(folder: &Path) -> io::Result<Space> {
     let space = space(folder)?;
     if !rustix::process::geteuid().is_root() {
         return Ok(space);
@@ -241,14 +241,14 @@ pub fn space_for_us(folder: &Path) -> io::Result<Space> {
 /// The name of a file system that other hosts may write to unseen; `None` where everything that
 /// happens, happens through this kernel, and where it cannot be told.
 #[must_use]
-pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
+pub(crate) fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
     named(kind_of(folder)?)
 }
 
 /// Whether a refused lease (fcntl(2), "Leases") means that a file is open for writing. On NFS and
 /// SMB it means that the server has granted no delegation.
 #[must_use]
-pub fn tells_writers(folder: &Path) -> bool {
+pub(crate) fn tells_writers(folder: &Path) -> bool {
     kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
 }
 
@@ -257,7 +257,7 @@ pub fn tells_writers(folder: &Path) -> bool {
 /// says that a file is open, and that it is granted says nothing of those who opened the file past
 /// it (on a branch of a pool, at the server, on another host).
 #[must_use]
-pub fn unseen_writers(kind: &str) -> String {
+pub(crate) fn unseen_writers(kind: &str) -> String {
     match kind {
         "NFS" | "SMB" => {
             format!("is on {kind}, where which files are open for writing cannot be told")
@@ -271,7 +271,7 @@ pub fn unseen_writers(kind: &str) -> String {
 /// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and
 /// say until then that there is no room.
 #[must_use]
-pub fn frees_at_once(folder: &Path) -> bool {
+pub(crate) fn frees_at_once(folder: &Path) -> bool {
     // ext2 to ext4, tmpfs, F2FS.
     kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
 }
@@ -281,7 +281,7 @@ pub fn frees_at_once(folder: &Path) -> bool {
 /// comes through FUSE that is so unless it hands on what the file system below it says, as mergerfs
 /// does.
 #[must_use]
-pub fn may_lack_ctime(folder: &File) -> bool {
+pub(crate) fn may_lack_ctime(folder: &File) -> bool {
     match kind_of_open(folder) {
         Some(MSDOS | EXFAT) => true,
         Some(FUSE) => mount_kind(folder).is_none_or(|kind| kind != "fuse.mergerfs"),
@@ -299,7 +299,7 @@ fn kind_of_open(folder: &File) -> Option<u32> {
 /// sshfs's server, below a bindfs). FUSE file systems mostly number files by their paths: there the
 /// new one has the number of the old.
 #[must_use]
-pub fn may_be_replaced_unseen(folder: &File) -> bool {
+pub(crate) fn may_be_replaced_unseen(folder: &File) -> bool {
     // On a device of its own (fuseblk: ntfs-3g, exfat-fuse) each change comes through this mount;
     // mergerfs hands ctimes on.
     let is_passed_on = |kind: &str| kind.starts_with("fuse.") && kind != "fuse.mergerfs";
@@ -309,7 +309,7 @@ pub fn may_be_replaced_unseen(folder: &File) -> bool {
 /// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits,
 /// and what is mounted through FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
 #[must_use]
-pub fn keeps_no_modes(folder: &Path) -> bool {
+pub(crate) fn keeps_no_modes(folder: &Path) -> bool {
     let Ok(folder) = File::open(folder) else {
         return false;
     };
@@ -324,7 +324,7 @@ pub fn keeps_no_modes(folder: &Path) -> bool {
 /// for those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's
 /// overlayfs.rst, "Renaming directories"); which layer has a folder cannot be told.
 #[must_use]
-pub fn renames_folders(folder: &Path) -> bool {
+pub(crate) fn renames_folders(folder: &Path) -> bool {
     let Ok(folder) = File::open(folder) else {
         return true;
     };

@@ -27,7 +27,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::seal::{SealError, Sealed, seal};
+pub use self::seal::seal;
 use crate::{
     disk::tree::{shown, to_path},
     model::{episode::Digest, layout::MARKER, records::ManifestCheck},
@@ -35,13 +35,13 @@ use crate::{
 
 /// The longest manifest. At some 160 bytes a file this is room for 400,000 of them; it bounds what
 /// checking one takes in memory.
-pub const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 
 const VERSION: u64 = 1;
 
 /// What the recorder says that the episode holds, in the order of the walk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     files: Vec<ManifestFile>,
 }
 
@@ -54,7 +54,7 @@ struct ManifestFile {
 
 /// The marker means to be a manifest, and cannot be read as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoManifest {
+pub(crate) enum NoManifest {
     /// Half written, or broken for good: time tells which.
     #[error("done.marker begins like a manifest and cannot be read as one: {why}")]
     Unfinished {
@@ -69,13 +69,13 @@ pub enum NoManifest {
 /// How what was read differs from the manifest: a sentence that names the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Mismatch(pub String);
+pub(crate) struct Mismatch(pub String);
 
 /// Reads a marker's content. `None` where it carries no manifest.
 ///
 /// # Errors
 /// [`NoManifest`] as in the table above, or where it is longer than [`MAX_MANIFEST_BYTES`].
-pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
+pub(crate) fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
     // Asked first, since serde reads a struct out of an array as well.
     if !marker.trim_ascii_start().starts_with(b"{") {
         return Ok(None);
@@ -113,15 +113,9 @@ impl Manifest {
         });
     }
 
-    /// Whether there are no files.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// How many files.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.files.len()
     }
 
@@ -192,14 +186,14 @@ impl ManifestFile {
 
 /// Compares the files of an episode, as they are read in the order of the walk, with its manifest.
 #[derive(Debug)]
-pub struct ManifestComparison {
+pub(crate) struct ManifestComparison {
     expected: std::iter::Peekable<std::vec::IntoIter<ManifestFile>>,
 }
 
 impl ManifestComparison {
     /// Nothing compared yet.
     #[must_use]
-    pub fn new(manifest: Manifest) -> Self {
+    pub(crate) fn new(manifest: Manifest) -> Self {
         Self {
             expected: manifest.files.into_iter().peekable(),
         }
@@ -209,7 +203,12 @@ impl ManifestComparison {
     ///
     /// # Errors
     /// [`Mismatch`] where it, or one that should have come before it, differs.
-    pub fn file(&mut self, path: &[u8], size_bytes: u64, sha256: Digest) -> Result<(), Mismatch> {
+    pub(crate) fn file(
+        &mut self,
+        path: &[u8],
+        size_bytes: u64,
+        sha256: Digest,
+    ) -> Result<(), Mismatch> {
         if path == MARKER.as_bytes() {
             return Ok(());
         }
@@ -237,7 +236,7 @@ impl ManifestComparison {
     ///
     /// # Errors
     /// [`Mismatch`] where the manifest lists more.
-    pub fn finish(mut self) -> Result<ManifestCheck, Mismatch> {
+    pub(crate) fn finish(mut self) -> Result<ManifestCheck, Mismatch> {
         match self.expected.next() {
             Some(more) => Err(missing(&more)),
             None => Ok(ManifestCheck::Verified),
@@ -370,7 +369,7 @@ mod tests {
         ] {
             assert!(with(&bad).is_err(), "{bad}");
         }
-        assert!(with("").unwrap().unwrap().is_empty());
+        assert!(with("").unwrap().unwrap().len() == 0);
         for newer in [
             r#"{"sealift_manifest":2,"files":[]}"#,
             r#"{"sealift_manifest":2,"entries":7}"#,

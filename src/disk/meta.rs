@@ -13,12 +13,12 @@ use serde_json::Value;
 
 mod look;
 
-pub use self::look::look;
+pub(crate) use self::look::look;
 
 use crate::model::{episode::Commit, layout::META, text::printable};
 
 /// A longer `meta.json` is packed like any file, and not searched for a commit.
-pub const MAX_META_BYTES: u64 = 1024 * 1024;
+pub(crate) const MAX_META_BYTES: u64 = 1024 * 1024;
 
 /// A value is shown as far as this, characters.
 const MAX_SHOWN: usize = 60;
@@ -95,7 +95,7 @@ impl fmt::Display for MetaFault {
 ///
 /// # Errors
 /// [`Fault`].
-pub fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
+pub(crate) fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
     let parsed: Result<Value, _> = serde_json::from_slice(meta);
     let value = match parsed {
         Ok(value) => value,
@@ -125,7 +125,7 @@ pub fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
 /// What keeps an entry of an episode from being searched for a commit, where that is what it is
 /// there for.
 #[must_use]
-pub fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<MetaFault> {
+pub(crate) fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<MetaFault> {
     let name = std::str::from_utf8(path)
         .ok()
         .filter(|path| path.eq_ignore_ascii_case(META))?;

@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-pub use crate::disk::durable::Trier;
+pub(crate) use crate::disk::durable::Trier;
 use crate::{
     disk::{
         durable::{self, Tried},
@@ -44,7 +44,7 @@ const STICKY: u32 = 0o1000;
 
 /// What the trial found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MoveCheck {
+pub(crate) struct MoveCheck {
     /// Each move that does not work as it should; empty where all is well.
     pub findings: Vec<Finding>,
 }
@@ -109,7 +109,7 @@ pub enum Unmovable {
 /// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and
 /// [`clear`] remove it.
 #[must_use]
-pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck {
+pub(crate) fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -142,7 +142,7 @@ pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck {
 }
 
 /// Removes what trials without the lock left that were killed half-way.
-pub fn clear(layout: &Layout) {
+pub(crate) fn clear(layout: &Layout) {
     for folder in [
         &layout.episodes,
         &layout.outbox,
@@ -231,7 +231,7 @@ fn may_write(folder: &Path) -> bool {
 impl MoveCheck {
     /// The folders that are not what they were.
     #[must_use]
-    pub fn elsewhere(&self) -> Vec<Finding> {
+    pub(crate) fn elsewhere(&self) -> Vec<Finding> {
         let findings = self
             .findings
             .iter()
@@ -240,7 +240,7 @@ impl MoveCheck {
     }
 
     /// Says in the log what is different from what the last trial found.
-    pub fn tell_after(&self, before: &Self) {
+    pub(crate) fn tell_after(&self, before: &Self) {
         for finding in &self.findings {
             if !before.findings.iter().any(|said| said.is_about(finding)) {
                 tracing::warn!("{finding}");
@@ -254,7 +254,7 @@ impl MoveCheck {
     }
 
     /// Says it in the log.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         for finding in &self.findings {
             tracing::warn!("{finding}");
         }

@@ -33,11 +33,9 @@ use std::{fs::File, io, path::Path, sync::OnceLock};
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::holder::FileHolder;
 use self::lease::Lease;
-pub use self::{
-    holder::{FileHolder, find_holder},
-    search::find_open,
-};
+pub(crate) use self::{holder::find_holder, search::find_open};
 use crate::disk::filesystem;
 
 /// What is known of those who may write to a file.

@@ -11,7 +11,7 @@
 //! A record of ours that is there already (we were killed between writing it and moving the
 //! episode) is replaced.
 
-pub mod ages;
+pub(crate) mod ages;
 mod places;
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
 use rustix::fs::{Access, OFlags, access};
 use serde::Serialize;
 
-pub use self::places::filed_as;
+pub(crate) use self::places::filed_as;
 
 use crate::{
     disk::{
@@ -51,7 +51,7 @@ const MAX_NUMBER: u32 = 100;
 ///
 /// # Errors
 /// Those of reading what is there and of [`durable::write_record`].
-pub fn write_receipt(
+pub(crate) fn write_receipt(
     episode: &Path,
     receipt: &ShippingReceipt,
     spares: &[PathBuf],
@@ -63,7 +63,7 @@ pub fn write_receipt(
 ///
 /// # Errors
 /// As [`write_receipt`].
-pub fn write_reason(
+pub(crate) fn write_reason(
     episode: &Path,
     reason: &QuarantineReason,
     spares: &[PathBuf],
@@ -75,7 +75,7 @@ pub fn write_reason(
 ///
 /// # Errors
 /// Those of reading the episode's folder and the files of that name.
-pub fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
+pub(crate) fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
     Ok(find(episode, RECEIPT, own_files::receipt)?.map(|(_, receipt)| receipt))
 }
 
@@ -83,7 +83,7 @@ pub fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
 ///
 /// # Errors
 /// As [`receipt`].
-pub fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
+pub(crate) fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
     Ok(find(episode, REASON, own_files::reason)?.map(|(_, reason)| reason))
 }
 
@@ -91,7 +91,7 @@ pub fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
 ///
 /// # Errors
 /// As [`receipt`], and those of unlink(2).
-pub fn remove_receipt(episode: &Path) -> io::Result<()> {
+pub(crate) fn remove_receipt(episode: &Path) -> io::Result<()> {
     remove(episode, RECEIPT, own_files::receipt, |_| true)
 }
 
@@ -99,7 +99,7 @@ pub fn remove_receipt(episode: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`remove_receipt`].
-pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result<()> {
+pub(crate) fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result<()> {
     remove(episode, RECEIPT, own_files::receipt, |found| found == this)
 }
 
@@ -108,7 +108,7 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
 ///
 /// # Errors
 /// As [`receipt`], and those of [`durable::write_record`].
-pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+pub(crate) fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
     note_in_receipt(episode, &|receipt| {
         note(receipt.aging.get_or_insert_default());
     })
@@ -119,7 +119,10 @@ pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::R
 ///
 /// # Errors
 /// As [`note_aging_in_receipt`].
-pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> io::Result<()> {
+pub(crate) fn note_in_receipt(
+    episode: &Path,
+    note: &dyn Fn(&mut ShippingReceipt),
+) -> io::Result<()> {
     // Read and written in one: nothing that is filed anew meanwhile is taken back.
     let noted = ages::file_anew(episode, || {
         let Some((path, mut receipt)) =
@@ -138,7 +141,7 @@ pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> i
 ///
 /// # Errors
 /// As [`write_reason`].
-pub fn note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+pub(crate) fn note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
     ages::file_anew(episode, || try_note_aging_in_reason(episode, note)).map(drop)
 }
 
@@ -174,7 +177,7 @@ fn write_over<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`receipt`], and those of [`durable::make_spare`].
-pub fn give_back_receipt(episode: &Path, spares: &[PathBuf]) -> io::Result<()> {
+pub(crate) fn give_back_receipt(episode: &Path, spares: &[PathBuf]) -> io::Result<()> {
     match find(episode, RECEIPT, own_files::receipt).map_err(io::Error::other)? {
         Some((path, _)) => durable::make_spare(&path, spares).map(drop),
         None => Ok(()),
@@ -185,7 +188,7 @@ pub fn give_back_receipt(episode: &Path, spares: &[PathBuf]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`remove_receipt`].
-pub fn remove_reason(episode: &Path) -> io::Result<()> {
+pub(crate) fn remove_reason(episode: &Path) -> io::Result<()> {
     remove(episode, REASON, own_files::reason, |_| true)
 }
 
@@ -193,7 +196,7 @@ pub fn remove_reason(episode: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`remove_receipt`].
-pub fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result<()> {
+pub(crate) fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result<()> {
     remove(episode, REASON, own_files::reason, |found| found == this)
 }
 
@@ -202,7 +205,7 @@ pub fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
+pub(crate) fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     sidecar_at(&layout.sidecar(id), id)
 }
 
@@ -210,7 +213,7 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
+pub(crate) fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     // Where a FIFO was put in its place, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match OpenOptions::new()
@@ -232,11 +235,11 @@ pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
 }
 
 /// Behind this stands what to type, to the end of what is said.
-pub const TYPE: &str = "Type: ";
+pub(crate) const TYPE: &str = "Type: ";
 
 /// The command in what [`advice`] has said, where there is one.
 #[must_use]
-pub fn command_in(said: &str) -> Option<&str> {
+pub(crate) fn command_in(said: &str) -> Option<&str> {
     said.rsplit_once(TYPE).map(|(_, command)| command)
 }
 
@@ -244,7 +247,7 @@ pub fn command_in(said: &str) -> Option<&str> {
 /// other errors. Who types it takes nothing from a recorder: one that was opened again meanwhile is
 /// not touched.
 #[must_use]
-pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
+pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     if durable::cannot_hold(error) {
         return format!(
             ". No permission mends that: set another folder in the configuration than {}, on a file system that can (ext4, XFS, btrfs), \
@@ -297,7 +300,7 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
 
 /// Whether we may make and take away names in a folder.
 #[must_use]
-pub fn may_write(folder: &Path) -> bool {
+pub(crate) fn may_write(folder: &Path) -> bool {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 

@@ -35,7 +35,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// Which folder `episodes/` is: another device or inode under the same name means that it was
 /// replaced or mounted over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RootId {
+pub(crate) struct RootId {
     device: u64,
     inode: u64,
 }
@@ -45,7 +45,7 @@ impl RootId {
     ///
     /// # Errors
     /// Those of fstat(2).
-    pub fn of(folder: &File) -> io::Result<Self> {
+    pub(crate) fn of(folder: &File) -> io::Result<Self> {
         let metadata = folder.metadata()?;
         Ok(Self {
             device: metadata.dev(),
@@ -56,7 +56,7 @@ impl RootId {
 
 /// What a pass over the folders found.
 #[derive(Debug)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// Which `episodes/` this was.
     pub root: RootId,
     /// Every folder in it whose name is an id.
@@ -74,7 +74,7 @@ pub struct Scan {
 
 impl Scan {
     /// Archives whose episode is not in `episodes/`.
-    pub fn without_episode(&self) -> impl Iterator<Item = &EpisodeId> {
+    pub(crate) fn without_episode(&self) -> impl Iterator<Item = &EpisodeId> {
         let here: HashSet<_> = self.episodes.iter().map(|(id, _)| id).collect();
         self.archives.iter().filter(move |id| !here.contains(id))
     }
@@ -83,7 +83,7 @@ impl Scan {
 /// Something visible in `episodes/` that can be no episode, and that a recorder or an operator may
 /// take for one.
 #[derive(Debug)]
-pub struct Stranger {
+pub(crate) struct Stranger {
     /// Its name.
     pub name: OsString,
     /// Why it is none.
@@ -94,7 +94,7 @@ pub struct Stranger {
 
 /// Why something in `episodes/` is no episode, and what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoEpisode {
+pub(crate) enum NoEpisode {
     /// Its name is no id.
     #[error("{0}. Rename it to ship it.")]
     Name(IdError),
@@ -114,7 +114,7 @@ pub enum NoEpisode {
 ///
 /// # Errors
 /// Those of stat(2).
-pub fn root_id(folder: &Path) -> io::Result<RootId> {
+pub(crate) fn root_id(folder: &Path) -> io::Result<RootId> {
     let metadata = std::fs::metadata(folder)?;
     Ok(RootId {
         device: metadata.dev(),
@@ -124,7 +124,7 @@ pub fn root_id(folder: &Path) -> io::Result<RootId> {
 
 /// Looks at one episode.
 #[must_use]
-pub fn look(episodes: &Path, id: &EpisodeId) -> FolderLook {
+pub(crate) fn look(episodes: &Path, id: &EpisodeId) -> FolderLook {
     match openat(rustix::fs::CWD, episodes, FOLDER, Mode::empty()) {
         Ok(folder) => look_in(&folder, id),
         Err(error) => {
@@ -138,7 +138,7 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> FolderLook {
 /// # Errors
 /// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode
 /// that cannot be looked at is a fact, not an error.
-pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
+pub(crate) fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     scan_while(layout, progress, || true).map(|(found, _)| found)
 }
 
@@ -147,7 +147,7 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
 ///
 /// # Errors
 /// As [`scan`].
-pub fn scan_while(
+pub(crate) fn scan_while(
     layout: &Layout,
     progress: &Progress,
     go_on: impl Fn() -> bool,
@@ -249,7 +249,7 @@ pub fn scan_while(
 
 /// Whether this is where a file system's repair puts what it finds: root's, and at the very top of
 /// the file system. Any other folder of that name is an episode.
-pub fn is_lost_and_found(folder: &impl AsFd, name: &OsStr) -> bool {
+pub(crate) fn is_lost_and_found(folder: &impl AsFd, name: &OsStr) -> bool {
     name == LOST_AND_FOUND && is_roots_at_the_top(folder, name)
 }
 

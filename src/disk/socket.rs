@@ -50,7 +50,7 @@ const DIGEST_CHARS: usize = 16;
 /// Where the daemon of a data folder makes its socket, if not there; in a folder that no other user
 /// can write to. `None` where a socket can be made in the data folder, or nowhere.
 #[must_use]
-pub fn elsewhere(layout: &Layout) -> Option<PathBuf> {
+pub(crate) fn elsewhere(layout: &Layout) -> Option<PathBuf> {
     let why = try_there(&layout.private).err()?;
     let folder = runtime_folders()
         .into_iter()
@@ -68,7 +68,7 @@ const SOCKET_NAME: &str = "control.sock";
 /// Where a running daemon of this folder answers: as the lock file says, else
 /// `.sealift/control.sock`. Blocks.
 #[must_use]
-pub fn of(layout: &Layout) -> PathBuf {
+pub(crate) fn of(layout: &Layout) -> PathBuf {
     #[derive(Deserialize)]
     struct Holder {
         socket: Option<PathBuf>,
@@ -153,7 +153,7 @@ const MAX_ADDRESS_BYTES: usize = 107;
 
 /// A path that fits into an address, for as long as this lives.
 #[derive(Debug)]
-pub struct Address {
+pub(crate) struct Address {
     path: PathBuf,
     _folder: Option<OwnedFd>,
 }
@@ -163,7 +163,7 @@ impl Address {
     ///
     /// # Errors
     /// Those of open(2) for the folder, where it has to be opened.
-    pub fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= MAX_ADDRESS_BYTES {
             return Ok(Self {
                 path: path.to_owned(),
@@ -191,7 +191,7 @@ impl Address {
 
     /// The path that fits.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -44,9 +44,9 @@
 
 mod mark;
 mod marker;
-pub mod modes;
+pub(crate) mod modes;
 pub(crate) mod open;
-pub mod own_files;
+pub(crate) mod own_files;
 #[cfg(test)]
 mod tests;
 mod walk_summary;
@@ -60,8 +60,8 @@ use std::{
 };
 
 use self::mark::TreeMarks;
-pub use self::open::Stat;
-pub use self::walk_summary::{Walked, to_remember};
+pub(crate) use self::open::Stat;
+pub(crate) use self::walk_summary::{Walked, to_remember};
 use crate::{
     disk::filesystem::{may_be_replaced_unseen, may_lack_ctime},
     model::{
@@ -78,7 +78,7 @@ use rustix::{
 /// How many folders may stand inside one another. The walk holds one descriptor a level, and an
 /// ordinary process may open 1024 (getrlimit(2)), of which several walks and the connections must
 /// have their share.
-pub const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// For the names of one getdents64(2) call.
 const LISTING_BUFFER_BYTES: usize = 32 * 1024;
@@ -125,7 +125,7 @@ pub enum TreeError {
 
 /// One thing that the walk came to.
 #[derive(Debug)]
-pub struct Entry<'walk> {
+pub(crate) struct Entry<'walk> {
     /// Its path relative to the episode, without a trailing slash; empty for the episode's
     /// directory itself.
     pub path: &'walk [u8],
@@ -137,7 +137,7 @@ pub struct Entry<'walk> {
 
 /// What an [`Entry`] is.
 #[derive(Debug)]
-pub enum Kind<'walk> {
+pub(crate) enum Kind<'walk> {
     /// A folder, before what is in it.
     Directory,
     /// A regular file, not opened yet.
@@ -152,7 +152,7 @@ pub enum Kind<'walk> {
 
 /// A regular file that the walk has seen and that can be opened.
 #[derive(Debug)]
-pub struct Closed<'walk> {
+pub(crate) struct Closed<'walk> {
     folder: &'walk File,
     name: &'walk CStr,
     path: &'walk [u8],
@@ -166,7 +166,7 @@ impl Closed<'_> {
     /// # Errors
     /// [`TreeError::Changed`] where the two are not [the same](Self::is_still),
     /// [`TreeError::Mount`], [`TreeError::Io`].
-    pub fn open(&self) -> Result<File, TreeError> {
+    pub(crate) fn open(&self) -> Result<File, TreeError> {
         open::file(self.folder, self.name, &self.stat, |now| self.is_still(now))
             .map_err(|error| error.at(self.path))
     }
@@ -176,7 +176,7 @@ impl Closed<'_> {
     ///
     /// # Errors
     /// As those of [`open`](Self::open).
-    pub fn open_as_it_is(&self) -> Result<File, TreeError> {
+    pub(crate) fn open_as_it_is(&self) -> Result<File, TreeError> {
         let is_it = |now: &Stat| {
             (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode)
         };
@@ -186,7 +186,7 @@ impl Closed<'_> {
     /// Whether this is the file that was seen, and no process has written to it since. Of
     /// `done.marker` the times do not count.
     #[must_use]
-    pub fn is_still(&self, now: &Stat) -> bool {
+    pub(crate) fn is_still(&self, now: &Stat) -> bool {
         if marker::is_it(self.path) {
             marker::untimed(now) == marker::untimed(&self.stat)
         } else {
@@ -206,7 +206,7 @@ pub fn fingerprint(episode: &Path, progress: &Progress) -> Result<Fingerprint, T
 
 /// Which directory this is; `None` where it cannot be looked at.
 #[must_use]
-pub fn folder_id(episode: &Path) -> Option<FolderId> {
+pub(crate) fn folder_id(episode: &Path) -> Option<FolderId> {
     let (top, stat) = open_top(episode).ok()?;
     Some(FolderId {
         inode: stat.ino,
@@ -220,7 +220,7 @@ pub fn folder_id(episode: &Path) -> Option<FolderId> {
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone; otherwise why it could not be compared, with the
 /// path in words.
-pub fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::Result<bool> {
+pub(crate) fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::Result<bool> {
     Ok(look(episode, progress)?.is_some_and(|now| now.is(then)))
 }
 
@@ -228,7 +228,7 @@ pub fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::R
 ///
 /// # Errors
 /// As [`is_still`].
-pub fn look(episode: &Path, progress: &Progress) -> io::Result<Option<Walked>> {
+pub(crate) fn look(episode: &Path, progress: &Progress) -> io::Result<Option<Walked>> {
     match walk(episode, progress, |_| Ok::<(), TreeError>(())) {
         Ok(now) => Ok(Some(now)),
         Err(TreeError::Changed { .. }) => Ok(None),
@@ -248,7 +248,7 @@ pub fn look(episode: &Path, progress: &Progress) -> io::Result<Option<Walked>> {
 ///
 /// # Errors
 /// [`TreeError`], and whatever `visit` returns, which ends the walk.
-pub fn walk<E: From<TreeError>>(
+pub(crate) fn walk<E: From<TreeError>>(
     episode: &Path,
     progress: &Progress,
     mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
@@ -403,7 +403,7 @@ pub fn walk<E: From<TreeError>>(
 
 /// What something is that is no regular file.
 #[must_use]
-pub fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
+pub(crate) fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
     match kind {
         _ if kind.is_file() => None,
         _ if kind.is_dir() => Some("a directory"),
@@ -418,7 +418,11 @@ pub fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
 ///
 /// # Errors
 /// As [`walk`].
-pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Vec<u8>>, TreeError> {
+pub(crate) fn read_top(
+    episode: &Path,
+    name: &CStr,
+    max_bytes: u64,
+) -> Result<Option<Vec<u8>>, TreeError> {
     let (top, _) = open_top(episode)?;
     let path = name.to_bytes();
     let stat = match open::stat(&top, name) {
@@ -443,20 +447,20 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
 /// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None`
 /// where it cannot be had without following a symlink or crossing a mount.
 #[must_use]
-pub fn open_known(episode: &Path, path: &Path) -> Option<File> {
+pub(crate) fn open_known(episode: &Path, path: &Path) -> Option<File> {
     let (top, _) = open_top(episode).ok()?;
     open::beneath(&top, path)
 }
 
 /// A relative path as an error shows it: nothing in it reaches a terminal unescaped.
 #[must_use]
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
 /// As [`shown`], with a name for what has none: the episode's own folder.
 #[must_use]
-pub fn in_words(path: &Path) -> String {
+pub(crate) fn in_words(path: &Path) -> String {
     if path == Path::new(".") {
         "the episode's folder".to_owned()
     } else {
@@ -466,7 +470,7 @@ pub fn in_words(path: &Path) -> String {
 
 /// The path of an [`Entry`], for an error.
 #[must_use]
-pub fn to_path(path: &[u8]) -> PathBuf {
+pub(crate) fn to_path(path: &[u8]) -> PathBuf {
     if path.is_empty() {
         PathBuf::from(".")
     } else {

@@ -46,7 +46,7 @@ use self::{
     idle::Idle,
     tls::Credentials,
 };
-pub use self::{
+pub(crate) use self::{
     body::RequestBody,
     error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, SetupError, Wait},
 };

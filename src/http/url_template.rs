@@ -25,7 +25,7 @@ use http::{
     uri::Scheme,
 };
 
-pub use self::redact::Blot;
+pub(crate) use self::redact::Blot;
 
 use crate::model::{
     episode::{Commit, Digest, EpisodeId},
@@ -231,7 +231,7 @@ impl UrlTemplate {
 /// An address as it may be shown, printable: without its query, and with a sign where something is
 /// left out. A user name and a password, which no address of ours may hold, are left out as well.
 #[must_use]
-pub fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let url = without_user(url);
     let without = without_query(&url);
     let left_out = match url[without.len()..].chars().next() {
@@ -244,7 +244,7 @@ pub fn shown(url: &str) -> String {
 /// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC
 /// 6454, section 4). `None` for what is no http or https address.
 #[must_use]
-pub fn origin(url: &str) -> Option<String> {
+pub(crate) fn origin(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let default = match uri.scheme()? {
         scheme if *scheme == Scheme::HTTPS => 443,
@@ -465,7 +465,7 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
 
 /// Text that can travel in a header as it is: printable ASCII (RFC 9110, section 5.5).
 #[must_use]
-pub fn header_text(text: &str) -> Option<HeaderValue> {
+pub(crate) fn header_text(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     printable
         .then(|| HeaderValue::from_str(text).ok())

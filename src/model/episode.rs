@@ -13,7 +13,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use self::fingerprint::{Fingerprint, FolderId};
+pub use self::fingerprint::Fingerprint;
+pub(crate) use self::fingerprint::FolderId;
 
 use super::text::printable;
 
@@ -284,7 +285,8 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// What [`Look::OddMarker`] says of a rest that was sealed under the name of the episode that it is
 /// a rest of: it would take the place of the whole at a receiver that overwrites.
-pub const MARKED_REST: &str = "in what is left of the episode of this name, which was delivered";
+pub(crate) const MARKED_REST: &str =
+    "in what is left of the episode of this name, which was delivered";
 
 /// What one look at an episode's folder found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,33 +24,33 @@ use crate::model::episode::EpisodeId;
 /// The file whose presence, directly inside an episode, says that the recording is complete.
 pub const MARKER: &str = "done.marker";
 /// Where a recorder says, at the top of an episode, what recorded it.
-pub const META: &str = "meta.json";
+pub(crate) const META: &str = "meta.json";
 /// What we add to an episode when it is retired to `shipped/`.
 pub const RECEIPT: &str = "shipping_receipt.json";
 /// What we add to an episode when it is moved to `quarantine/`.
 pub const REASON: &str = "quarantine_reason.json";
 /// A directory or file that is being removed. Found at start-up, its removal is finished.
-pub const TRASH_PREFIX: &str = ".sealift-trash-";
+pub(crate) const TRASH_PREFIX: &str = ".sealift-trash-";
 /// A directory that is being copied across file systems. Found at start-up, it is removed and begun
 /// again.
-pub const COPY_PREFIX: &str = ".sealift-copy-";
+pub(crate) const COPY_PREFIX: &str = ".sealift-copy-";
 /// A directory that was copied across file systems and is out of its writers' sight, to be compared
 /// with the copy once more. Found at start-up, it is given its name back.
-pub const ASIDE_PREFIX: &str = ".sealift-aside-";
+pub(crate) const ASIDE_PREFIX: &str = ".sealift-aside-";
 /// A note inside a directory that is removed where it stands, because it cannot be renamed.
 /// Whatever is left beside it is not an episode any more. Found at start-up, the removal is
 /// finished.
-pub const REMOVING: &str = ".sealift-removing";
+pub(crate) const REMOVING: &str = ".sealift-removing";
 /// A file that is made and removed again in `episodes/`, for a running daemon to look at the
 /// episode whose name stands behind.
-pub const LOOK_PREFIX: &str = ".sealift-look-";
+pub(crate) const LOOK_PREFIX: &str = ".sealift-look-";
 
 /// A file that is locked, in a folder of ours, while a move copies to it or from it. It is empty,
 /// and stays.
-pub const AT_WORK: &str = ".sealift-at-work";
+pub(crate) const AT_WORK: &str = ".sealift-at-work";
 
 /// A small file that is kept for a full disk, in a folder that is on another one than `.sealift/`.
-pub const SPARE_PREFIX: &str = ".sealift-spare-";
+pub(crate) const SPARE_PREFIX: &str = ".sealift-spare-";
 
 const ARCHIVE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
@@ -73,7 +73,7 @@ pub struct Layout {
 
 /// What a name in `outbox/` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OutboxName {
+pub(crate) enum OutboxName {
     /// `<id>.tar.zst`
     Archive(EpisodeId),
     /// `<id>.tar.zst.partial`
@@ -171,7 +171,7 @@ impl Layout {
 
 /// What a name found in the outbox is. Names that are no ids are strangers, whatever their ending.
 #[must_use]
-pub fn outbox_name(name: &OsStr) -> OutboxName {
+pub(crate) fn outbox_name(name: &OsStr) -> OutboxName {
     let Some(name) = name.to_str() else {
         return OutboxName::Stranger;
     };
@@ -193,7 +193,7 @@ pub fn outbox_name(name: &OsStr) -> OutboxName {
 /// Whether a name is one of ours that a killed process may have left behind anywhere, and that may
 /// be removed.
 #[must_use]
-pub fn is_scratch(name: &str) -> bool {
+pub(crate) fn is_scratch(name: &str) -> bool {
     [TRASH_PREFIX, COPY_PREFIX, LOOK_PREFIX]
         .iter()
         .any(|prefix| name.starts_with(prefix))
@@ -201,7 +201,7 @@ pub fn is_scratch(name: &str) -> bool {
 
 /// The `n`th name under which a directory is kept out of sight, behind one of our prefixes.
 #[must_use]
-pub fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
+pub(crate) fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
     let mut hidden = OsString::from(format!("{prefix}{n}-"));
     hidden.push(name);
     hidden
@@ -210,7 +210,7 @@ pub fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
 /// The name that a directory had before [`hidden`] gave it another; `None` where that was not done
 /// under this prefix.
 #[must_use]
-pub fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
+pub(crate) fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
     let rest = hidden.as_bytes().strip_prefix(prefix.as_bytes())?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let name = rest[digits..].strip_prefix(b"-")?;
@@ -219,14 +219,14 @@ pub fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
 
 /// Which episode a running daemon is asked to look at by a file of this name in `episodes/`.
 #[must_use]
-pub fn hinted(name: &OsStr) -> Option<EpisodeId> {
+pub(crate) fn hinted(name: &OsStr) -> Option<EpisodeId> {
     EpisodeId::parse(name.to_str()?.strip_prefix(LOOK_PREFIX)?).ok()
 }
 
 /// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`,
 /// ...
 #[must_use]
-pub fn numbered(name: &str, n: u32) -> String {
+pub(crate) fn numbered(name: &str, n: u32) -> String {
     if n == 0 {
         name.to_owned()
     } else {
@@ -237,7 +237,7 @@ pub fn numbered(name: &str, n: u32) -> String {
 /// Whether a directory of this name may hold the episode, or the file of this name the record:
 /// `<name>` or `<name>~N`.
 #[must_use]
-pub fn is_numbered(filed: &OsStr, name: &str) -> bool {
+pub(crate) fn is_numbered(filed: &OsStr, name: &str) -> bool {
     let rest = filed.as_bytes().strip_prefix(name.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
 }
@@ -246,7 +246,7 @@ pub fn is_numbered(filed: &OsStr, name: &str) -> bool {
 /// were given (NTFS with `ignore_case` in lower case, old FAT names as their mount says). The
 /// record inside says which episode it is.
 #[must_use]
-pub fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
+pub(crate) fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
     filed
         .to_str()
         .is_some_and(|filed| is_numbered(OsStr::new(&folded(filed)), &folded(name)))
@@ -254,7 +254,7 @@ pub fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
 
 /// Whether two names are one where letter case is ignored.
 #[must_use]
-pub fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
+pub(crate) fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
     filed
         .to_str()
         .is_some_and(|filed| folded(filed) == folded(name))
@@ -262,7 +262,7 @@ pub fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
 
 /// Two names that are one where letter case is ignored come to the same.
 #[must_use]
-pub fn folded(name: &str) -> String {
+pub(crate) fn folded(name: &str) -> String {
     name.chars()
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
@@ -271,7 +271,7 @@ pub fn folded(name: &str) -> String {
 
 /// The name without what [`numbered`] put behind it.
 #[must_use]
-pub fn without_number(name: &str) -> &str {
+pub(crate) fn without_number(name: &str) -> &str {
     match name.rfind('~') {
         Some(at) if is_number(&name.as_bytes()[at..]) => &name[..at],
         _ => name,

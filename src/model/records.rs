@@ -25,7 +25,7 @@ pub struct ArchiveFacts {
 /// `outbox/<id>.json`. It spares work (packing) and repeats (a conflict is not sent again); it
 /// never says that something was delivered, and losing it costs one packing and one PUT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     /// Whose archive it describes.
     pub episode_id: EpisodeId,
     /// The archive beside it.
@@ -59,21 +59,21 @@ pub struct Sidecar {
 }
 
 /// The name under which a conflict is remembered in a sidecar.
-pub const CONFLICT: &str = "conflict";
+pub(crate) const CONFLICT: &str = "conflict";
 
 /// The verdict in the reason of an archive that was put aside: there is no episode beside it.
-pub const ORPHAN: &str = "orphan";
+pub(crate) const ORPHAN: &str = "orphan";
 
 /// In the reason of one whose episode is nowhere.
-pub const LAST_COPY: &str = "it may be the last copy";
+pub(crate) const LAST_COPY: &str = "it may be the last copy";
 
 /// In the reason of one whose episode was changed or replaced since.
-pub const NOTHING_ELSE: &str = "nothing else has these bytes";
+pub(crate) const NOTHING_ELSE: &str = "nothing else has these bytes";
 
 impl Sidecar {
     /// The conflict that it remembers, where it does.
     #[must_use]
-    pub fn conflict(&self) -> Option<&RecordedVerdict> {
+    pub(crate) fn conflict(&self) -> Option<&RecordedVerdict> {
         self.verdict
             .as_ref()
             .filter(|recorded| recorded.verdict == CONFLICT)
@@ -82,7 +82,7 @@ impl Sidecar {
 
 /// What a conflict says of the receiver. Only a 409 says it for certain.
 #[must_use]
-pub fn holds_other_content(status: Option<u16>) -> &'static str {
+pub(crate) fn holds_other_content(status: Option<u16>) -> &'static str {
     match status {
         Some(409) => "the receiver holds other content under this name",
         Some(_) | None => "the receiver may hold other content under this name",
@@ -91,7 +91,7 @@ pub fn holds_other_content(status: Option<u16>) -> &'static str {
 
 /// A verdict that outlives the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RecordedVerdict {
+pub(crate) struct RecordedVerdict {
     /// `conflict`: the receiver holds other content under this id, or may.
     pub verdict: String,
     /// The HTTP status.
@@ -131,7 +131,7 @@ pub enum ManifestCheck {
 
 /// `shipped/<id>/shipping_receipt.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ShippingReceipt {
+pub(crate) struct ShippingReceipt {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Digest of the archive that was delivered.
@@ -182,7 +182,7 @@ pub struct ShippingReceipt {
 /// its record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Aging {
+pub(crate) struct Aging {
     /// The clock that wrote the stamp could be believed then.
     pub clock_believed: bool,
     /// Where it could not: the first moment at which a clock could be believed.
@@ -195,7 +195,7 @@ pub struct Aging {
 
 /// `quarantine/<id>/quarantine_reason.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QuarantineReason {
+pub(crate) struct QuarantineReason {
     /// The episode's own name, which its directory's may differ from (`<id>~1`).
     #[serde(default, deserialize_with = "or_none")]
     pub episode_id: Option<String>,
@@ -267,7 +267,7 @@ pub struct WallTime(i64);
 
 /// The release of this program. No true stamp is older: where a clock says so, it had lost the
 /// time.
-pub const RELEASED: WallTime = WallTime(1_793_491_200); // 2026-11-01T00:00:00Z
+pub(crate) const RELEASED: WallTime = WallTime(1_793_491_200); // 2026-11-01T00:00:00Z
 
 impl WallTime {
     /// So many whole seconds after 1970-01-01T00:00:00Z.

@@ -31,11 +31,11 @@ const DAY_S: i64 = 24 * 3600;
 
 /// What is deleted within so many days is announced; and what is kept for longer is not deleted
 /// before that was so for as long.
-pub const AHEAD_DAYS: i64 = 7;
+pub(crate) const AHEAD_DAYS: i64 = 7;
 
 /// What is known of one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetentionEntry {
+pub(crate) struct RetentionEntry {
     /// The moment in its record.
     pub stamp: Option<WallTime>,
     /// What the record says of it.
@@ -49,7 +49,7 @@ pub struct RetentionEntry {
 
 /// When it may be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Kept for ever: that is the setting.
     Never,
     /// Kept, whatever the setting: no receipt vouches for another copy.
@@ -75,7 +75,7 @@ pub enum Due {
 impl Due {
     /// When it may be removed; `None` where that is not known, or never.
     #[must_use]
-    pub fn at(self) -> Option<WallTime> {
+    pub(crate) fn at(self) -> Option<WallTime> {
         match self {
             Self::At { due, .. } | Self::Unannounced { due, .. } => Some(due),
             Self::Never | Self::Unvouched | Self::Anew => None,
@@ -84,14 +84,14 @@ impl Due {
 
     /// Whether that is within a week.
     #[must_use]
-    pub fn is_near(self, now: WallTime) -> bool {
+    pub(crate) fn is_near(self, now: WallTime) -> bool {
         self.at().is_some_and(|due| due <= later(now, AHEAD_DAYS))
     }
 }
 
 /// When a directory may be removed. `now` is a clock that can be believed.
 #[must_use]
-pub fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime) -> Due {
+pub(crate) fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime) -> Due {
     // 0 is how the configuration says "for ever"; it must not come to mean "at once" on any way
     // here.
     let Some(keep_days @ 1..) = keep_days else {
@@ -130,7 +130,7 @@ pub fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime) -> Due
 /// Whether an announcement stands in the record of what does not go so soon, or ever: it has to be
 /// made anew when its time comes.
 #[must_use]
-pub fn is_announced_in_vain(entry: &RetentionEntry, due: Due, now: WallTime) -> bool {
+pub(crate) fn is_announced_in_vain(entry: &RetentionEntry, due: Due, now: WallTime) -> bool {
     entry.aging.announced_at_wall.is_some() && !due.is_near(now)
 }
 
@@ -144,7 +144,7 @@ fn later(moment: WallTime, days: i64) -> WallTime {
 
 /// Whether the disk of `shipped/` has less room than the operator wants.
 #[must_use]
-pub fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
+pub(crate) fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
     // 0 and no setting are how "never" is said.
     wanted_bytes.is_some_and(|wanted| free_bytes < wanted)
 }
@@ -153,14 +153,14 @@ pub fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
 /// all that is asked of the clock here, so one that was wrong can have the wrong one go first, and
 /// none too many.
 #[must_use]
-pub fn taken_since(entry: &RetentionEntry) -> Option<WallTime> {
+pub(crate) fn taken_since(entry: &RetentionEntry) -> Option<WallTime> {
     let stamp = entry.stamp.filter(|stamp| *stamp >= RELEASED);
     entry.removable.then(|| stamp.unwrap_or(entry.folder_mtime))
 }
 
 /// Whole days between two moments.
 #[must_use]
-pub fn days_between(since: WallTime, now: WallTime) -> i64 {
+pub(crate) fn days_between(since: WallTime, now: WallTime) -> i64 {
     now.unix_seconds().saturating_sub(since.unix_seconds()) / DAY_S
 }
 
@@ -168,7 +168,7 @@ pub fn days_between(since: WallTime, now: WallTime) -> i64 {
 /// ours, both name this episode, and one of its digests is what we packed. An acknowledgement
 /// without a receipt moved the episode, but is not enough to remove the last copy on this side.
 #[must_use]
-pub fn vouched_for(directory: &std::ffi::OsStr, ours: &ShippingReceipt) -> bool {
+pub(crate) fn vouched_for(directory: &std::ffi::OsStr, ours: &ShippingReceipt) -> bool {
     let Ok(theirs) = serde_json::from_value::<Receipt>(ours.receipt.clone()) else {
         return false;
     };

@@ -22,49 +22,50 @@ mod totals;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::episodes::{
-    Counts, EpisodeState, EpisodeStatus, LeftAside, OpenFile, OpenFileStatus, ShippedChange,
-    StrangerStatus, Strangers,
+pub use self::episodes::EpisodeState;
+pub(crate) use self::episodes::{
+    Counts, EpisodeStatus, LeftAside, OpenFile, OpenFileStatus, ShippedChange, StrangerStatus,
+    Strangers,
 };
-pub use self::hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
-pub use self::room::RoomStatus;
-pub use self::totals::{Attempts, Bucket, Histogram, Totals};
+pub(crate) use self::hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
+pub(crate) use self::room::RoomStatus;
+pub(crate) use self::totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::model::records::WallTime;
 
 /// The version of this form that this program writes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// So many episodes are listed each by itself. More are only counted.
-pub const MAX_EPISODES: usize = 200;
+pub(crate) const MAX_EPISODES: usize = 200;
 /// So many names that are no ids are listed.
-pub const MAX_STRANGERS: usize = 20;
+pub(crate) const MAX_STRANGERS: usize = 20;
 
 /// The fields of an entry in the journal that are the contract's: what `doctor` and `trace` go by.
 /// Only the log's own lines spell them out as well.
-pub mod journal {
+pub(crate) mod journal {
     /// Which episode.
-    pub const EPISODE: &str = "EPISODE";
+    pub(crate) const EPISODE: &str = "EPISODE";
     /// What became of it: `delivered`, `transient`, `refused`, `conflict`, `fatal`, `hold`,
     /// `stuck`.
-    pub const VERDICT: &str = "VERDICT";
+    pub(crate) const VERDICT: &str = "VERDICT";
     /// The HTTP status, where an answer came.
-    pub const STATUS_CODE: &str = "STATUS_CODE";
+    pub(crate) const STATUS_CODE: &str = "STATUS_CODE";
     /// The archive's length, bytes.
-    pub const BYTES: &str = "BYTES";
+    pub(crate) const BYTES: &str = "BYTES";
     /// From the marker until now, milliseconds.
-    pub const ELAPSED_MS: &str = "ELAPSED_MS";
+    pub(crate) const ELAPSED_MS: &str = "ELAPSED_MS";
     /// From the marker until it was seen, milliseconds.
-    pub const SEEN_MS: &str = "SEEN_MS";
+    pub(crate) const SEEN_MS: &str = "SEEN_MS";
     /// From the marker until it was packed, milliseconds.
-    pub const PACKED_MS: &str = "PACKED_MS";
+    pub(crate) const PACKED_MS: &str = "PACKED_MS";
     /// From the marker until a receiver had acknowledged it, milliseconds.
-    pub const DELIVERED_MS: &str = "DELIVERED_MS";
+    pub(crate) const DELIVERED_MS: &str = "DELIVERED_MS";
     /// The how manieth attempt this was, of this process.
-    pub const ATTEMPT: &str = "ATTEMPT";
+    pub(crate) const ATTEMPT: &str = "ATTEMPT";
     /// From which byte on that one went, where it went on.
-    pub const OFFSET_BYTES: &str = "OFFSET_BYTES";
+    pub(crate) const OFFSET_BYTES: &str = "OFFSET_BYTES";
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub(crate) const ALL: [&str; 10] = [
         EPISODE,
         VERDICT,
         STATUS_CODE,
@@ -168,7 +169,7 @@ pub struct Snapshot {
 
 /// What is said where stamps move though nothing is written: of this episode first.
 #[must_use]
-pub fn stamps_move(id: &str) -> String {
+pub(crate) fn stamps_move(id: &str) -> String {
     format!(
         "{id} was delivered, and each time that it is to be moved to shipped/ the stamps of its files (size, mtime or ctime) have \
          moved, though it packs to the same bytes: its file system changes them by itself, or a program touches recordings (a \
@@ -180,7 +181,7 @@ pub fn stamps_move(id: &str) -> String {
 /// What is said of archives in the outbox that have no episode beside them, while `episodes/` is
 /// not the folder that it was.
 #[must_use]
-pub fn stranded(count: u64) -> String {
+pub(crate) fn stranded(count: u64) -> String {
     let (archives, have, they_are) = match count {
         1 => (
             "1 archive".to_owned(),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// bidirectional overrides and invisible characters are shown as `\u{..}`. Ordinary text of any
 /// script passes unchanged.
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
@@ -21,7 +21,7 @@ pub fn printable(text: &str) -> String {
 
 /// A path as one word of a shell's command line, so that a fix can be typed as it is shown.
 #[must_use]
-pub fn shell_word(path: &std::path::Path) -> String {
+pub(crate) fn shell_word(path: &std::path::Path) -> String {
     format!(
         "'{}'",
         printable(&path.to_string_lossy()).replace('\'', r"'\''")
@@ -31,14 +31,14 @@ pub fn shell_word(path: &std::path::Path) -> String {
 /// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),
 /// and so may a fragment, which no address of ours may have.
 #[must_use]
-pub fn without_query(url: &str) -> &str {
+pub(crate) fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// An address without its user name and password (RFC 3986, section 3.2.1). One whose port is none
 /// may hold a password with a slash or a question mark in it, and is shown no further than that.
 #[must_use]
-pub fn without_user(url: &str) -> Cow<'_, str> {
+pub(crate) fn without_user(url: &str) -> Cow<'_, str> {
     let start = url.find("://").map_or(0, |at| at + "://".len());
     let end = url[start..]
         .find(['/', '?', '#'])
@@ -63,7 +63,7 @@ pub fn without_user(url: &str) -> Cow<'_, str> {
 
 /// A text in which no address has its query, nor a user name or password.
 #[must_use]
-pub fn without_queries(text: &str) -> String {
+pub(crate) fn without_queries(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -13,23 +13,23 @@ use crate::model::{
 };
 
 /// Where episodes live; the percent-encoded id follows.
-pub const EPISODES_PATH: &str = "/v1/episodes/";
+pub(crate) const EPISODES_PATH: &str = "/v1/episodes/";
 /// Where an upload that broke off is found again: the percent-encoded id follows, then `/` and the
 /// archive's digest in hex.
-pub const UPLOADS_PATH: &str = "/v1/uploads/";
+pub(crate) const UPLOADS_PATH: &str = "/v1/uploads/";
 /// What a PUT with these headers would meet.
-pub const ADMISSION_PATH: &str = "/v1/admission";
+pub(crate) const ADMISSION_PATH: &str = "/v1/admission";
 /// From which byte on an upload goes on (draft-ietf-httpbis-resumable-upload-15, section 4.1).
-pub const UPLOAD_OFFSET: &str = "upload-offset";
+pub(crate) const UPLOAD_OFFSET: &str = "upload-offset";
 /// Whether this request holds the last byte: `?1` or `?0` (the same draft, section 4.2).
-pub const UPLOAD_COMPLETE: &str = "upload-complete";
+pub(crate) const UPLOAD_COMPLETE: &str = "upload-complete";
 /// How long the whole is, bytes (the same draft, section 4.3).
-pub const UPLOAD_LENGTH: &str = "upload-length";
+pub(crate) const UPLOAD_LENGTH: &str = "upload-length";
 /// A receiver keeps what broke off of archives larger than this, bytes. A smaller one is sent again
 /// before it was asked for.
-pub const RESUMABLE_OVER_BYTES: u64 = 1 << 20;
+pub(crate) const RESUMABLE_OVER_BYTES: u64 = 1 << 20;
 /// The media type of a PATCH that goes on with an upload (the same draft, section 4.7).
-pub const PARTIAL_UPLOAD_TYPE: &str = "application/partial-upload";
+pub(crate) const PARTIAL_UPLOAD_TYPE: &str = "application/partial-upload";
 /// Digest of the representation, here the archive's bytes (RFC 9530, section 3).
 pub const REPR_DIGEST: &str = "repr-digest";
 /// Digest of the tar stream inside the archive, in the same form.
@@ -37,20 +37,20 @@ pub const CONTENT_DIGEST: &str = "sealift-content-digest";
 /// The commit of the code that recorded the episode: 40 hexadecimal digits.
 pub const CODE_COMMIT: &str = "x-cis490-code-commit";
 /// Which host sends.
-pub const HOST: &str = "sealift-host";
+pub(crate) const HOST: &str = "sealift-host";
 /// The media type of an archive (RFC 8878).
-pub const ARCHIVE_TYPE: &str = "application/zstd";
+pub(crate) const ARCHIVE_TYPE: &str = "application/zstd";
 /// The media type of a problem (RFC 9457).
-pub const PROBLEM_TYPE: &str = "application/problem+json";
+pub(crate) const PROBLEM_TYPE: &str = "application/problem+json";
 /// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says
 /// in the answer that they were: `?1` (RFC 8941, section 3.3.6).
-pub const REREAD: &str = "sealift-reread";
+pub(crate) const REREAD: &str = "sealift-reread";
 /// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift`
 /// itself needs 8 MiB at its highest level.
-pub const MAX_WINDOW_LOG: u32 = 25;
+pub(crate) const MAX_WINDOW_LOG: u32 = 25;
 /// Uploads larger than this ask for the verdict first (`Expect: 100-continue`, RFC 9110, section
 /// 10.1.1), bytes.
-pub const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
+pub(crate) const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
 
 /// What the receiver promises when it answers 201 or 200: it holds these bytes, and would after a
 /// power cut.
@@ -312,7 +312,7 @@ impl Problem {
 /// against the answer's own `Date`, so that neither clock needs to be right; without a `Date` a
 /// date says nothing.
 #[must_use]
-pub fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -25,7 +25,7 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why no daemon has answered.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// Nothing answers: no daemon runs on this folder, or one that could make no socket.
     #[error("no daemon answers at {path}")]
     NotRunning {
@@ -60,7 +60,7 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// [`NoAnswer`], within the time.
-pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoAnswer> {
+pub(crate) async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoAnswer> {
     // One deadline for both: where the folder hangs, the look for its socket has used it up.
     let until = Instant::now() + within;
     let of = layout.clone();

@@ -21,13 +21,14 @@ mod words;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use self::row::{DoctorReport, DoctorRow, Id, RowStatus};
+pub use self::row::Id;
+pub(crate) use self::row::{DoctorReport, RowStatus};
 pub(super) use self::words::CommandContext;
 use crate::config::{ConfigError, RawConfig};
 
 /// What is to be looked at.
 #[derive(Debug)]
-pub struct DoctorQuery {
+pub(crate) struct DoctorQuery {
     /// The configuration with the command line laid over it, or why there is none.
     pub raw: Result<RawConfig, ConfigError>,
     /// What the command line says by itself: where the folders are, though the file is wrong.
@@ -43,7 +44,7 @@ pub struct DoctorQuery {
 }
 
 /// Looks at everything, and says what is wrong. Takes under five seconds, whatever hangs.
-pub async fn examine(question: &DoctorQuery) -> DoctorReport {
+pub(crate) async fn examine(question: &DoctorQuery) -> DoctorReport {
     DoctorReport::of(judge::judge(&gather::gather(question).await))
 }
 
@@ -56,6 +57,6 @@ pub(super) async fn knows_unit(name: &str) -> bool {
 
 /// A word of a shell's command line: plain, or in quotes, and harmless to a terminal.
 #[must_use]
-pub fn shell_word(text: &std::ffi::OsStr) -> String {
+pub(crate) fn shell_word(text: &std::ffi::OsStr) -> String {
     words::word(text)
 }

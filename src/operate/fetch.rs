@@ -50,11 +50,11 @@ use crate::{
 const RESERVE_BYTES: u64 = 64 << 20;
 
 /// What an episode may unpack to where the caller sets no limit, bytes: 1 TiB.
-pub const DEFAULT_MAX_BYTES: u64 = 1 << 40;
+pub(crate) const DEFAULT_MAX_BYTES: u64 = 1 << 40;
 
 /// How to fetch.
 #[derive(Debug, Clone)]
-pub struct FetchOptions {
+pub(crate) struct FetchOptions {
     /// The folder that the episode's folder is made in. It exists.
     pub folder: PathBuf,
     /// What the episode may unpack to, bytes of its tar stream.
@@ -67,7 +67,7 @@ pub struct FetchOptions {
 
 /// An episode that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// Where it stands.
     pub path: PathBuf,
     /// Length of the archive, bytes.
@@ -85,7 +85,7 @@ pub struct Fetched {
 
 /// What a fetched episode agrees with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Verified {
+pub(crate) struct Verified {
     /// The archive: the receiver's `Repr-Digest`.
     pub archive: bool,
     /// The tar stream: the receiver's `Sealift-Content-Digest`.
@@ -97,14 +97,14 @@ pub struct Verified {
 impl Verified {
     /// Whether it agrees with anything.
     #[must_use]
-    pub fn is_verified(self) -> bool {
+    pub(crate) fn is_verified(self) -> bool {
         self.archive || self.content || self.receipt
     }
 }
 
 /// What a fetch tells while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetchEvent {
+pub(crate) enum FetchEvent {
     /// An earlier run has left so much.
     GoesOn {
         /// Bytes that are here.
@@ -147,11 +147,11 @@ pub enum FetchEvent {
 }
 
 /// Who listens. Called often, from several threads.
-pub type Tell = Arc<dyn Fn(FetchEvent) + Send + Sync>;
+pub(crate) type Tell = Arc<dyn Fn(FetchEvent) + Send + Sync>;
 
 /// Why an episode was not fetched. Nothing of it stands under its name.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Something stands where it would go.
     #[error("{} is there already and nothing was touched: move it away, or fetch into another folder with --to DIR", shell_word(.0))]
     NameTaken(PathBuf),
@@ -246,7 +246,7 @@ pub enum FetchError {
 
 /// What an ended fetch leaves for the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDownload {
+pub(crate) struct KeptDownload {
     /// Bytes.
     pub bytes: u64,
     /// In which file.
@@ -271,7 +271,7 @@ impl std::fmt::Display for KeptDownload {
 ///
 /// # Errors
 /// [`FetchError`].
-pub async fn fetch(
+pub(crate) async fn fetch(
     receiver: &ReceiverClient,
     id: &EpisodeId,
     options: &FetchOptions,

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::{
+pub(crate) use self::{
     class::{Class, Journal},
     entry::JournalEntry,
 };
@@ -38,7 +38,7 @@ const MAX_COMPLAINT_BYTES: u64 = 16 << 10;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub struct JournalQuery {
+pub(crate) struct JournalQuery {
     /// The unit's name, checked.
     pub unit: String,
     /// How far back.
@@ -51,7 +51,7 @@ pub struct JournalQuery {
 
 /// What came of reading.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct JournalReading {
+pub(crate) struct JournalReading {
     /// The oldest first.
     pub entries: Vec<JournalEntry>,
     /// Lines that are no entries, or are too long.
@@ -62,7 +62,7 @@ pub struct JournalReading {
 
 /// Why there is no reading.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unread {
+pub(crate) enum Unread {
     /// The calling user may not read the system's journal, or not all of it.
     #[error("not permitted")]
     NotPermitted,
@@ -75,7 +75,7 @@ pub enum Unread {
 ///
 /// # Errors
 /// [`Unread`].
-pub async fn read(question: &JournalQuery) -> Result<JournalReading, Unread> {
+pub(crate) async fn read(question: &JournalQuery) -> Result<JournalReading, Unread> {
     let deadline = Instant::now() + question.within;
     let mut command = Command::new("journalctl");
     let fields: Vec<_> = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"]

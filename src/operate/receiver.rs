@@ -18,18 +18,18 @@ use crate::{
 
 /// One receiver. Clones share its connections.
 #[derive(Debug, Clone)]
-pub struct ReceiverClient(Endpoint);
+pub(crate) struct ReceiverClient(Endpoint);
 
 impl ReceiverClient {
     /// Asks there.
     #[must_use]
-    pub fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self(endpoint)
     }
 
     /// The address of an episode, for a person: without its query.
     #[must_use]
-    pub fn url_of(&self, id: &EpisodeId) -> String {
+    pub(crate) fn url_of(&self, id: &EpisodeId) -> String {
         self.0.address().shown_of(id)
     }
 
@@ -37,7 +37,7 @@ impl ReceiverClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn get(
+    pub(crate) async fn get(
         &self,
         id: &EpisodeId,
         extra: HeaderMap,
@@ -57,7 +57,7 @@ impl ReceiverClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn head(
+    pub(crate) async fn head(
         &self,
         id: &EpisodeId,
         extra: HeaderMap,
@@ -78,7 +78,7 @@ impl ReceiverClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn admission(
+    pub(crate) async fn admission(
         &self,
         id: &EpisodeId,
         commit: Option<&Commit>,

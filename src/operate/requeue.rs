@@ -49,7 +49,7 @@ use crate::{
 
 /// What is to come back.
 #[derive(Debug, Clone)]
-pub struct RequeueOptions {
+pub(crate) struct RequeueOptions {
     /// The folders.
     pub layout: Layout,
     /// Which; everything where there is none.
@@ -80,7 +80,7 @@ impl RequeueOptions {
 
 /// Where an episode comes back from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// It was rejected.
     Quarantine,
     /// The receiver holds other content under its name.
@@ -101,7 +101,7 @@ impl fmt::Display for Origin {
 
 /// What became of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequeueRow {
+pub(crate) struct RequeueRow {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Where it was found; `None` where it was not.
@@ -116,7 +116,7 @@ pub struct RequeueRow {
 
 /// How it ended for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequeueEnd {
+pub(crate) enum RequeueEnd {
     /// It is in the queue, and stands here.
     Back(PathBuf),
     /// It would have been put back here.
@@ -179,7 +179,7 @@ impl Candidate {
 /// # Errors
 /// Those of listing the folders, and that no receiver answers where `shipped/` is compared with it.
 /// Nothing was moved then.
-pub async fn requeue(
+pub(crate) async fn requeue(
     options: &RequeueOptions,
     receiver: Option<&ReceiverClient>,
     progress: &Progress,

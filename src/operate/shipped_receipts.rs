@@ -14,7 +14,7 @@ use crate::{
 
 /// A folder in `shipped/`: an episode, under its own name or a numbered one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShippedFolder {
+pub(crate) struct ShippedFolder {
     /// The episode, as far as the folder's name says it; the receipt says it for certain.
     pub episode_id: EpisodeId,
     /// Where it stands.
@@ -26,7 +26,7 @@ impl ShippedFolder {
     ///
     /// # Errors
     /// Those of reading the folder and the files of that name.
-    pub fn receipt(&self) -> Result<Option<ShippingReceipt>, TreeError> {
+    pub(crate) fn receipt(&self) -> Result<Option<ShippingReceipt>, TreeError> {
         record_files::receipt(&self.path)
     }
 }
@@ -36,7 +36,7 @@ impl ShippedFolder {
 ///
 /// # Errors
 /// Those of listing the folder.
-pub fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
+pub(crate) fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
     let entries = match fs::read_dir(shipped) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -68,7 +68,7 @@ pub fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
 ///
 /// # Errors
 /// As [`all`].
-pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<ShippedFolder>> {
+pub(crate) fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<ShippedFolder>> {
     let paths = match record_files::filed_as(shipped, id, &Progress::default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         paths => paths?,

@@ -10,9 +10,8 @@
 
 mod folders;
 mod problems;
-pub mod screen;
+pub(crate) mod screen;
 mod today;
-pub(super) mod words;
 
 use std::time::Duration;
 
@@ -29,9 +28,9 @@ use crate::{
     model::{layout::Layout, progress::Progress, snapshot::Snapshot},
 };
 
-pub use self::folders::{FolderCounts, Folders};
-pub use self::problems::StatusProblem;
-pub use self::today::Memory;
+pub(crate) use self::folders::Folders;
+pub(crate) use self::problems::StatusProblem;
+pub(crate) use self::today::Memory;
 
 /// How long a daemon is waited for. It answers in milliseconds, or hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -43,7 +42,7 @@ const LOCK_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What is asked about.
 #[derive(Debug, Clone)]
-pub struct StatusQuery {
+pub(crate) struct StatusQuery {
     /// The folders.
     pub layout: Layout,
     /// The unit's name, checked.
@@ -54,7 +53,7 @@ pub struct StatusQuery {
 
 /// How it stands. As JSON this is `sealift status --json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The version of this form: 1.
     pub sealift_status: u32,
     /// Whether a daemon answers.
@@ -72,7 +71,7 @@ pub struct Status {
 /// Whether a daemon answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum DaemonAnswer {
+pub(crate) enum DaemonAnswer {
     /// It does.
     Running,
     /// No daemon is there.
@@ -86,7 +85,7 @@ pub enum DaemonAnswer {
 }
 
 /// Asks the daemon, and looks into the folders. A caller that asks again and again keeps `memory`.
-pub async fn status(question: &StatusQuery, memory: &mut Memory) -> Status {
+pub(crate) async fn status(question: &StatusQuery, memory: &mut Memory) -> Status {
     let layout = &question.layout;
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;
     let (asked, looked, mut remembered) = (answer.is_ok(), layout.clone(), std::mem::take(memory));

@@ -15,10 +15,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-pub use self::{
-    found::TraceFinding,
-    timeline::{StepKind, TimelineStep},
-};
+pub(crate) use self::{found::TraceFinding, timeline::TimelineStep};
 use super::{
     ask::{self, NoAnswer},
     journal::{self, JournalQuery, Unread},
@@ -39,7 +36,7 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(2);
 
 /// Everything that is known of an episode. Texts are as they came: not printable yet.
 #[derive(Debug, Clone)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// Where there is anything of it.
     pub found: Vec<TraceFinding>,
     /// Where there is nothing: a name in the folders that may have been meant.
@@ -57,13 +54,13 @@ pub struct Trace {
 impl Trace {
     /// Whether nothing is known of it anywhere.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty() && self.steps.is_empty() && self.now.is_none()
     }
 }
 
 /// Gathers it. Changes nothing.
-pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
+pub(crate) async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
     let mut unread = Vec::new();
     let looked = {
         let (layout, id) = (layout.clone(), id.clone());

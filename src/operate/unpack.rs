@@ -79,7 +79,7 @@ const FOLDER: OFlags = OFlags::RDONLY
 
 /// How much an archive may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of the tar stream: contents and headers.
     pub max_bytes: u64,
     /// Whether that is what the disk has room for, and not what the caller set.
@@ -94,7 +94,7 @@ impl Limits {
 
 /// What was unpacked: written and flushed, all but the name of the folder itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     /// Digest of the tar stream.
     pub content_sha256: Digest,
     /// Length of the tar stream, bytes.
@@ -105,7 +105,7 @@ pub struct Unpacked {
 
 /// Why an archive was not unpacked. The folder holds a part of it, which the caller throws away.
 #[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
+pub(crate) enum UnpackError {
     /// The archive cannot be read or decompressed.
     #[error("the archive cannot be read: {0}")]
     Archive(io::Error),
@@ -167,7 +167,7 @@ impl UnpackError {
 ///
 /// # Errors
 /// [`UnpackError`].
-pub fn unpack(
+pub(crate) fn unpack(
     archive: File,
     id: &EpisodeId,
     into: &Path,

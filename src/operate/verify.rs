@@ -14,7 +14,7 @@ use std::{io, path::PathBuf};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::task::JoinSet;
 
-pub use self::judge::VerifyVerdict;
+pub(crate) use self::judge::VerifyVerdict;
 use self::judge::{Head, VerifyAnswer, judge};
 use super::{
     receiver::ReceiverClient,
@@ -35,7 +35,7 @@ use crate::{
 
 /// How to ask.
 #[derive(Debug, Clone)]
-pub struct VerifyOptions {
+pub(crate) struct VerifyOptions {
     /// Where the shipped episodes are.
     pub shipped: PathBuf,
     /// Whether the receiver is asked to read the bytes again.
@@ -46,7 +46,7 @@ pub struct VerifyOptions {
 
 /// An episode that is not held, or of which that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyRow {
+pub(crate) struct VerifyRow {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Its folder in `shipped/`; `None` where it has none.
@@ -59,7 +59,7 @@ pub struct VerifyRow {
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VerifyReport {
+pub(crate) struct VerifyReport {
     /// Episodes that there is a verdict on.
     pub checked: u64,
     /// Held, whether as delivered or packed otherwise.
@@ -79,7 +79,7 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether everything that was asked for is held.
     #[must_use]
-    pub fn all_held(&self) -> bool {
+    pub(crate) fn all_held(&self) -> bool {
         self.rows.is_empty() && self.unreachable.is_none() && !self.stopped
     }
 }
@@ -89,7 +89,7 @@ impl VerifyReport {
 ///
 /// # Errors
 /// Those of listing `shipped/`.
-pub async fn verify(
+pub(crate) async fn verify(
     receiver: &ReceiverClient,
     ids: &[EpisodeId],
     options: &VerifyOptions,

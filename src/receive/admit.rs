@@ -19,7 +19,7 @@ use crate::model::{
 
 /// What is to be done with an offer that could be read.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Nothing is held under this id: take the body.
     Store,
     /// The same archive is held, or another archive of the same, verified content.
@@ -35,7 +35,7 @@ pub enum Decision {
 
 /// What is to be done with the wish to go on with an upload.
 #[derive(Debug, Clone, PartialEq)]
-pub enum GoingOn {
+pub(crate) enum GoingOn {
     /// Take the body: it begins where what is kept ends.
     Resume,
     /// What is kept ends elsewhere.
@@ -52,7 +52,7 @@ pub enum GoingOn {
 /// Compares a request to go on, `coming` bytes from byte `at`, with what is kept. Where
 /// `is_complete`, they are the last.
 #[must_use]
-pub fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> GoingOn {
+pub(crate) fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> GoingOn {
     let Some(kept) = kept else {
         return GoingOn::Nothing;
     };
@@ -71,7 +71,7 @@ pub fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> Go
 
 /// What this receiver asks of an upload that is new to it.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// Of which commits' recordings are taken; `None`: of all.
     pub window: Option<&'a CommitWindow>,
     /// What a host out of the window is told to do.
@@ -85,7 +85,7 @@ impl Terms<'_> {
     ///
     /// # Errors
     /// Those of [`Window::admit`].
-    pub fn take_commit(&self, commit: &SaidCommit) -> Result<(), Problem> {
+    pub(crate) fn take_commit(&self, commit: &SaidCommit) -> Result<(), Problem> {
         self.window
             .map_or(Ok(()), |window| window.admit(commit, self.remediation))
     }
@@ -94,7 +94,7 @@ impl Terms<'_> {
     ///
     /// # Errors
     /// `too-large`, with `max_episode_bytes`.
-    pub fn take_size(&self, size_bytes: u64) -> Result<(), Problem> {
+    pub(crate) fn take_size(&self, size_bytes: u64) -> Result<(), Problem> {
         match self.max_episode_bytes {
             Some(max) if size_bytes > max => {
                 let detail =
@@ -117,7 +117,7 @@ impl Terms<'_> {
 /// that stored an archive under a false content digest would have the true one's sender retire an
 /// episode that no receiver holds.
 #[must_use]
-pub fn admit(
+pub(crate) fn admit(
     offer: &Offer,
     commit: &SaidCommit,
     held: Option<&StoredEpisode>,
@@ -147,7 +147,7 @@ pub fn admit(
 
 /// The problem of an id under which something else is held.
 #[must_use]
-pub fn conflict(held: &StoredEpisode) -> Problem {
+pub(crate) fn conflict(held: &StoredEpisode) -> Problem {
     let problem = Problem::new(
         ProblemType::Conflict,
         format!(
@@ -167,7 +167,7 @@ pub fn conflict(held: &StoredEpisode) -> Problem {
 ///
 /// # Errors
 /// `id-invalid` where what follows is not one percent-encoded episode id.
-pub fn episode_of(path: &str) -> Option<Result<EpisodeId, Problem>> {
+pub(crate) fn episode_of(path: &str) -> Option<Result<EpisodeId, Problem>> {
     let segment = path.strip_prefix(EPISODES_PATH)?;
     Some(EpisodeId::from_percent_encoded(segment).map_err(|error| {
         Problem::new(
@@ -184,7 +184,7 @@ pub fn episode_of(path: &str) -> Option<Result<EpisodeId, Problem>> {
 ///   coding makes it moot (RFC 9112, section 6.3).
 /// - `digest-invalid` without a SHA-256 in `Repr-Digest` (RFC 9530, section 3), or where the
 ///   content digest is there and malformed.
-pub fn read_offer(headers: &HeaderMap) -> Result<Offer, Problem> {
+pub(crate) fn read_offer(headers: &HeaderMap) -> Result<Offer, Problem> {
     Ok(Offer {
         size_bytes: content_length(headers)?,
         sha256: digest(headers, REPR_DIGEST)?.ok_or_else(|| {

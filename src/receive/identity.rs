@@ -24,7 +24,7 @@ use crate::model::{
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// Callers are not asked who they are.
     Anybody,
     /// Whose certificate or token it is.
@@ -34,7 +34,7 @@ pub enum Caller {
 impl Caller {
     /// The authenticated name.
     #[must_use]
-    pub fn name(&self) -> Option<&HostName> {
+    pub(crate) fn name(&self) -> Option<&HostName> {
         match self {
             Self::Anybody => None,
             Self::Known(name) => Some(name),
@@ -55,7 +55,7 @@ pub struct Ways<'a> {
 ///
 /// # Errors
 /// `unauthenticated`, which says what to set.
-pub fn identify(
+pub(crate) fn identify(
     ways: Ways<'_>,
     certificate: Option<&Result<HostName, NameError>>,
     headers: &HeaderMap,
@@ -94,7 +94,7 @@ pub fn identify(
 /// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC
 /// 6750, section 3).
 #[must_use]
-pub fn challenge(headers: &HeaderMap) -> &'static str {
+pub(crate) fn challenge(headers: &HeaderMap) -> &'static str {
     if headers.contains_key(header::AUTHORIZATION) {
         "Bearer realm=\"sealift\", error=\"invalid_token\""
     } else {
@@ -116,7 +116,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Why a certificate names no host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
+pub(crate) enum NameError {
     /// It is not one that can be taken apart.
     #[error("it cannot be read")]
     Unreadable,
@@ -132,7 +132,7 @@ pub enum NameError {
 ///
 /// # Errors
 /// [`NameError`].
-pub fn name_of(certificate_der: &[u8]) -> Result<HostName, NameError> {
+pub(crate) fn name_of(certificate_der: &[u8]) -> Result<HostName, NameError> {
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(certificate_der)
         .map_err(|_| NameError::Unreadable)?;
     let alternatives = certificate
@@ -231,7 +231,11 @@ impl Tokens {
 /// not asked who they are, every caller reads. What was stored while they were not asked has no
 /// owner, and is for readers alone.
 #[must_use]
-pub fn may_read(caller: &Caller, owner: Option<&HostName>, readers: &BTreeSet<HostName>) -> bool {
+pub(crate) fn may_read(
+    caller: &Caller,
+    owner: Option<&HostName>,
+    readers: &BTreeSet<HostName>,
+) -> bool {
     match caller {
         Caller::Anybody => true,
         Caller::Known(name) => readers.contains(name) || owner == Some(name),

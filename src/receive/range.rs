@@ -12,7 +12,7 @@ use crate::model::episode::Digest;
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RangeChoice {
+pub(crate) enum RangeChoice {
     /// All of it: 200.
     Whole,
     /// These bytes, never none: 206.
@@ -23,13 +23,13 @@ pub enum RangeChoice {
 
 /// The strong validator of an archive: its digest (RFC 9110, section 8.8.3).
 #[must_use]
-pub fn etag(sha256: &Digest) -> String {
+pub(crate) fn etag(sha256: &Digest) -> String {
     format!("\"{sha256}\"")
 }
 
 /// Reads `Range` and `If-Range` for an archive of this length and digest.
 #[must_use]
-pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> RangeChoice {
+pub(crate) fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> RangeChoice {
     let text = |name| {
         headers
             .get(name)

@@ -4,7 +4,7 @@
 //!            begin                          write ...            publish
 //!  nothing ────────▶ an upload, seen by none ───────▶ whole ────────────────▶ held under its Key
 //!            ▲                │ keep, or a newcomer's settle      find verify reread
-//!     resume │                ▼                                   claim read list
+//!     resume │                ▼                                   claim read
 //!            └───── a part, found by its PartKey          part discard
 //! ```
 //!
@@ -22,7 +22,7 @@ mod namespace_file;
 mod part;
 mod part_manifest;
 mod parts;
-mod reader;
+pub(super) mod reader;
 mod record;
 mod scratch;
 mod upload;
@@ -31,7 +31,7 @@ mod usage;
 use std::{
     collections::BTreeMap,
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     io,
     ops::Range,
     task::{Context, Poll},
@@ -40,22 +40,17 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::folder::{FolderStore, OpenError};
-pub use self::reader::FolderReading;
-pub use self::upload::FolderUpload;
+pub(crate) use self::folder::{FolderStore, OpenError};
 
 use super::stored_episode::{Key, Namespace, Offer, StoredEpisode};
-use crate::model::{
-    episode::{Digest, EpisodeId, HostName},
-    records::WallTime,
-};
+use crate::model::episode::{Digest, HostName};
 
 /// Where episodes are kept. Many receivers may use one store at the same time: nothing about an
 /// episode is in a receiver's memory alone, but for the bytes of uploads that are under way.
 ///
 /// Every call fails with a [`StoreError`] where the disk, or what stands for it, fails; and where a
 /// key has a host in a store that files without, or none in one that files by host.
-pub trait Store: Send + Sync + 'static {
+pub(crate) trait Store: Send + Sync + 'static {
     /// An upload in progress.
     type Upload: Upload;
     /// An archive on its way out.
@@ -107,16 +102,6 @@ pub trait Store: Send + Sync + 'static {
         key: &Key,
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<(StoredEpisode, Self::Reading)>, StoreError>> + Send;
-
-    /// A page of what is stored: at most `limit` episodes of `host` (`None` in a store that files
-    /// without), in the order of their ids, behind `after`. Told from their names: only
-    /// [`Store::find`] vouches for one. The page behind the last one is empty.
-    fn list(
-        &self,
-        host: Option<&HostName>,
-        after: Option<&EpisodeId>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<ListedEpisode>, StoreError>> + Send;
 
     /// Begins an upload from nothing. Costs nothing until bytes arrive; what was kept under the
     /// same key before is gone then.
@@ -184,7 +169,7 @@ pub trait Store: Send + Sync + 'static {
 /// [`Store::part`] finds that much after a kill. Once an error was returned the upload is over, and
 /// nothing of it is kept: what a disk has refused to flush once is not to be trusted again. But
 /// where the disk is full ([`StoreError::Full`]) what was durable before stays.
-pub trait Upload: Send + 'static {
+pub(crate) trait Upload: Send + 'static {
     /// Takes the next bytes. Memory does not grow with their number. May be dropped while it waits;
     /// the upload is whole then, but how many of these bytes it took is not known.
     ///
@@ -213,20 +198,15 @@ pub trait Upload: Send + 'static {
 }
 
 /// A range of an archive's bytes on its way out. Dropped, it reads no further.
-pub trait ArchiveRange: Send + Unpin + 'static {
+pub(crate) trait ArchiveRange: Send + Unpin + 'static {
     /// The next bytes, at most 128 KiB; `None` behind the last, and behind an error.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StoreError>>>;
-
-    /// As [`Reading::poll_chunk`]. Dropped while it waits, it loses nothing.
-    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, StoreError>>> + Send {
-        poll_fn(|context| self.poll_chunk(context))
-    }
 }
 
 /// Under what an upload is found again. The digest is in it, so that bytes of another archive are
 /// never gone on with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PartKey {
+pub(crate) struct PartKey {
     /// Where it will be filed.
     pub key: Key,
     /// The authenticated name of the host that sends it.
@@ -237,7 +217,7 @@ pub struct PartKey {
 
 /// What is kept of an upload that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// What it was begun with.
     pub offer: Offer,
     /// How many bytes of it are durable: it goes on here.
@@ -246,7 +226,7 @@ pub struct Part {
 
 /// What became of the wish to go on.
 #[derive(Debug)]
-pub enum PartResumed<U> {
+pub(crate) enum PartResumed<U> {
     /// At the byte that was asked for.
     Upload(U),
     /// Not there, but here.
@@ -262,7 +242,7 @@ pub enum PartResumed<U> {
 
 /// What became of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Publication {
+pub(crate) enum Publication {
     /// It is held, durably.
     Stored(StoredEpisode),
     /// Something was published under the key before; [`Store::find`] says what. Nothing is left of
@@ -275,20 +255,9 @@ pub enum Publication {
     },
 }
 
-/// A line of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedEpisode {
-    /// Under what it is filed.
-    pub key: Key,
-    /// Length of the archive, bytes.
-    pub size_bytes: u64,
-    /// When its last byte was written, UTC.
-    pub stored_at: WallTime,
-}
-
 /// How much is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Archives held.
     pub episodes: u64,
     /// Their bytes.
@@ -303,7 +272,7 @@ pub struct Usage {
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreSpace {
+pub(crate) struct StoreSpace {
     /// What this process may still write, bytes.
     pub free_bytes: u64,
     /// How large it is, bytes.
@@ -314,7 +283,7 @@ pub struct StoreSpace {
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// No space, or no quota, is left.
     #[error("the store is full: {0}")]
     Full(io::Error),
@@ -342,7 +311,7 @@ impl From<io::Error> for StoreError {
 impl PartKey {
     /// The key of an upload that offers this.
     #[must_use]
-    pub fn new(key: Key, owner: Option<HostName>, offer: &Offer) -> Self {
+    pub(crate) fn new(key: Key, owner: Option<HostName>, offer: &Offer) -> Self {
         Self {
             key,
             owner,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::config::Namespace;
+pub(crate) use crate::config::Namespace;
 use crate::model::{
     episode::{Digest, EpisodeId, HostName},
     records::WallTime,
@@ -69,7 +69,7 @@ impl fmt::Display for Key {
 /// What a client says of the archive it wants to store. A claim, until the bytes have arrived and
 /// were hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// Digest of the archive's bytes.
     pub sha256: Digest,
     /// Digest of the tar stream inside, where the client gave one.
@@ -80,7 +80,7 @@ pub struct Offer {
 
 /// An episode that is in the store, complete and durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEpisode {
+pub(crate) struct StoredEpisode {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Digest of the archive, computed here from its bytes.
@@ -100,7 +100,7 @@ pub struct StoredEpisode {
 /// counts as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Content {
+pub(crate) enum Content {
     /// The client said nothing, or what it said is lost.
     Unknown,
     /// The client that stored it said so; the receiver has not looked.
@@ -115,7 +115,7 @@ impl StoredEpisode {
     /// The receipt for it. A content digest that was not verified is left out: a receipt promises
     /// nothing unseen.
     #[must_use]
-    pub fn receipt(&self) -> Receipt {
+    pub(crate) fn receipt(&self) -> Receipt {
         Receipt {
             episode_id: self.episode_id.clone(),
             sha256: self.sha256,
@@ -130,7 +130,7 @@ impl StoredEpisode {
 impl Content {
     /// The digest, where it was verified.
     #[must_use]
-    pub fn verified(self) -> Option<Digest> {
+    pub(crate) fn verified(self) -> Option<Digest> {
         match self {
             Self::Verified(digest) => Some(digest),
             Self::Unknown | Self::Claimed(_) | Self::Unreadable => None,

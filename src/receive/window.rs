@@ -74,12 +74,6 @@ impl CommitWindow {
         self.commits.len()
     }
 
-    /// Never: an empty file is no window.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.commits.is_empty()
-    }
-
     /// Whether recordings of this commit are taken; `said` is what the request says of it,
     /// `remediation` what a host outside is told to do.
     ///
@@ -168,7 +162,6 @@ mod tests {
             (window.head.as_str(), window.len()),
             (commit('a').as_str(), 2)
         );
-        assert!(!window.is_empty());
     }
 
     #[test]

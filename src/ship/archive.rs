@@ -14,7 +14,7 @@
 //! Where the outbox has no room for an archive, the archive lies nowhere: it is packed again for
 //! each reader (`on_demand.rs`). Readers need not know.
 
-pub mod on_demand;
+pub(crate) mod on_demand;
 mod reader;
 mod slices;
 
@@ -30,7 +30,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-pub use self::reader::{ArchiveReader, IN_ONE_PIECE_BYTES};
+pub(crate) use self::reader::IN_ONE_PIECE_BYTES;
 use self::{on_demand::Pour, slices::Slices};
 use crate::{
     disk::durable,
@@ -277,12 +277,6 @@ impl Sink for ArchiveWriter {
 }
 
 impl ArchiveWriter {
-    /// Bytes written so far.
-    #[must_use]
-    pub fn len_bytes(&self) -> u64 {
-        self.len_bytes
-    }
-
     fn tell(&mut self, end: Option<ArchiveEnd>) {
         self.announced_bytes = self.len_bytes;
         self.announce.send_replace(Growth {

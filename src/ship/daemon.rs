@@ -20,7 +20,7 @@ mod look_back;
 mod name_check;
 mod open_files;
 mod pack_worker;
-pub mod reload;
+pub(crate) mod reload;
 mod scan_report;
 mod shutdown;
 mod snapshot;
@@ -42,7 +42,7 @@ use tokio::{
 pub use self::shutdown::Stop;
 use self::{
     effect_runner::EffectRunner,
-    reload::{Reload, Reloaded, Reloads},
+    reload::{Reload, Reloaded},
     shutdown::{GOING, LAST_GRACE},
     status_endpoints::Asking,
     workers::{WorkerShared, Workers},
@@ -65,7 +65,12 @@ use super::{
 use crate::{
     clock,
     disk::move_check::MoveCheck,
-    model::{episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log},
+    model::{
+        episode::EpisodeId,
+        layout::Layout,
+        records::WallTime,
+        snapshot::{Log, ReloadStatus},
+    },
 };
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
@@ -195,7 +200,7 @@ struct Daemon {
     next_refresh: Instant,
     reading: bool,
     read_again: bool,
-    reloads: Reloads,
+    reloads: ReloadStatus,
     trial: MoveCheck,
     /// No oftener is it made again.
     next_trial: Instant,
@@ -306,7 +311,7 @@ impl Daemon {
             next_refresh: now + refresh_every(),
             reading: false,
             read_again: false,
-            reloads: Reloads::default(),
+            reloads: ReloadStatus::default(),
             trial: prepared.trial,
             next_trial: now,
             stalled: Vec::new(),

@@ -56,7 +56,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 /// does not.
 #[derive(Debug)]
 #[must_use]
-pub struct Lock {
+pub(crate) struct Lock {
     claim: Arc<Claim>,
     /// What flock(2) was called on. It has no duplicate: closing it releases the lock.
     _file: File,
@@ -65,7 +65,7 @@ pub struct Lock {
 
 /// Says in the lock file that its holder is still there. Cheap to clone, for a worker's thread.
 #[derive(Debug, Clone)]
-pub struct Keeper(Arc<Claim>);
+pub(crate) struct Keeper(Arc<Claim>);
 
 #[derive(Debug)]
 struct Claim {
@@ -95,7 +95,7 @@ enum Whose {
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another daemon ships from this folder.
     #[error(
         "Another sealift ships this folder already ({folder}): {holder}. Two of them would send everything twice. Give this one \
@@ -142,7 +142,7 @@ pub enum LockError {
 
 /// How often [`Keeper::keep`] is due, where nothing else calls for it.
 #[must_use]
-pub fn refresh_every() -> Duration {
+pub(crate) fn refresh_every() -> Duration {
     // So that a test need not wait for a minute. Not in a release build.
     let shorter = std::env::var("SEALIFT_DEBUG_LOCK_REFRESH_MS")
         .ok()
@@ -157,7 +157,7 @@ pub fn refresh_every() -> Duration {
 ///
 /// # Errors
 /// [`LockError`].
-pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError> {
+pub(crate) fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError> {
     let path = layout.private.join("lock");
     let at = |source| LockError::Io {
         path: path.clone(),
@@ -207,13 +207,13 @@ pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError
 impl Lock {
     /// What keeps the file young.
     #[must_use]
-    pub fn keeper(&self) -> Keeper {
+    pub(crate) fn keeper(&self) -> Keeper {
         Keeper(Arc::clone(&self.claim))
     }
 
     /// Lets go of it without a look at the disk, which may hang. Where the word is still there, the
     /// next on this host begins at once all the same, and one on another host when the word is old.
-    pub fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.word_stays = true;
     }
 }
@@ -233,7 +233,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`LockError`]: another daemon has taken it, or the file cannot be had.
-    pub fn keep(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
+    pub(crate) fn keep(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
         let at = |source| LockError::Io {
             path: self.0.path.clone(),
             source,
@@ -255,7 +255,7 @@ impl Keeper {
 
     /// Empties the file where it is still ours: the next host need not wait. Where this fails it
     /// does. What another wrote stays.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if let Ok(Whose::Ours(file)) = self.0.whose() {
             let _ = file.set_len(0);
         }

@@ -36,7 +36,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-pub use self::aside::Why;
+pub(crate) use self::aside::Why;
 use self::aside::{put_aside, why};
 use super::{
     outbox,
@@ -56,7 +56,7 @@ const HASH_BUFFER_BYTES: usize = 1 << 20;
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// The episode is there (again), or the archive is not, or `episodes/` is another folder.
     NoOrphan,
     /// This directory holds what was in it.
@@ -75,7 +75,7 @@ pub enum Settled {
 /// # Errors
 /// Those of reading the folders and the archive, and of putting it aside. The archive is where it
 /// was.
-pub fn settle(
+pub(crate) fn settle(
     layout: &Layout,
     id: &EpisodeId,
     root: RootId,
@@ -131,7 +131,7 @@ pub fn settle(
 ///
 /// # Errors
 /// As [`settle`]. Nothing may be written or cleared under the name then.
-pub fn make_way(
+pub(crate) fn make_way(
     layout: &Layout,
     id: &EpisodeId,
     now: WallTime,
@@ -237,7 +237,7 @@ impl Lying {
 ///
 /// # Errors
 /// That of listing the outbox. What goes wrong with one episode is told.
-pub fn put_back_unfinished(
+pub(crate) fn put_back_unfinished(
     layout: &Layout,
     root: RootId,
     content_of: ContentOf<'_>,

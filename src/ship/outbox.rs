@@ -30,7 +30,7 @@ use std::{
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-pub use self::{
+pub(crate) use self::{
     in_the_way::in_the_way,
     note::{is_empty_note, note},
     whose::{AtHand, is_of},
@@ -65,7 +65,7 @@ const HASH_BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// Those of unlink(2).
-pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
+pub(crate) fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     clear_archive(layout, id)?;
     durable::remove_file(&layout.partial(id))
 }
@@ -74,7 +74,7 @@ pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of unlink(2).
-pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
+pub(crate) fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     // The sidecar after its archive: as long as there is an archive, it says what it was packed
     // from. Orphans go by it.
     durable::remove_file(&layout.archive(id))?;
@@ -86,7 +86,7 @@ pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2).
-pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn open_archive(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     match OpenOptions::new()
         .read(true)
@@ -107,7 +107,7 @@ pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
 ///
 /// # Errors
 /// Those of read(2).
-pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
+pub(crate) fn begins_like_an_archive(file: &File) -> io::Result<bool> {
     let mut start = [0; 4];
     match file.read_exact_at(&mut start, 0) {
         Ok(()) => Ok(matches!(
@@ -121,7 +121,7 @@ pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
 
 /// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full
 /// and it is in the way of its own episode.
-pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
+pub(crate) fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
     let cleared = if in_the_way {
         clear(layout, id)
     } else {
@@ -134,7 +134,7 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 
 /// What was said of an archive, to be remembered beside it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Said<'a> {
+pub(crate) struct Said<'a> {
     /// That it is in conflict, and which receiver said so.
     pub conflict: Option<(&'a Refusal, &'a RecordedReceiver)>,
     /// Nothing that delivered it.
@@ -148,7 +148,7 @@ pub struct Said<'a> {
 /// # Errors
 /// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of
 /// it.
-pub fn keep(
+pub(crate) fn keep(
     layout: &Layout,
     id: &EpisodeId,
     archive: Option<&Archive>,
@@ -193,7 +193,7 @@ pub fn keep(
 ///
 /// # Errors
 /// In a sentence.
-pub fn note_conflict(
+pub(crate) fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
@@ -213,7 +213,7 @@ pub fn note_conflict(
 
 /// The conflict that is noted of what was sent without an archive in the outbox, where it was this.
 #[must_use]
-pub fn noted_conflict(
+pub(crate) fn noted_conflict(
     layout: &Layout,
     id: &EpisodeId,
     facts: &ArchiveFacts,
@@ -231,7 +231,7 @@ pub fn noted_conflict(
 
 /// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
 /// what was said of it before is not true of that.
-pub fn forget_note(layout: &Layout, id: &EpisodeId) {
+pub(crate) fn forget_note(layout: &Layout, id: &EpisodeId) {
     let is_alone = fs::symlink_metadata(layout.archive(id))
         .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     // What is not ours stays until a sidecar of ours takes its place.
@@ -280,7 +280,7 @@ fn refusal(recorded: &RecordedVerdict) -> Refusal {
 ///
 /// # Errors
 /// Those of writing the note, and of [`durable::make_spare`].
-pub fn give_room(
+pub(crate) fn give_room(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
@@ -318,7 +318,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
 ///
 /// # Errors
 /// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
-pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
+pub(crate) fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
     if record_files::sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -331,7 +331,7 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and
 /// compared with their digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
-pub fn check(
+pub(crate) fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
@@ -352,7 +352,7 @@ pub fn check(
 ///
 /// # Errors
 /// Those of listing the outbox.
-pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
+pub(crate) fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
         progress.step();
         let path = entry?.path();

@@ -32,7 +32,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-pub use self::{
+pub(crate) use self::{
     content::{content_of, content_with_modes},
     writers::refuse_open_file,
 };

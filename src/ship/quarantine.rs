@@ -44,7 +44,7 @@ use crate::{
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is
 /// of a clock that can be believed stands in the reason.
 #[must_use]
-pub fn quarantine(
+pub(crate) fn quarantine(
     layout: &Layout,
     id: &EpisodeId,
     reason: &Reason,

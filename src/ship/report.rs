@@ -1,10 +1,10 @@
 //! What the daemon says about itself: the log, the service manager's status line, the control
 //! socket, and the metrics.
 
-pub mod control;
-pub mod event_log;
-pub mod ledger;
-pub mod metrics;
-pub mod status_line;
+pub(crate) mod control;
+pub(crate) mod event_log;
+pub(crate) mod ledger;
+pub(crate) mod metrics;
+pub(crate) mod status_line;
 pub mod systemd;
-pub mod textfile;
+pub(crate) mod textfile;

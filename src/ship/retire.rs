@@ -48,7 +48,7 @@ const RECORDS_BYTES: u64 = 64 * 1024;
 
 /// What was delivered, and the proof.
 #[derive(Debug, Clone, Copy)]
-pub struct Retirement<'a> {
+pub(crate) struct Retirement<'a> {
     /// Which episode.
     pub id: &'a EpisodeId,
     /// The receiver holds it.
@@ -76,7 +76,7 @@ pub struct Retirement<'a> {
 /// it as `<id>~1` where the recorder has used the name again; there it will be packed like any
 /// other.
 #[must_use]
-pub fn retire(
+pub(crate) fn retire(
     layout: &Layout,
     retirement: &Retirement<'_>,
     content_of: ContentOf<'_>,

@@ -28,11 +28,11 @@ use crate::{
 
 /// What is reserved in one folder's file system. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Room(Arc<AtomicU64>);
+pub(crate) struct Room(Arc<AtomicU64>);
 
 /// Room for one packing, until it is written or given up.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     reserved: Arc<AtomicU64>,
     left_bytes: u64,
 }
@@ -42,7 +42,7 @@ impl Room {
     ///
     /// # Errors
     /// In the outer result those of statvfs(3); in the inner one, that there is too little.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         folder: &Path,
         bytes: u64,
@@ -76,7 +76,7 @@ impl Drop for Reservation {
 
 /// Writes into what was reserved.
 #[derive(Debug)]
-pub struct Reserved<S> {
+pub(crate) struct Reserved<S> {
     sink: S,
     room: Reservation,
 }
@@ -84,7 +84,7 @@ pub struct Reserved<S> {
 impl<S> Reserved<S> {
     /// From its first byte on.
     #[must_use]
-    pub fn new(sink: S, room: Reservation) -> Self {
+    pub(crate) fn new(sink: S, room: Reservation) -> Self {
         Self { sink, room }
     }
 }
@@ -109,7 +109,7 @@ impl<S: Sink> Sink for Reserved<S> {
 
 /// What follows where an episode cannot be moved to a folder for want of room, and what to type.
 #[must_use]
-pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
+pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
     let there = shell_word(folder);
     if durable::room_needed(error).is_some() {
         let df = if durable::lacks_inodes(error) {
@@ -141,7 +141,7 @@ pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String 
 ///
 /// # Errors
 /// Those of statvfs(3).
-pub fn space(folder: &Path) -> io::Result<OutboxSpace> {
+pub(crate) fn space(folder: &Path) -> io::Result<OutboxSpace> {
     let stat = rustix::fs::statvfs(folder)?;
     // f_bavail and not f_bfree: what root has in reserve is not for us.
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);

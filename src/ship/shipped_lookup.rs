@@ -28,11 +28,11 @@ use crate::{
 
 /// Digests the tar stream that a directory packs to, as this episode; `None` where it changes
 /// meanwhile. The daemon gives it to the steps, which do not know each other.
-pub type ContentOf<'a> = &'a dyn Fn(&EpisodeId, &Path) -> io::Result<Option<Digest>>;
+pub(crate) type ContentOf<'a> = &'a dyn Fn(&EpisodeId, &Path) -> io::Result<Option<Digest>>;
 
 /// An archive that was packed, and perhaps delivered.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// Of which episode.
     pub id: &'a EpisodeId,
     /// Digest of its bytes.
@@ -45,7 +45,7 @@ pub struct Wanted<'a> {
 
 /// What `shipped/` has of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShippedMatch {
+pub(crate) enum ShippedMatch {
     /// This is what was delivered.
     Same(PathBuf),
     /// This one has the archive's receipt, and is something else by now.
@@ -59,7 +59,7 @@ pub enum ShippedMatch {
 ///
 /// # Errors
 /// Those of listing `shipped/`, and of reading a directory that may be the one.
-pub fn find(
+pub(crate) fn find(
     layout: &Layout,
     wanted: &Wanted<'_>,
     content_of: ContentOf<'_>,
@@ -103,7 +103,7 @@ pub fn find(
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.
-pub fn is_what_was_packed(
+pub(crate) fn is_what_was_packed(
     layout: &Layout,
     id: &EpisodeId,
     directory: &Path,
@@ -132,7 +132,7 @@ pub fn is_what_was_packed(
 ///
 /// # Errors
 /// Those of [`durable::move_directory`].
-pub fn put_back(
+pub(crate) fn put_back(
     layout: &Layout,
     id: &EpisodeId,
     shipped: &Path,

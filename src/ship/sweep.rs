@@ -3,8 +3,8 @@
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
-pub mod edit_check;
-pub mod pressure;
+pub(crate) mod edit_check;
+pub(crate) mod pressure;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +31,7 @@ use crate::{
 
 /// What one sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Directories that were removed.
     pub removed: u64,
     /// Directories whose age began anew.
@@ -50,11 +50,11 @@ pub struct Swept {
 static UNVOUCHED_TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a directory in `shipped/` is still what the receiver holds.
-pub type AsDelivered<'a> = &'a dyn Fn(&Path) -> io::Result<bool>;
+pub(crate) type AsDelivered<'a> = &'a dyn Fn(&Path) -> io::Result<bool>;
 
 /// Looks through both folders once. One directory that cannot be looked at or removed does not keep
 /// the others.
-pub fn sweep(
+pub(crate) fn sweep(
     layout: &Layout,
     quarantine_keep_days: Option<u32>,
     shipped_keep_days: Option<u32>,
@@ -227,7 +227,7 @@ fn sweep_one(
 
 /// Takes back what was announced in a folder that is kept for ever by now: should it get a time
 /// again, it is announced again.
-pub fn take_back(folder: &Path, layout: &Layout, now: WallTime, progress: &Progress) {
+pub(crate) fn take_back(folder: &Path, layout: &Layout, now: WallTime, progress: &Progress) {
     let [quarantined, shipped] = rules(None, None, &|_| Ok(false));
     let rule = if *folder == layout.quarantine {
         quarantined

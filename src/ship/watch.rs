@@ -39,7 +39,7 @@ use notify::{
 use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
-pub use self::trouble::Trouble;
+pub(crate) use self::trouble::Trouble;
 
 use crate::{
     disk::{
@@ -61,7 +61,7 @@ const MASK: EventKindMask = EventKindMask::CREATE
 
 /// Whether watches are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InotifyUse {
+pub(crate) enum InotifyUse {
     /// It only looks.
     Never,
     /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes
@@ -82,7 +82,7 @@ enum WatchCommand {
 
 /// The handle of the watching thread. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     commands: mpsc::Sender<WatchCommand>,
     overflowed: Arc<AtomicBool>,
     life: Arc<Life>,
@@ -105,7 +105,7 @@ impl Watch {
     ///
     /// # Errors
     /// Where no thread can be had. That watches cannot be had is no error: it is told as an event.
-    pub fn start(
+    pub(crate) fn start(
         episodes: PathBuf,
         inotify: InotifyUse,
         hints: Sender<EpisodeId>,
@@ -133,24 +133,24 @@ impl Watch {
 
     /// Looks at an episode. Where it is open it is watched, and looked at once more, so that no
     /// marker falls between the two. The answer is [`Event::Looked`].
-    pub fn look(&self, id: EpisodeId) {
+    pub(crate) fn look(&self, id: EpisodeId) {
         // The thread lives as long as this handle: a send cannot fail.
         let _ = self.commands.send(WatchCommand::Look(id));
     }
 
     /// Stops watching an episode.
-    pub fn unwatch(&self, id: EpisodeId) {
+    pub(crate) fn unwatch(&self, id: EpisodeId) {
         let _ = self.commands.send(WatchCommand::Unwatch(id));
     }
 
     /// The tick: is `episodes/` still the folder that is watched, and can watches be had again?
-    pub fn refresh(&self) {
+    pub(crate) fn refresh(&self) {
         let _ = self.commands.send(WatchCommand::Refresh);
     }
 
     /// Asks the thread for a sign of life: it shows in [`Watch::obeyed`]. One question is enough
     /// until it is answered.
-    pub fn ping(&self) {
+    pub(crate) fn ping(&self) {
         if !self.life.pinged.swap(true, Ordering::Relaxed) {
             let _ = self.commands.send(WatchCommand::Ping);
         }
@@ -158,13 +158,13 @@ impl Watch {
 
     /// A number that grows while the thread does what it is asked for.
     #[must_use]
-    pub fn obeyed(&self) -> u64 {
+    pub(crate) fn obeyed(&self) -> u64 {
         self.life.obeyed.load(Ordering::Relaxed)
     }
 
     /// Why watches cannot be had; `None` where they can.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.life
             .trouble
             .lock()
@@ -174,7 +174,7 @@ impl Watch {
 
     /// Whether hints were lost since this was last asked.
     #[must_use]
-    pub fn take_overflow(&self) -> bool {
+    pub(crate) fn take_overflow(&self) -> bool {
         self.overflowed.swap(false, Ordering::Relaxed)
     }
 }

@@ -1,5 +1,5 @@
-//! The house stays in order: the wings, the layers, the purity, and what the documents say of the
-//! code.
+//! The house stays in order: which room imports which, what is pure, and what the documents say of
+//! the code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,8 +10,24 @@ use std::{
 
 use crate::support::sealift;
 
-/// The two ends of the wire and the people beside it. None knows another.
-const WINGS: [&str; 3] = ["ship", "receive", "operate"];
+/// The rooms of `src/`, and which others each may import: only such as stand above it here, so that
+/// there is no circle.
+const ROOMS: [(&str, &[&str]); 9] = [
+    ("model", &[]),
+    ("clock", &["model"]),
+    ("config", &["model"]),
+    ("disk", &["model", "clock"]),
+    ("http", &["model", "config"]),
+    ("ship", &["model", "clock", "disk", "http"]),
+    ("receive", &["model", "clock", "config", "disk"]),
+    ("operate", &["model", "clock", "config", "disk", "http"]),
+    (
+        "cli",
+        &[
+            "model", "clock", "config", "disk", "http", "ship", "receive", "operate",
+        ],
+    ),
+];
 /// The steps of an episode's way: each does its own work, decides nothing and knows no other step.
 const STEPS: [&str; 7] = [
     "watch",
@@ -70,13 +86,6 @@ impl Source {
             .take_while(|(_, line)| !self.is_test && !line.starts_with("mod tests {"))
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
             .map(|(n, line)| (n + 1, line))
-    }
-
-    /// Which wing it belongs to; `None` on the ground floor and for the command line above it all.
-    fn wing(&self) -> Option<&'static str> {
-        WINGS.into_iter().find(|wing| {
-            self.name.starts_with(&format!("{wing}/")) || self.name == format!("{wing}.rs")
-        })
     }
 
     fn is_in(&self, module: &str) -> bool {
@@ -281,20 +290,68 @@ fn use_trees_are_taken_apart() {
 }
 
 #[test]
-fn no_wing_knows_another_and_the_ground_floor_knows_none() {
+fn a_room_imports_only_those_that_it_stands_on() {
+    for (n, (room, others)) in ROOMS.iter().enumerate() {
+        let above: Vec<_> = ROOMS[..n].iter().map(|(name, _)| name).collect();
+        assert!(
+            others.iter().all(|other| above.contains(&other)),
+            "{room} stands in a circle"
+        );
+    }
     let mut found = Vec::new();
     for source in sources() {
-        if source.is_in("cli") || source.name == "main.rs" || source.name == "lib.rs" {
+        if ["lib.rs", "main.rs"].contains(&source.name.as_str()) {
             continue;
         }
+        let this = module_of(&source.name)[0].to_owned();
+        let Some((_, others)) = ROOMS.iter().find(|(room, _)| *room == this) else {
+            found.push(format!("{} is in no room", source.name));
+            continue;
+        };
         for (line, path) in imports(&source) {
-            let other = WINGS.into_iter().find(|wing| is_below(&path, wing));
-            if other.is_some() && other != source.wing() {
+            let room = path.split("::").next().unwrap();
+            if ROOMS.iter().any(|(name, _)| *name == room)
+                && room != this
+                && !others.contains(&room)
+            {
                 found.push(format!("{}:{line} imports {path}", source.name));
             }
         }
     }
-    none("a wing stands alone on the ground floor", found);
+    none("ROOMS says what each room may import", found);
+}
+
+#[test]
+fn the_modules_of_a_room_stand_in_no_circle() {
+    // `ship::daemon` of any path into it.
+    let part = |path: &str| path.splitn(3, "::").take(2).collect::<Vec<_>>().join("::");
+    let mut imported: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        let this = part(&module_of(&source.name).join("::"));
+        if this.contains("::") {
+            let others = imports(&source).into_iter().map(|(_, path)| part(&path));
+            let others = others.filter(|other| *other != this);
+            imported.entry(this.clone()).or_default().extend(others);
+        }
+    }
+    assert!(imported.len() > 60, "the modules were not found");
+    // A module that imports none of those that are left is in no circle.
+    loop {
+        let left: BTreeSet<_> = imported.keys().cloned().collect();
+        imported.retain(|_, others| !others.is_disjoint(&left));
+        if imported.len() == left.len() {
+            break;
+        }
+    }
+    let found = imported.iter().map(|(this, others)| {
+        let others: Vec<_> = others
+            .iter()
+            .filter(|other| imported.contains_key(*other))
+            .map(String::as_str)
+            .collect();
+        format!("{this} imports {}", others.join(", "))
+    });
+    none("modules that import each other", found.collect());
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use sealift::{
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
     disk::manifest,
     model::{
         episode::EpisodeId,
@@ -20,7 +22,6 @@ use sealift::{
         progress::Progress,
     },
 };
-use tokio::sync::mpsc::UnboundedSender;
 
 /// The episode before has arrived: on with the next.
 pub(super) struct Go;

@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
-use sealift::model::{episode::EpisodeId, layout::Layout, text::printable};
-
 use super::summary::Summary;
+use crate::model::{episode::EpisodeId, layout::Layout, text::printable};
 
 /// A step on an episode's way.
 #[derive(Clone, Copy)]

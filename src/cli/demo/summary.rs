@@ -8,12 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use sealift::model::{
+use sha2::{Digest as _, Sha256};
+
+use crate::model::{
     episode::{Digest, EpisodeId},
     layout::RECEIPT,
     records::{ArchiveFacts, ShippingReceipt},
 };
-use sha2::{Digest as _, Sha256};
 
 /// An episode that has gone all its way.
 pub(super) struct DemoShipped {

@@ -15,7 +15,6 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use sealift::model::snapshot;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -28,6 +27,7 @@ use super::{
     line::{ABOUT_THE_LOG, LogLine},
     queue::{Gap, LogQueue, MAX_BYTES, NextLine},
 };
+use crate::model::snapshot;
 
 /// At the end, what is not written yet has so long. A stop does not wait for a journald that hangs;
 /// what the daemon tells the service manager of the time that it takes to go has room for this.

@@ -3,12 +3,13 @@
 use std::{cell::Cell, fmt};
 
 use jiff::Timestamp;
-use sealift::model::snapshot::journal::VERDICT;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{DisplayValue, Field, Value, Visit, display},
     span,
 };
+
+use crate::model::snapshot::journal::VERDICT;
 
 /// What a line takes beside its texts, about: itself, a field of it.
 const LINE_BYTES: usize = 200;

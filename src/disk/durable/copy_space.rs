@@ -64,7 +64,7 @@ pub(super) struct Size {
 
 /// What a copy takes, and there is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct NoRoom {
+pub(crate) struct NoRoom {
     folder: PathBuf,
     short: Shortage,
     need_bytes: u64,
@@ -112,7 +112,7 @@ impl fmt::Display for NoRoom {
 
 /// What would have to be free for a copy that was not begun for want of room, bytes.
 #[must_use]
-pub fn room_needed(error: &io::Error) -> Option<u64> {
+pub(crate) fn room_needed(error: &io::Error) -> Option<u64> {
     error
         .get_ref()?
         .downcast_ref::<NoRoom>()
@@ -121,7 +121,7 @@ pub fn room_needed(error: &io::Error) -> Option<u64> {
 
 /// Whether the whole file system is too small for a copy: no room that is made there helps.
 #[must_use]
-pub fn exceeds_the_disk(error: &io::Error) -> bool {
+pub(crate) fn exceeds_the_disk(error: &io::Error) -> bool {
     error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<NoRoom>())
@@ -130,7 +130,7 @@ pub fn exceeds_the_disk(error: &io::Error) -> bool {
 
 /// Whether it was inodes that there were too few of for a copy.
 #[must_use]
-pub fn lacks_inodes(error: &io::Error) -> bool {
+pub(crate) fn lacks_inodes(error: &io::Error) -> bool {
     let short = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<NoRoom>());
@@ -139,7 +139,7 @@ pub fn lacks_inodes(error: &io::Error) -> bool {
 
 /// What a copy of a directory takes, as far as it can be read, bytes.
 #[must_use]
-pub fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
+pub(crate) fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
     let mut size = Size::default();
     let _ = size.count(directory, progress);
     size.bytes()

@@ -120,7 +120,7 @@ fn is_too_long(error: &io::Error) -> bool {
     shown(path),
     shown(folder)
 )]
-pub struct CannotHold {
+pub(crate) struct CannotHold {
     /// What it is of.
     path: PathBuf,
     what: Cow<'static, str>,
@@ -131,7 +131,7 @@ pub struct CannotHold {
 
 /// Whether this is why something could not be copied.
 #[must_use]
-pub fn cannot_hold(error: &io::Error) -> bool {
+pub(crate) fn cannot_hold(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner
         .and_then(|inner| inner.downcast_ref::<CannotHold>())

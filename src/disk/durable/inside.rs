@@ -16,7 +16,7 @@ use crate::model::layout::COPY_PREFIX;
 
 /// Why a new file is not durable.
 #[derive(Debug)]
-pub enum NotDurable {
+pub(crate) enum NotDurable {
     /// Nothing has the name that did not have it before.
     NotPlaced(io::Error),
     /// It has its name, and the folder could not be flushed: a power cut may take the name away.
@@ -28,7 +28,11 @@ pub enum NotDurable {
 /// # Errors
 /// [`NotDurable`]. That the folder is gone by the time it is flushed is none: then it was moved to
 /// another file system, or removed, and its names with it.
-pub fn write_new_file_in(folder: &File, name: &str, bytes: &[u8]) -> Result<Published, NotDurable> {
+pub(crate) fn write_new_file_in(
+    folder: &File,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Published, NotDurable> {
     write_new_file_then(folder, name, bytes, || ())
 }
 

@@ -81,7 +81,7 @@ const LOOKED_AT_BEFORE: usize = 4;
 /// What became of a move that holds only as long as the directory stays what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum MoveChecked {
+pub(crate) enum MoveChecked {
     /// It stands there, durably.
     To(PathBuf),
     /// It was changed meanwhile. It stands here: under its old name, or numbered where that was
@@ -104,7 +104,7 @@ pub enum MoveChecked {
 /// # Errors
 /// With the path in words where one file among many is concerned. The directory is where it was,
 /// unless it was the last fsync that failed.
-pub fn move_directory(
+pub(crate) fn move_directory(
     from: &Path,
     folder: &Path,
     name: &str,
@@ -118,7 +118,7 @@ pub fn move_directory(
 /// # Errors
 /// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was
 /// moved.
-pub fn move_to_name(
+pub(crate) fn move_to_name(
     from: &Path,
     folder: &Path,
     name: &str,
@@ -183,7 +183,7 @@ fn move_at_rest(from: &Path, name: &TargetName<'_>, progress: &Progress) -> io::
 ///
 /// # Errors
 /// As [`move_directory`], and those of `unchanged` and `of_this`.
-pub fn move_unchanged(
+pub(crate) fn move_unchanged(
     from: &Path,
     folder: &Path,
     name: &str,
@@ -210,7 +210,7 @@ pub fn move_unchanged(
 ///
 /// # Errors
 /// Those of `fill`, mkdir(2), fsync(2) and renameat2(2); nothing is left behind but scratch.
-pub fn build_directory(
+pub(crate) fn build_directory(
     folder: &Path,
     name: &str,
     fill: impl FnOnce(&Path) -> io::Result<()>,
@@ -240,7 +240,7 @@ pub fn build_directory(
 ///
 /// # Errors
 /// Those of listing the folder and of removing, with the path in words.
-pub fn clear_unbuilt(folder: &Path, name: &str, progress: &Progress) -> io::Result<()> {
+pub(crate) fn clear_unbuilt(folder: &Path, name: &str, progress: &Progress) -> io::Result<()> {
     // As it was called before these names were numbered.
     let unnumbered = format!("{COPY_PREFIX}{name}");
     for entry in fs::read_dir(folder)? {

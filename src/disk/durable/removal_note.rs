@@ -163,7 +163,7 @@ pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of unlink(2) and fsync(2).
-pub fn forget_note(directory: &Path) -> io::Result<()> {
+pub(crate) fn forget_note(directory: &Path) -> io::Result<()> {
     let Some(folder) = opened(directory) else {
         return Ok(());
     };
@@ -203,25 +203,25 @@ pub(super) fn counting(directory: &Path) -> Option<RemovalNote> {
 
 /// Whether a directory is one that was copied, and is removed where it stands.
 #[must_use]
-pub fn is_being_removed(directory: &Path) -> bool {
+pub(crate) fn is_being_removed(directory: &Path) -> bool {
     counting(directory).is_some_and(|note| note.copied_to.is_some())
 }
 
 /// Whether an open folder is one that is removed where it stands, or was to go before that was
 /// broken off.
-pub fn is_being_removed_in(folder: impl AsFd) -> bool {
+pub(crate) fn is_being_removed_in(folder: impl AsFd) -> bool {
     in_folder(&folder).is_some_and(|note| !note.stays && note.counts_for(&folder))
 }
 
 /// Whether a directory is one that was to go without a copy, before that was broken off.
 #[must_use]
-pub fn is_broken_off(directory: &Path) -> bool {
+pub(crate) fn is_broken_off(directory: &Path) -> bool {
     counting(directory).is_some_and(|note| note.copied_to.is_none())
 }
 
 /// Whether there is a note by which this directory, or another, was to go.
 #[must_use]
-pub fn has_removal_note(directory: &Path) -> bool {
+pub(crate) fn has_removal_note(directory: &Path) -> bool {
     opened(directory).is_some_and(has_removal_note_in)
 }
 
@@ -233,14 +233,14 @@ pub(super) fn has_removal_note_in(folder: impl AsFd) -> bool {
 /// The copy of a directory that was being removed where it stands and is not any more: it was
 /// written to meanwhile, and what is left of it stays.
 #[must_use]
-pub fn stays_beside(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn stays_beside(directory: &Path) -> Option<PathBuf> {
     in_folder(opened(directory)?)
         .filter(|note| note.stays)?
         .copied_to
 }
 
 /// Whether an open folder is what stayed of the episode of this name, which was delivered whole.
-pub fn is_rest_of(folder: impl AsFd, id: &str) -> bool {
+pub(crate) fn is_rest_of(folder: impl AsFd, id: &str) -> bool {
     let Some(copy) = in_folder(folder)
         .filter(|note| note.stays)
         .and_then(|note| note.copied_to)

@@ -236,7 +236,7 @@ pub(super) fn remove_where_it_stands(path: &Path, progress: &Progress) -> io::Re
 /// What became of the source of a copy that was to be removed where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Finished {
+pub(crate) enum Finished {
     /// There is no such removal under way.
     NoSuch,
     /// It is gone.

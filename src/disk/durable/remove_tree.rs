@@ -76,7 +76,7 @@ const MAX_KEPT_NAME_BYTES: usize = 200;
 ///
 /// # Errors
 /// With the path in words: no permission, a mount point inside, a process that still writes there.
-pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
     remove_tree_into_spares(path, &[], progress)
 }
 
@@ -85,7 +85,7 @@ pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`remove_tree`].
-pub fn remove_tree_into_spares(
+pub(crate) fn remove_tree_into_spares(
     path: &Path,
     spares: &[PathBuf],
     progress: &Progress,
@@ -140,7 +140,7 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
 
 /// What became of what a killed process left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leftovers {
+pub(crate) enum Leftovers {
     /// There is nothing of it any more.
     Finished,
     /// A move is at work there, and what it has made cannot be told from it: nothing was touched.
@@ -158,7 +158,7 @@ pub enum Leftovers {
 ///
 /// # Errors
 /// The first one, after everything else was tried.
-pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftovers> {
+pub(crate) fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftovers> {
     if !has_leftovers(folder, progress)? {
         return Ok(Leftovers::Finished);
     }

@@ -8,7 +8,7 @@ use crate::model::layout::TRASH_PREFIX;
 
 /// What a trial move came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// It is a rename.
     Renames,
     /// It would be a copy.
@@ -17,7 +17,7 @@ pub enum Tried {
 
 /// Who tries: it sets what two of them make apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trier {
+pub(crate) enum Trier {
     /// The process that holds the lock.
     Holder,
     /// This process, without the lock.
@@ -38,7 +38,7 @@ const VISITOR: &str = "trial-doctor-";
 /// Removes what visitors left that were killed half-way: empty folders, in the name of a process
 /// that is no more, or of an earlier one that had the number of this. What cannot be removed stays
 /// for the daemon's next start.
-pub fn clear_trials(folder: &Path) {
+pub(crate) fn clear_trials(folder: &Path) {
     // Another program may have the number by now.
     let comm = |process: &str| fs::read(format!("/proc/{process}/comm")).ok();
     let ours = comm("self");
@@ -72,7 +72,7 @@ fn visitor(name: &str) -> Option<u32> {
 /// # Errors
 /// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved
 /// there.
-pub fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
+pub(crate) fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
     // Where another shipper that starts puts them in order just now, this may fail: it is tried
     // again.
     let (scratch, target) = (from.join(who.scratch("from")), to.join(who.scratch("to")));

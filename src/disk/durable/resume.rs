@@ -36,7 +36,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of reading, renaming and removing it.
-pub fn finish_aside(aside: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
+pub(crate) fn finish_aside(aside: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let (folder, copies) = (parent_of(aside)?, parent_of(copy)?);
     let Some(name) = aside
         .file_name()

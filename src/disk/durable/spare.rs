@@ -41,7 +41,7 @@ const STAT_BLOCK_BYTES: u64 = 512;
 ///
 /// # Errors
 /// Those of writing: the disk is full already, perhaps.
-pub fn keep_spares(spares: &Path) -> io::Result<()> {
+pub(crate) fn keep_spares(spares: &Path) -> io::Result<()> {
     for n in 0..SPARES {
         let path = numbered(spares, n);
         if std::fs::symlink_metadata(&path).is_ok_and(|found| found.len() == SPARE_BYTES as u64) {
@@ -65,7 +65,7 @@ pub fn keep_spares(spares: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of looking at it. What it held may be gone.
-pub fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
+pub(crate) fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file = match OpenOptions::new()
         .write(true)
@@ -198,7 +198,7 @@ pub(super) fn over_a_record(
 
 /// Whether this is for want of room: of the disk, or of our share of it.
 #[must_use]
-pub fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

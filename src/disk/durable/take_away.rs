@@ -148,7 +148,7 @@ pub(super) fn take_away(
 /// # Errors
 /// As there, and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder in
 /// order.
-pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
+pub(crate) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
     let _at_work = at_work(parent_of(path)?)?;
     remove_in_place::finish_removal(path, progress)
 }

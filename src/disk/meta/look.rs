@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of reading it.
-pub fn look(episode: &Path) -> Result<Result<Option<Commit>, MetaFault>, TreeError> {
+pub(crate) fn look(episode: &Path) -> Result<Result<Option<Commit>, MetaFault>, TreeError> {
     match tree::read_top(episode, c"meta.json", MAX_META_BYTES)? {
         Some(meta) if meta.len() as u64 > MAX_META_BYTES => Ok(Err(MetaFault::TooLong)),
         Some(meta) => Ok(commit(&meta)),

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of the walk, and of opening a file.
-pub fn find_open(
+pub(crate) fn find_open(
     directory: &Path,
     probe: OpenFileProbe,
     progress: &Progress,

@@ -26,7 +26,7 @@ static GOING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A directory that is being removed by its age, until this is dropped.
 #[must_use]
-pub struct Going(PathBuf);
+pub(crate) struct Going(PathBuf);
 
 impl Drop for Going {
     fn drop(&mut self) {
@@ -42,7 +42,7 @@ fn going() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 ///
 /// # Errors
 /// Those of `is_due`.
-pub fn goes(
+pub(crate) fn goes(
     directory: &Path,
     is_due: impl FnOnce() -> io::Result<bool>,
 ) -> io::Result<Option<Going>> {
@@ -58,7 +58,10 @@ pub fn goes(
 ///
 /// # Errors
 /// Those of `write`.
-pub fn file_anew(directory: &Path, write: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+pub(crate) fn file_anew(
+    directory: &Path,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<bool> {
     let going = going();
     if going.contains(directory) {
         return Ok(false);
@@ -70,7 +73,7 @@ pub fn file_anew(directory: &Path, write: impl FnOnce() -> io::Result<()>) -> io
 ///
 /// # Errors
 /// Those of reading its reason and its mtime.
-pub fn quarantined(path: &Path) -> io::Result<RetentionEntry> {
+pub(crate) fn quarantined(path: &Path) -> io::Result<RetentionEntry> {
     let reason = record_files::reason(path).map_err(into_io)?;
     let aging = reason
         .as_ref()
@@ -89,7 +92,7 @@ pub fn quarantined(path: &Path) -> io::Result<RetentionEntry> {
 ///
 /// # Errors
 /// Those of reading its receipt and its mtime.
-pub fn shipped(path: &Path) -> io::Result<RetentionEntry> {
+pub(crate) fn shipped(path: &Path) -> io::Result<RetentionEntry> {
     let receipt = record_files::receipt(path).map_err(into_io)?;
     let directory = path.file_name().unwrap_or_default();
     let removable = receipt

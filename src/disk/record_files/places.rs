@@ -19,7 +19,11 @@ use crate::{
 ///
 /// # Errors
 /// Those of listing the folder.
-pub fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn filed_as(
+    folder: &Path,
+    id: &EpisodeId,
+    progress: &Progress,
+) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         progress.step();

@@ -15,12 +15,12 @@ const MOST_RUNS: usize = 64;
 
 /// The runs, each with its length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Modes(Vec<(u32, u32)>);
+pub(crate) struct Modes(Vec<(u32, u32)>);
 
 impl Modes {
     /// Those of an episode as it is; `None` where it cannot be walked, or has too many runs.
     #[must_use]
-    pub fn of(episode: &Path, progress: &Progress) -> Option<Self> {
+    pub(crate) fn of(episode: &Path, progress: &Progress) -> Option<Self> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let walked = walk(episode, progress, |entry| {
             if let Kind::Directory | Kind::File(_) | Kind::Symlink(_) = entry.kind {
@@ -38,7 +38,7 @@ impl Modes {
     }
 
     /// One after another.
-    pub fn each(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = u32> {
         self.0
             .iter()
             .flat_map(|(mode, count)| std::iter::repeat_n(*mode, *count as usize))
@@ -56,7 +56,7 @@ impl fmt::Display for Modes {
 
 /// Text that is no list of runs.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NoModes;
+pub(crate) struct NoModes;
 
 impl FromStr for Modes {
     type Err = NoModes;

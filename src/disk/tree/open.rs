@@ -20,7 +20,7 @@ use super::{Closed, TreeError, to_path};
 
 /// What fstatat(2) says of an entry, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// Device number.
     pub dev: u64,
     /// Inode number.
@@ -38,7 +38,7 @@ pub struct Stat {
 impl Stat {
     /// The type out of [`Stat::mode`].
     #[must_use]
-    pub fn file_type(&self) -> FileType {
+    pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
 
@@ -46,7 +46,7 @@ impl Stat {
     ///
     /// # Errors
     /// Those of fstat(2).
-    pub fn of(file: &File) -> std::io::Result<Self> {
+    pub(crate) fn of(file: &File) -> std::io::Result<Self> {
         Ok(fstat(file)?.into())
     }
 }
@@ -72,7 +72,7 @@ const STAT_BLOCK_BYTES: u64 = 512;
 impl Closed<'_> {
     /// What it takes on its disk; `None` where it cannot be looked at any more.
     #[must_use]
-    pub fn allocated_bytes(&self) -> Option<u64> {
+    pub(crate) fn allocated_bytes(&self) -> Option<u64> {
         let found = statat(
             self.folder,
             self.name,

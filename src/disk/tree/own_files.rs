@@ -25,7 +25,7 @@ use crate::model::{
 
 /// No record of ours is longer: what a receiver says is kept far shorter than that. A longer file
 /// is a recorder's.
-pub const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, TreeError> {
     let Ok(name) = std::str::from_utf8(file.path) else {
@@ -66,7 +66,7 @@ pub(super) fn went(file: &Closed<'_>, error: TreeError) -> Result<bool, TreeErro
 
 /// The receipt in these bytes, where we wrote it for the episode in this directory.
 #[must_use]
-pub fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
+pub(crate) fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
     let receipt: ShippingReceipt = serde_json::from_slice(bytes).ok()?;
     holds(directory, receipt.episode_id.as_str()).then_some(receipt)
 }
@@ -74,7 +74,7 @@ pub fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
 /// The reason in these bytes, where we or an older shipper wrote it for the episode in this
 /// directory.
 #[must_use]
-pub fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
+pub(crate) fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
     let reason: QuarantineReason = serde_json::from_slice(bytes).ok()?;
     let says_what = reason.status_code.is_some() || reason.error.is_some();
     let of_this = reason

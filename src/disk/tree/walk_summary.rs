@@ -10,7 +10,7 @@ use crate::model::{
 
 /// What a finished walk has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walked {
+pub(crate) struct Walked {
     /// See the module's head.
     pub fingerprint: Fingerprint,
     /// As shippers before this one took it, with the inodes.
@@ -33,7 +33,7 @@ impl Walked {
     /// `tar x`) has others. They do not accuse it, but have it read and compared: some of these
     /// file systems number anew what the kernel has forgotten.
     #[must_use]
-    pub fn to_remember(&self) -> Fingerprint {
+    pub(crate) fn to_remember(self) -> Fingerprint {
         if self.lacks_ctime {
             self.of_version_2
         } else {
@@ -44,13 +44,13 @@ impl Walked {
     /// Whether this has the stamps that it had when that fingerprint was taken, by this shipper or
     /// an older one.
     #[must_use]
-    pub fn is(&self, then: Fingerprint) -> bool {
+    pub(crate) fn is(&self, then: Fingerprint) -> bool {
         then == self.to_remember() || then == self.of_version_2
     }
 
     /// As [`Walked::is`], where stamps are enough to say so.
     #[must_use]
-    pub fn is_for_certain(&self, then: Fingerprint) -> bool {
+    pub(crate) fn is_for_certain(&self, then: Fingerprint) -> bool {
         self.is(then) && !self.may_be_swapped
     }
 }
@@ -59,6 +59,6 @@ impl Walked {
 ///
 /// # Errors
 /// Those of [`walk`].
-pub fn to_remember(episode: &Path, progress: &Progress) -> Result<Fingerprint, TreeError> {
-    walk(episode, progress, |_| Ok::<(), TreeError>(())).map(|walked| walked.to_remember())
+pub(crate) fn to_remember(episode: &Path, progress: &Progress) -> Result<Fingerprint, TreeError> {
+    walk(episode, progress, |_| Ok::<(), TreeError>(())).map(Walked::to_remember)
 }

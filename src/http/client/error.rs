@@ -144,7 +144,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// How the message begins that is about such a certificate.
-pub const CERTIFICATE_OF_AN_AUTHORITY: &str = "the certificate is one of an authority";
+pub(crate) const CERTIFICATE_OF_AN_AUTHORITY: &str = "the certificate is one of an authority";
 
 /// rustls's words, and what to do where that is not plain.
 fn explain(error: &rustls::Error) -> String {

@@ -38,7 +38,7 @@ pub struct HoldStatus {
 
 /// Weather that has lasted for so long, seconds, is for a person: a restart, a full disk that is
 /// relieved, or a line that comes back are over by then. So is what one episode alone has met.
-pub const WEATHER_LASTS_S: u64 = 300;
+pub(crate) const WEATHER_LASTS_S: u64 = 300;
 
 impl HoldStatus {
     /// Whether an operator must act: at once where the destination is at fault, and where weather,

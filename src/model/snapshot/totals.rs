@@ -34,10 +34,6 @@ pub struct Totals {
 /// Delivery attempts, by what they came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(
-    missing_docs,
-    reason = "each is the verdict of that name in docs/architecture.md"
-)]
 pub struct Attempts {
     pub delivered: u64,
     pub conflict: u64,

@@ -8,7 +8,7 @@ use crate::model::text::printable;
 /// A row's colour. The worst of all rows is the doctor's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RowStatus {
+pub(crate) enum RowStatus {
     /// As it should be.
     Green,
     /// Works, and the operator should know.
@@ -20,7 +20,7 @@ pub enum RowStatus {
 impl RowStatus {
     /// In a word, as it stands in the JSON.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Green => "green",
             Self::Yellow => "yellow",
@@ -97,7 +97,7 @@ ids! {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DoctorRow {
+pub(crate) struct DoctorRow {
     /// Which.
     pub id: Id,
     /// How it is.
@@ -142,7 +142,7 @@ impl DoctorRow {
 
 /// All of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DoctorReport {
+pub(crate) struct DoctorReport {
     /// In the order of [`Id`].
     pub rows: Vec<DoctorRow>,
 }
@@ -156,7 +156,7 @@ impl DoctorReport {
 
     /// The worst of all.
     #[must_use]
-    pub fn status(&self) -> RowStatus {
+    pub(crate) fn status(&self) -> RowStatus {
         self.rows
             .iter()
             .map(|row| row.status)
@@ -166,7 +166,7 @@ impl DoctorReport {
 
     /// The document that docs/doctor.schema.json describes.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let checks = self.rows.iter().map(|row| {
             serde_json::json!({
                 "id": row.id.as_str(),

@@ -15,7 +15,7 @@ use super::{JournalEntry, JournalReading, Unread};
 
 /// What the entries come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// 412.
     OutOfWindow,
     /// 400.
@@ -37,7 +37,7 @@ pub enum Class {
 impl Class {
     /// The word in the JSON.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::OutOfWindow => "412",
             Self::Malformed => "400",
@@ -53,7 +53,7 @@ impl Class {
 
 /// The journal, read and counted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// What it comes to.
     pub class: Class,
     /// How many entries there were.
@@ -98,7 +98,7 @@ enum EventKind {
 impl Journal {
     /// Counts.
     #[must_use]
-    pub fn of(read: Result<JournalReading, Unread>) -> Self {
+    pub(crate) fn of(read: Result<JournalReading, Unread>) -> Self {
         let (reading, class, unavailable) = match read {
             Ok(reading) => (reading, None, None),
             Err(Unread::NotPermitted) => {

@@ -16,7 +16,7 @@ const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// One entry. Texts are as they came: not printable yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JournalEntry {
+pub(crate) struct JournalEntry {
     /// When, microseconds after 1970.
     pub at_us: Option<u64>,
     /// Which episode.
@@ -51,7 +51,7 @@ pub struct JournalEntry {
 impl JournalEntry {
     /// Reads one line; `None` where it is no JSON object.
     #[must_use]
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
             return None;
         };

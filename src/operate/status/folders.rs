@@ -4,7 +4,8 @@ use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
 
 use serde::Serialize;
 
-use super::{today::Memory, words};
+use super::today::Memory;
+use crate::operate::words;
 use crate::{
     disk::{filesystem, scan, tree},
     model::{
@@ -23,7 +24,7 @@ const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 
 /// What the folders say.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Folders {
+pub(crate) struct Folders {
     /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none
     /// answers.
     pub found: Option<FolderCounts>,
@@ -43,7 +44,7 @@ pub struct Folders {
 
 /// What is in `episodes/` and the outbox.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct FolderCounts {
+pub(crate) struct FolderCounts {
     /// Episodes that are not sealed.
     pub open: u64,
     /// Sealed ones.

@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 
-use super::{CommandContext, DaemonAnswer, Status, words};
+use super::{CommandContext, DaemonAnswer, Status};
 use crate::model::{
     snapshot::{HoldStatus, NoticedBy, Snapshot, Strangers, TrialKind},
     text::shell_word,
 };
+use crate::operate::words;
 
 /// A file that is open for less is about to be closed.
 const LONG_OPEN_S: u64 = 60;
@@ -16,7 +17,7 @@ const SHORT_S: u64 = 24 * 3600;
 
 /// Something that the operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StatusProblem {
+pub(crate) struct StatusProblem {
     /// What is wrong, in a sentence.
     pub what: String,
     /// What to type, where one command does.

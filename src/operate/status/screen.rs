@@ -1,6 +1,6 @@
 //! A status as lines for a person. Pure.
 
-use super::{Folders, Status, words};
+use super::{Folders, Status};
 use crate::model::{
     snapshot::{
         Counts, DestinationStatus, EpisodeState, EpisodeStatus, NoticedBy, RoomStatus, Snapshot,
@@ -8,6 +8,7 @@ use crate::model::{
     },
     text::printable,
 };
+use crate::operate::words;
 
 /// So many episodes are shown each by itself; `--json` has more.
 const MAX_EPISODES: usize = 15;
@@ -16,7 +17,7 @@ const MAX_STRANGERS: usize = 5;
 
 /// One line, and whether it says that something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScreenLine {
+pub(crate) struct ScreenLine {
     /// Printable.
     pub text: String,
     /// It says that something is wrong.
@@ -25,7 +26,7 @@ pub struct ScreenLine {
 
 /// All of it.
 #[must_use]
-pub fn lines(status: &Status) -> Vec<ScreenLine> {
+pub(crate) fn lines(status: &Status) -> Vec<ScreenLine> {
     let mut screen = StatusScreen(Vec::new());
     for problem in &status.problems {
         screen.bad(&problem.what);

@@ -21,7 +21,7 @@ const DAY_S: i64 = 24 * 3600;
 
 /// What a caller that looks again and again does not ask a second time.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// What was seen in `shipped/`: of each name eight bytes, and what is in its receipt.
     shipped: HashMap<u64, Option<DeliveredToday>>,
     /// Whether systemd knows the unit.

@@ -27,7 +27,7 @@ const ALIKE: f64 = 0.85;
 
 /// Something of an episode.
 #[derive(Debug, Clone)]
-pub enum TraceFinding {
+pub(crate) enum TraceFinding {
     /// Its folder in `episodes/`.
     Episode(PathBuf, FolderLook),
     /// Its archive in `outbox/`, and what is known of that.
@@ -61,7 +61,7 @@ pub enum TraceFinding {
 impl TraceFinding {
     /// Where.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Episode(path, _)
             | Self::Archive { path, .. }

@@ -20,7 +20,7 @@ const SAME_US: i64 = 3_000_000;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepKind {
+pub(crate) enum StepKind {
     /// The marker was made.
     Sealed,
     /// The shipper saw it.
@@ -42,7 +42,7 @@ pub enum StepKind {
 impl StepKind {
     /// Its name.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
             Self::Seen => "seen",
@@ -58,7 +58,7 @@ impl StepKind {
 
 /// One step of its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TimelineStep {
+pub(crate) struct TimelineStep {
     /// When, microseconds after 1970; `None` where that is not known.
     pub at_us: Option<i64>,
     /// Known to the millisecond, and not only to the second.

@@ -21,7 +21,7 @@ use crate::{
 
 /// What is known of an episode that was shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VerifyVerdict {
+pub(crate) enum VerifyVerdict {
     /// The receiver holds the archive that was delivered.
     Held,
     /// It holds another archive of the same content.

@@ -5,11 +5,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use super::*;
 use crate::{
     config::ReceiveLimits,
-    model::episode::{Digest, EpisodeId, HostName},
+    model::episode::{Digest, HostName},
     receive::{
         store::{
-            FolderReading, ListedEpisode, Part, PartKey, PartResumed, Publication, StoreError,
-            StoreSpace, Upload, Usage,
+            Part, PartKey, PartResumed, Publication, StoreError, StoreSpace, Upload, Usage,
+            reader::FolderReading,
         },
         stored_episode::{Key, Offer, StoredEpisode},
     },
@@ -133,15 +133,6 @@ impl Store for Failing {
         _: &Key,
         _: Range<u64>,
     ) -> Result<Option<(StoredEpisode, Self::Reading)>, StoreError> {
-        self.fail()
-    }
-
-    async fn list(
-        &self,
-        _: Option<&HostName>,
-        _: Option<&EpisodeId>,
-        _: usize,
-    ) -> Result<Vec<ListedEpisode>, StoreError> {
         self.fail()
     }
 

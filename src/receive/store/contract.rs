@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use super::{ArchiveRange as _, PartKey, Publication, Store, StoreError, Upload as _};
+use bytes::Bytes;
+
+use super::{ArchiveRange, PartKey, Publication, Store, StoreError, Upload as _};
 use crate::{
     model::episode::{Digest, EpisodeId, HostName},
     receive::stored_episode::{Content, Key, Namespace, Offer, StoredEpisode},
@@ -17,6 +20,16 @@ mod questions;
 
 pub(super) use self::parts::*;
 pub(super) use self::questions::*;
+
+/// What is read of a range, a chunk at a time.
+pub(super) trait NextChunk: ArchiveRange {
+    /// The next bytes; `None` behind the last.
+    async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
+        poll_fn(|context| self.poll_chunk(context)).await
+    }
+}
+
+impl<R: ArchiveRange> NextChunk for R {}
 
 /// Writes a test for each promise, given a function that opens the store at a path; the same path
 /// is the same store, as another process would see it.
@@ -39,7 +52,6 @@ macro_rules! promises {
             what_has_no_owner_can_be_claimed_once,
             what_is_read_is_what_was_asked_for,
             what_is_read_again_is_what_was_stored,
-            a_list_comes_in_pages_and_in_order,
             bytes_count_for_whoever_sent_them,
             there_is_room_and_it_is_told,
 
@@ -261,10 +273,6 @@ pub(super) async fn a_key_that_does_not_fit_the_store_is_refused<S: Store>(
     assert!(matches!(upload.publish().await, Err(StoreError::Failed(_))));
     assert!(matches!(
         store.find(&misfit).await,
-        Err(StoreError::Failed(_))
-    ));
-    assert!(matches!(
-        store.list(misfit.host.as_ref(), None, 1).await,
         Err(StoreError::Failed(_))
     ));
     assert_eq!(store.usage().await.unwrap().episodes, 0);

@@ -101,8 +101,10 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
-    use crate::receive::store::contract::{id, offer, part_key};
-    use crate::receive::stored_episode::Key;
+    use crate::receive::{
+        store::contract::{id, offer, part_key},
+        stored_episode::Key,
+    };
 
     fn part(name: &str) -> PartKey {
         part_key(

@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use super::{
-    ListedEpisode, Part, PartKey, PartResumed, Store, StoreError, StoreSpace, Usage,
+    Part, PartKey, PartResumed, Store, StoreError, StoreSpace, Usage,
     index::{NameLookup, Places},
     namespace_file,
     parts::OpenedPart,
@@ -44,7 +44,7 @@ use super::{
     usage,
 };
 use crate::{
-    model::episode::{EpisodeId, HostName},
+    model::episode::HostName,
     receive::stored_episode::{Key, Namespace, Offer, StoredEpisode},
 };
 
@@ -57,7 +57,7 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store in a folder. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct FolderStore {
+pub(crate) struct FolderStore {
     places: Arc<Places>,
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
@@ -92,7 +92,7 @@ impl FolderStore {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(store: &Path, namespace: Namespace) -> Result<Self, OpenError> {
+    pub(crate) fn open(store: &Path, namespace: Namespace) -> Result<Self, OpenError> {
         let filed = match namespace_file::read(store)? {
             Some(filed) => filed,
             // Of before there were such notes, or its note is lost: what lies there tells.
@@ -219,17 +219,6 @@ impl Store for FolderStore {
         };
         let range = range.start..range.end.min(held.size_bytes);
         Ok(Some((held, FolderReading::new(file, range))))
-    }
-
-    async fn list(
-        &self,
-        host: Option<&HostName>,
-        after: Option<&EpisodeId>,
-        limit: usize,
-    ) -> Result<Vec<ListedEpisode>, StoreError> {
-        let (host, after) = (host.cloned(), after.cloned());
-        self.on_disk(move |places| places.list(host.as_ref(), after.as_ref(), limit))
-            .await
     }
 
     fn begin(&self, part: &PartKey, offer: &Offer) -> FolderUpload {

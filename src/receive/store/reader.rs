@@ -20,7 +20,7 @@ const CHUNK_BYTES: u64 = 128 * 1024;
 
 /// A range of an archive. The file is open: what is published or taken away meanwhile is another.
 #[derive(Debug)]
-pub struct FolderReading {
+pub(crate) struct FolderReading {
     file: Arc<File>,
     range: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,

@@ -124,11 +124,6 @@ impl ReceiptRecord {
     }
 }
 
-/// When an archive's last byte was written.
-pub(super) fn stored_at(archive: &Metadata) -> WallTime {
-    WallTime::from_unix_seconds(archive.mtime())
-}
-
 fn mtime_ns(metadata: &Metadata) -> i64 {
     metadata
         .mtime()

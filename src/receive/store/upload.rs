@@ -118,7 +118,7 @@ type Writing = JoinHandle<io::Result<(Growing, Vec<u8>)>>;
 /// is full, or at the end: a small episode is created, written, hashed and published in one visit
 /// to a disk thread.
 #[derive(Debug)]
-pub struct FolderUpload {
+pub(crate) struct FolderUpload {
     live: Arc<Live>,
     session: Arc<Session>,
 }

@@ -1,11 +1,10 @@
 //! The disk side of questions about the whole store. Everything here blocks, and walks.
 
-use std::{collections::BinaryHeap, ffi::OsStr, io, ops::ControlFlow, path::Path};
+use std::{ffi::OsStr, io, ops::ControlFlow, path::Path};
 
 use super::{
-    ListedEpisode, StoreSpace, Usage,
+    StoreSpace, Usage,
     index::{Places, episode_of},
-    record::stored_at,
 };
 use crate::{
     disk::filesystem,
@@ -14,45 +13,6 @@ use crate::{
 };
 
 impl Places {
-    pub(super) fn list(
-        &self,
-        host: Option<&HostName>,
-        after: Option<&EpisodeId>,
-        limit: usize,
-    ) -> io::Result<Vec<ListedEpisode>> {
-        // The first so many of an unordered folder, in memory for so many.
-        let mut page = BinaryHeap::new();
-        let _ = each_archive(&self.folder_of(host)?, |id| {
-            if after.is_none_or(|after| id > *after) {
-                page.push(id);
-                if page.len() > limit {
-                    page.pop();
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let keys = page.into_sorted_vec().into_iter().map(|id| Key {
-            host: host.cloned(),
-            id,
-        });
-        keys.filter_map(|key| self.listed(key).transpose())
-            .collect()
-    }
-
-    /// `None` where it is gone since its name was read.
-    fn listed(&self, key: Key) -> io::Result<Option<ListedEpisode>> {
-        let metadata = match self.archive(&key)?.symlink_metadata() {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(ListedEpisode {
-            key,
-            size_bytes: metadata.len(),
-            stored_at: stored_at(&metadata),
-        }))
-    }
-
     pub(super) fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
         match self.namespace {

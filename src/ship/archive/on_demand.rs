@@ -77,7 +77,7 @@ impl Pour {
 
 /// Takes an archive in, and keeps nothing of it but its length and digest.
 #[derive(Debug, Default)]
-pub struct Nowhere {
+pub(crate) struct Nowhere {
     hasher: Sha256,
     len_bytes: u64,
 }

@@ -11,7 +11,7 @@ use crate::model::progress::Progress;
 /// How much is read at once, bytes.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 /// So much is never read in more than one piece.
-pub const IN_ONE_PIECE_BYTES: u64 = CHUNK_BYTES;
+pub(crate) const IN_ONE_PIECE_BYTES: u64 = CHUNK_BYTES;
 
 /// Reads to the end that was stated when it began.
 #[derive(Debug)]

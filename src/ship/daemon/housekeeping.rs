@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Daemon, SideResult, reload::Reloaded};
-use crate::ship::report::status_line::StatusLine;
+use super::{
+    Daemon, SideResult,
+    reload::{self, Reloaded},
+};
 use crate::{
     disk::{
         move_check::{self, MoveCheck, Trier},
@@ -18,6 +20,7 @@ use crate::{
             Event,
             stall_detector::{Task, Work},
         },
+        report::status_line::StatusLine,
     },
 };
 
@@ -156,7 +159,7 @@ impl Daemon {
     pub(super) fn read(&mut self, read: anyhow::Result<Box<Reloaded>>) {
         self.reading = false;
         self.hands.ended(&Task::of(Work::Reload));
-        if let Some(reloaded) = self.reloads.note(read) {
+        if let Some(reloaded) = reload::note(&mut self.reloads, read) {
             self.apply(*reloaded);
             self.try_moves();
         }

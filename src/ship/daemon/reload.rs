@@ -11,11 +11,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::ship::{
-    daemon::{FreeBytes, KeepDays},
-    machine::Settings,
-    pack,
-    transport::Transport,
+use crate::{
+    model::snapshot::ReloadStatus,
+    ship::{
+        daemon::{FreeBytes, KeepDays},
+        machine::Settings,
+        pack,
+        transport::Transport,
+    },
 };
 
 /// Reads everything again. On a blocking thread: the files may lie anywhere.
@@ -42,15 +45,6 @@ pub struct Reloaded {
     pub restart_for: Vec<&'static str>,
 }
 
-/// What the last reload came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloads {
-    /// Why it failed, until one succeeds.
-    pub failed: Option<String>,
-    /// Keys that only a restart applies.
-    pub restart_for: Vec<&'static str>,
-}
-
 impl Reload {
     /// By this function.
     pub fn new(read: impl Fn() -> anyhow::Result<Reloaded> + Send + Sync + 'static) -> Self {
@@ -72,27 +66,32 @@ impl fmt::Debug for Reload {
     }
 }
 
-impl Reloads {
-    /// Takes note, and says it in the log. What is left to apply.
-    pub(super) fn note(&mut self, read: anyhow::Result<Box<Reloaded>>) -> Option<Box<Reloaded>> {
-        match read {
-            Ok(reloaded) => {
-                self.failed = None;
-                self.restart_for.clone_from(&reloaded.restart_for);
-                tracing::info!("reloaded: configuration, certificates and token are read again");
-                if !self.restart_for.is_empty() {
-                    tracing::warn!(
-                        "What cannot change while running stays as it was. Restart to apply: {}",
-                        self.restart_for.join(", ")
-                    );
-                }
-                Some(reloaded)
+/// Notes what a reload came to, and says it in the log. What is left to apply.
+pub(super) fn note(
+    status: &mut ReloadStatus,
+    read: anyhow::Result<Box<Reloaded>>,
+) -> Option<Box<Reloaded>> {
+    match read {
+        Ok(reloaded) => {
+            status.failed = None;
+            status.restart_for = reloaded
+                .restart_for
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            tracing::info!("reloaded: configuration, certificates and token are read again");
+            if !status.restart_for.is_empty() {
+                tracing::warn!(
+                    "What cannot change while running stays as it was. Restart to apply: {}",
+                    status.restart_for.join(", ")
+                );
             }
-            Err(error) => {
-                tracing::error!("reload failed, what was read before stays in use: {error:#}");
-                self.failed = Some(format!("{error:#}"));
-                None
-            }
+            Some(reloaded)
+        }
+        Err(error) => {
+            tracing::error!("reload failed, what was read before stays in use: {error:#}");
+            status.failed = Some(format!("{error:#}"));
+            None
         }
     }
 }

@@ -77,13 +77,7 @@ impl Daemon {
         snapshot
             .trial
             .extend([delivered, rejected, left, unpacked].into_iter().flatten());
-        snapshot.reload.failed.clone_from(&self.reloads.failed);
-        snapshot.reload.restart_for = self
-            .reloads
-            .restart_for
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        snapshot.reload.clone_from(&self.reloads);
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
         snapshot.destination = self.destination_now(&overview, now, wall);
         snapshot.packing_paused = overview.packing_paused.clone().map(|(wait, why)| Pause {

@@ -20,7 +20,7 @@ use crate::{
 
 /// Why it was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// It is not known where its episode is.
     LastCopy,
     /// Its episode was changed or replaced since, and that stands under its name.

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of [`durable::write_record`].
-pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
+pub(crate) fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
     let sidecar = sidecar(id, packed);
     // Of a try before this one.
     if record_files::sidecar(layout, id)
@@ -40,6 +40,6 @@ pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> 
 
 /// Whether this is how a move is noted on a full disk.
 #[must_use]
-pub fn is_empty_note(sidecar: &Path) -> bool {
+pub(crate) fn is_empty_note(sidecar: &Path) -> bool {
     fs::symlink_metadata(sidecar).is_ok_and(|found| found.is_file() && found.len() == 0)
 }

@@ -42,7 +42,7 @@ const COMPARED_BYTES: usize = 64 * 1024;
 
 /// The episode whose archive is about to be written or cleared.
 #[derive(Debug, Clone, Copy)]
-pub struct AtHand<'a> {
+pub(crate) struct AtHand<'a> {
     /// Which.
     pub id: &'a EpisodeId,
     /// The folder that it stands in now.
@@ -59,7 +59,11 @@ pub struct AtHand<'a> {
 ///
 /// # Errors
 /// Those of reading the outbox and the episode: nothing is known then.
-pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::Result<bool> {
+pub(crate) fn is_of(
+    layout: &Layout,
+    at_hand: &AtHand<'_>,
+    progress: &Progress,
+) -> io::Result<bool> {
     let path = layout.archive(at_hand.id);
     let Some(archive) = super::open_archive(&path)? else {
         return Ok(true);

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// [`PackError`].
-pub fn content_of(
+pub(crate) fn content_of(
     id: &EpisodeId,
     directory: &Path,
     progress: &Progress,
@@ -36,7 +36,7 @@ pub fn content_of(
 ///
 /// # Errors
 /// [`PackError`].
-pub fn content_with_modes(
+pub(crate) fn content_with_modes(
     id: &EpisodeId,
     directory: &Path,
     modes: Option<&Modes>,

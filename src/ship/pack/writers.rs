@@ -26,7 +26,7 @@ const MAX_NAMED: usize = 16;
 ///
 /// # Errors
 /// [`PackError::OpenForWriting`], and those of opening it.
-pub fn refuse_open_file(entry: &Entry<'_>, probe: OpenFileProbe) -> Result<(), PackError> {
+pub(crate) fn refuse_open_file(entry: &Entry<'_>, probe: OpenFileProbe) -> Result<(), PackError> {
     let Kind::File(closed) = &entry.kind else {
         return Ok(());
     };

@@ -67,7 +67,7 @@ const BACKLOG: i32 = 64;
 const MODE: u32 = 0o660;
 
 /// A question to the loop.
-pub type Ask = oneshot::Sender<Snapshot>;
+pub(crate) type Ask = oneshot::Sender<Snapshot>;
 
 /// The socket, listening. Its name goes when this does.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub struct Bound {
 /// # Errors
 /// Another process answers there all the same, it is no socket, or the file system has no sockets
 /// (some NFS).
-pub fn bind(path: PathBuf) -> io::Result<Bound> {
+pub(crate) fn bind(path: PathBuf) -> io::Result<Bound> {
     let address = Address::of(&path)?;
     match fs::symlink_metadata(address.path()) {
         Ok(found) if !found.file_type().is_socket() => {

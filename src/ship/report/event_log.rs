@@ -10,10 +10,10 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
-use crate::ship::machine::{Notice, window::Pace};
 use crate::{
     clock,
     model::{episode::EpisodeId, records::holds_other_content, text::shell_word},
+    ship::machine::{Notice, window::Pace},
 };
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way
@@ -22,7 +22,7 @@ const HELD_JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Tells, and remembers since when each episode is sealed, for the time it took.
 #[derive(Debug)]
-pub struct Teller {
+pub(crate) struct Teller {
     ways: HashMap<EpisodeId, Way>,
     held_at: Option<Duration>,
     /// What is left undone now is not tried again by this process.
@@ -90,7 +90,7 @@ fn milliseconds(span: Duration) -> u64 {
 impl Teller {
     /// One for a daemon; or for one pass, which tries everything once.
     #[must_use]
-    pub fn new(once: bool) -> Self {
+    pub(crate) fn new(once: bool) -> Self {
         Self {
             ways: HashMap::new(),
             held_at: None,
@@ -99,13 +99,13 @@ impl Teller {
     }
 
     /// From now on what is left undone is left to the next start.
-    pub fn stopping(&mut self) {
+    pub(crate) fn stopping(&mut self) {
         self.last_try = true;
     }
 
     /// An attempt came back that had gone on from this byte. To be heard before the notices about
     /// it are told.
-    pub fn attempted(&mut self, id: &EpisodeId, resumed_at_bytes: u64) {
+    pub(crate) fn attempted(&mut self, id: &EpisodeId, resumed_at_bytes: u64) {
         if let Some(way) = self.ways.get_mut(id) {
             way.attempts = way.attempts.saturating_add(1);
             way.offset_bytes = resumed_at_bytes;
@@ -113,7 +113,7 @@ impl Teller {
     }
 
     /// Logs one notice. `now` is the machine's time.
-    pub fn tell(&mut self, notice: &Notice, now: Duration) {
+    pub(crate) fn tell(&mut self, notice: &Notice, now: Duration) {
         match notice {
             Notice::Sealed(id, stamp) => {
                 // Since it was made, or changed: its mtime may have come along with a copied file.
@@ -288,7 +288,7 @@ impl Teller {
 
     /// How long an episode that was just delivered had been sealed, where its marker was seen.
     #[must_use]
-    pub fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
+    pub(crate) fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
         let Notice::Delivered(id, ..) = notice else {
             return None;
         };

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::snapshot::{Bucket, Histogram};
-use crate::ship::machine::Notice;
+use crate::{
+    model::snapshot::{Bucket, Histogram},
+    ship::machine::Notice,
+};
 
 /// From a small episode on a fast disk to one that has waited for a day.
 const UP_TO_S: [f64; 16] = [
@@ -13,7 +15,7 @@ const UP_TO_S: [f64; 16] = [
 
 /// The counts.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Markers seen.
     pub sealed: u64,
     /// Moved to `shipped/`.
@@ -40,7 +42,7 @@ struct Spans {
 impl Ledger {
     /// Takes note. `age` is how long the episode that it speaks of has been sealed, where that is
     /// known; `now` is the machine's time.
-    pub fn note(&mut self, notice: &Notice, age: Option<Duration>, now: Duration) {
+    pub(crate) fn note(&mut self, notice: &Notice, age: Option<Duration>, now: Duration) {
         match notice {
             Notice::Sealed(..) => self.sealed += 1,
             Notice::Packed(_, facts) => self.packed_archive_bytes += facts.size_bytes,
@@ -80,7 +82,7 @@ impl Ledger {
 
     /// From the marker to the receiver's acknowledgement.
     #[must_use]
-    pub fn marker_to_delivered(&self) -> Histogram {
+    pub(crate) fn marker_to_delivered(&self) -> Histogram {
         let mut below = 0;
         let buckets = UP_TO_S
             .iter()

@@ -10,11 +10,11 @@ use std::fmt::{Display, Write as _};
 use crate::model::snapshot::{NoticedBy, Snapshot};
 
 /// What it is.
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Everything that is known just now.
 #[must_use]
-pub fn text(snapshot: &Snapshot) -> String {
+pub(crate) fn text(snapshot: &Snapshot) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     process(&mut text, snapshot);
     episodes(&mut text, snapshot);

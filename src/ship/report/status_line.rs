@@ -3,15 +3,15 @@
 
 use std::fmt;
 
-use crate::ship::daemon::reload::Reloads;
 use crate::{
     disk::move_check::MoveCheck,
+    model::snapshot::ReloadStatus,
     ship::machine::{overview::Census, stall_detector::Stalled},
 };
 
 /// Everything that a person may want to know of a running daemon.
 #[derive(Debug, Clone, Default)]
-pub struct StatusLine {
+pub(crate) struct StatusLine {
     /// How many episodes of each kind, and whether the receiver is held.
     pub census: Census,
     /// What the receiver has of the archives that are being sent, bytes.
@@ -19,7 +19,7 @@ pub struct StatusLine {
     /// How long they are, bytes.
     pub to_send_bytes: u64,
     /// What the last reload came to.
-    pub reloads: Reloads,
+    pub reloads: ReloadStatus,
     /// Whether episodes can be moved.
     pub trial: MoveCheck,
     /// How many archives in the outbox have no episode beside them, and are left alone.
@@ -158,9 +158,9 @@ mod tests {
                 part: Task::of(Work::Scan),
                 since: Duration::from_secs(130),
             }],
-            reloads: Reloads {
+            reloads: ReloadStatus {
                 failed: Some("line 3".to_owned()),
-                restart_for: vec!["shipper.data_dir", "shipper.watch"],
+                restart_for: vec!["shipper.data_dir".to_owned(), "shipper.watch".to_owned()],
             },
             trial: MoveCheck {
                 findings: vec![Finding::Copies {

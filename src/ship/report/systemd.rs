@@ -207,7 +207,7 @@ impl StatusMessage {
 
 /// The watchdog's patience (`WATCHDOG_USEC`, where it is meant for this process).
 #[must_use]
-pub fn watchdog() -> Option<Duration> {
+pub(crate) fn watchdog() -> Option<Duration> {
     // It may be "0", which is no watchdog.
     sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
 }

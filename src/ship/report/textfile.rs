@@ -12,7 +12,7 @@ use crate::disk::durable;
 
 /// One file. Clones are one.
 #[derive(Debug, Clone)]
-pub struct Textfile(Arc<TextfileInner>);
+pub(crate) struct Textfile(Arc<TextfileInner>);
 
 #[derive(Debug)]
 struct TextfileInner {
@@ -24,7 +24,7 @@ struct TextfileInner {
 impl Textfile {
     /// At this path.
     #[must_use]
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self(Arc::new(TextfileInner {
             path,
             writing: AtomicBool::new(false),
@@ -35,13 +35,13 @@ impl Textfile {
     /// Whether it may be written now: not while the last writing is under way, on a disk that hangs
     /// perhaps. [`Textfile::write`] ends it.
     #[must_use]
-    pub fn begin(&self) -> bool {
+    pub(crate) fn begin(&self) -> bool {
         !self.0.writing.swap(true, Ordering::SeqCst)
     }
 
     /// Replaces what was there: a reader sees the old or the new one. Told once when it fails, and
     /// when it works again.
-    pub fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let TextfileInner {
             path,
             writing,

@@ -34,12 +34,13 @@ const REMEMBERED: usize = 1024;
 /// Digests the tar stream that a directory packs to, with the episode's name and the permission
 /// bits of its receipt; `None` where it changes meanwhile. The daemon gives it, for the steps do
 /// not know each other.
-pub type DeliveredContent<'a> = &'a dyn Fn(&ShippingReceipt, &Path) -> io::Result<Option<Digest>>;
+pub(crate) type DeliveredContent<'a> =
+    &'a dyn Fn(&ShippingReceipt, &Path) -> io::Result<Option<Digest>>;
 
 /// Those that are not what was delivered, as they were when that was found. Never held across a
 /// disk operation.
 #[derive(Debug, Default)]
-pub struct Edited(Mutex<HashMap<PathBuf, Fingerprint>>);
+pub(crate) struct Edited(Mutex<HashMap<PathBuf, Fingerprint>>);
 
 impl Edited {
     /// Whether a directory is what its receipt says was delivered. What changes under our eyes is
@@ -47,7 +48,7 @@ impl Edited {
     ///
     /// # Errors
     /// Where it cannot be read: nothing is known of it.
-    pub fn is_as_delivered(
+    pub(crate) fn is_as_delivered(
         &self,
         directory: &Path,
         content_of: DeliveredContent<'_>,

@@ -36,7 +36,7 @@ const FREED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is remembered between two reliefs.
 #[derive(Debug, Default)]
-pub struct Pressure {
+pub(crate) struct Pressure {
     /// The oldest, in their order. Whatever is shipped since is younger.
     oldest: VecDeque<OsString>,
     /// So many bytes were removed at that time, and not free yet.
@@ -45,7 +45,7 @@ pub struct Pressure {
 
 /// What came of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Relieved {
+pub(crate) struct Relieved {
     /// Directories that were removed.
     pub removed: u64,
     /// There is as much room as was asked for.
@@ -55,7 +55,7 @@ pub struct Relieved {
 impl Pressure {
     /// Removes what it takes. `busy` says of a directory's name that it is on its way there just
     /// now.
-    pub fn relieve(
+    pub(crate) fn relieve(
         &mut self,
         layout: &Layout,
         wanted_bytes: u64,

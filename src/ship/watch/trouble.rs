@@ -9,7 +9,7 @@ use crate::model::text::printable;
 
 /// Why watches cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// What the kernel said, and what that means.
     pub why: String,
     /// The command that mends it, where one does.

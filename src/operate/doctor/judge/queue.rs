@@ -21,7 +21,7 @@ use crate::{
             row::{DoctorRow, Id, RowStatus},
             words::{count, path, span},
         },
-        status::words::{self, slowed, without_episode},
+        words::{self, slowed, without_episode},
     },
 };
 

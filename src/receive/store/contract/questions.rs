@@ -127,48 +127,6 @@ pub(in super::super) async fn what_is_read_again_is_what_was_stored<S: Store>(
     assert_eq!(store.reread(&key).await.unwrap().as_ref(), Some(&held));
 }
 
-pub(in super::super) async fn a_list_comes_in_pages_and_in_order<S: Store>(
-    open: fn(&Path) -> S,
-    place: &Path,
-) {
-    let store = open(place);
-    let lab_1 = key(&store, "a").host;
-    assert_eq!(store.list(lab_1.as_ref(), None, 10).await.unwrap(), []);
-    let names = ["b", "a", "é", "a b", "a%20b", "Z", "c"];
-    for name in names {
-        stored(&store, &key(&store, name), name.as_bytes()).await;
-    }
-    let mut sorted = names.map(id);
-    sorted.sort();
-    for limit in [1, 3, 7, 100] {
-        let (mut listed, mut after) = (Vec::new(), None);
-        loop {
-            let page = store
-                .list(lab_1.as_ref(), after.as_ref(), limit)
-                .await
-                .unwrap();
-            let Some(last) = page.last() else { break };
-            assert!(page.len() <= limit);
-            after = Some(last.key.id.clone());
-            listed.extend(page);
-        }
-        assert_eq!(
-            listed
-                .iter()
-                .map(|line| line.key.id.clone())
-                .collect::<Vec<_>>(),
-            sorted
-        );
-        for line in listed {
-            let held = store.find(&line.key).await.unwrap().unwrap();
-            assert_eq!(
-                (line.size_bytes, line.stored_at),
-                (held.size_bytes, held.stored_at)
-            );
-        }
-    }
-}
-
 pub(in super::super) async fn bytes_count_for_whoever_sent_them<S: Store>(
     open: fn(&Path) -> S,
     place: &Path,
