@@ -238,6 +238,18 @@ pub(crate) fn traced(
     strace
 }
 
+/// Longer than any test waits: what strace holds back for so long is let go by [`untrace`].
+pub(crate) const HELD: &str = "600s";
+
+/// Waits until a traced program is in this call.
+#[track_caller]
+pub(crate) fn is_held_in(sandbox: &Sandbox, call: &str) {
+    let begun = format!("{call}(");
+    eventually(&format!("it is in {call}"), || {
+        fs::read_to_string(sandbox.path("strace.log")).is_ok_and(|log| log.contains(&begun))
+    });
+}
+
 /// Ends the strace of a traced program, which runs on unhindered.
 #[track_caller]
 pub(crate) fn untrace(program: &Process) {
@@ -250,6 +262,8 @@ pub(crate) fn untrace(program: &Process) {
         tracer.trim().to_owned()
     };
     let strace = tracer();
+    // To kill(1) that would be everybody.
+    assert_ne!(strace, "0", "it is not traced");
     assert!(
         Command::new("kill")
             .args(["-TERM", &strace])

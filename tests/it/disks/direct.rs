@@ -8,7 +8,7 @@ use super::content_of;
 use crate::{
     crash_sweep::strace_is_there,
     resume::{Line, MIB, archive_bytes, noise},
-    service::traced,
+    service::{HELD, is_held_in, traced, untrace},
     support::{Process, Reply, Sandbox, Scripted, Seen, eventually, json_file, names, sealift},
 };
 
@@ -168,10 +168,12 @@ fn its_move_is_noted_so_that_the_next_start_knows_what_was_delivered() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", NO_ROOM);
-    let how = "inject=renameat2:delay_enter=1500000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
+    let how = format!("inject=renameat2:delay_enter={HELD}");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", &how));
     // While it is moved its note stands there, and nothing else.
-    eventually("it is noted", || sandbox.outbox() == ["run-1.json"]);
+    is_held_in(&sandbox, "renameat2");
+    assert_eq!(sandbox.outbox(), ["run-1.json"]);
+    untrace(&daemon);
     daemon.wait_log("shipped run-1");
     let noted = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(noted["episode_id"], "run-1");
