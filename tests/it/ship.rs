@@ -67,6 +67,8 @@ fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     sandbox.seal("bad", &[]);
     sandbox.wait_shipped("second");
     sandbox.wait_quarantined("bad");
+    daemon.wait_log("shipped second");
+    daemon.wait_log("quarantined bad");
     let log = daemon.log();
     assert_eq!(
         log.matches("was gone while we ran, and was made anew")
