@@ -41,6 +41,8 @@ pub mod scan;
 pub mod ship;
 pub mod snapshot;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod url_template;
 pub mod wire;
