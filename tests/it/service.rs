@@ -262,7 +262,7 @@ pub(crate) fn untrace(program: &Process) {
         tracer.trim().to_owned()
     };
     let strace = tracer();
-    // To kill(1) that would be everybody.
+    // kill(1) takes that for all of its process group.
     assert_ne!(strace, "0", "it is not traced");
     assert!(
         Command::new("kill")
@@ -293,7 +293,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     let sandbox = Sandbox::with_receiver();
     let huge = sandbox.record("huge", &[]);
     // Some 450 of these names to a call of getdents64.
-    for n in 0..3_500 {
+    for n in 0..4_500 {
         fs::write(huge.join(format!("{n:050}")), b"").unwrap();
     }
     let ship = manager.over(sandbox.command("ship"));
@@ -306,7 +306,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     );
     command
         .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
+        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "6000");
     let daemon = sandbox.start(command);
     fs::write(huge.join("done.marker"), b"").unwrap();
     // It is listed several times on its way.

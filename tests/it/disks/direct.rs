@@ -9,7 +9,10 @@ use crate::{
     crash_sweep::strace_is_there,
     resume::{Line, MIB, archive_bytes, noise},
     service::{HELD, is_held_in, traced, untrace},
-    support::{Process, Reply, Sandbox, Scripted, Seen, eventually, json_file, names, sealift},
+    support::{
+        Process, Reply, Sandbox, Scripted, Seen, eventually, eventually_within, json_file, names,
+        sealift,
+    },
 };
 
 /// More than any disk has: the outbox never has room.
@@ -195,7 +198,8 @@ fn memory_is_bounded_without_a_copy_as_well() {
         data.set_len(mib * MIB).unwrap();
         drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
-        sandbox.wait_shipped(id);
+        let minutes = std::time::Duration::from_secs(240);
+        eventually_within(minutes, "it is shipped", || sandbox.shipped(id).exists());
         daemon.peak_kib()
     };
     let (small, large) = (peak("small", 16, 32), peak("large", 48, 256));
