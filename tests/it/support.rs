@@ -89,8 +89,8 @@ pub(crate) fn write_script(to: &Path, text: &str) {
 }
 
 /// Waits until the children that other tests are starting run their programs: until its execve(2)
-/// each has open what the test has written just now, and one pass leaves such an episode for another
-/// time. On a busy machine that takes a while.
+/// each has open what the test has written just now, and one pass leaves such an episode for
+/// another time. On a busy machine that takes a while.
 fn children_have_begun() {
     let us = fs::read_link("/proc/self/exe").unwrap();
     let parent = format!("\nPPid:\t{}\n", std::process::id());
