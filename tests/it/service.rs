@@ -310,7 +310,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     let daemon = sandbox.start(command);
     fs::write(huge.join("done.marker"), b"").unwrap();
     // It is listed several times on its way.
-    let minutes = std::time::Duration::from_secs(180);
+    let minutes = std::time::Duration::from_secs(400);
     crate::support::eventually_within(minutes, "huge is shipped", || {
         sandbox.shipped("huge").exists()
     });
