@@ -28,3 +28,5 @@ pub mod model;
 pub mod operate;
 pub mod receive;
 pub mod ship;
+#[cfg(test)]
+mod testing;

@@ -1,7 +1,7 @@
 //! Disks that are full, small, failing or taken away, and what is done about it.
 
 mod changes;
-mod clock;
+pub(crate) mod clock;
 mod copies;
 pub(crate) mod direct;
 mod failing;

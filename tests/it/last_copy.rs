@@ -23,7 +23,9 @@ use serde_json::json;
 
 use crate::{
     disks::direct::NO_ROOM,
-    support::{Process, Reply, Sandbox, Scripted, Seen, eventually, names, sealift},
+    support::{
+        Process, Reply, Sandbox, Scripted, Seen, eventually, eventually_within, names, sealift,
+    },
 };
 
 const OLD: &[u8] = b"recorded before, and nowhere else";
@@ -224,6 +226,10 @@ fn a_new_episode_that_comes_between_the_scan_and_the_settling_of_an_archive_of_i
             .any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == archive))
     });
     sandbox.seal("stored", &[("data.bin", NEW)]);
+    let minutes = std::time::Duration::from_secs(240);
+    eventually_within(minutes, "it is read, and the new one is shipped", || {
+        sandbox.shipped("stored").exists()
+    });
     sandbox.wait_shipped("stored");
     let aside = sandbox.quarantined("stored").join("stored.tar.zst");
     eventually("the last copy is put aside", || aside.exists());

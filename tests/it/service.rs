@@ -238,6 +238,18 @@ pub(crate) fn traced(
     strace
 }
 
+/// Longer than any test waits: what strace holds back for so long is let go by [`untrace`].
+pub(crate) const HELD: &str = "600s";
+
+/// Waits until a traced program is in this call.
+#[track_caller]
+pub(crate) fn is_held_in(sandbox: &Sandbox, call: &str) {
+    let begun = format!("{call}(");
+    eventually(&format!("it is in {call}"), || {
+        fs::read_to_string(sandbox.path("strace.log")).is_ok_and(|log| log.contains(&begun))
+    });
+}
+
 /// Ends the strace of a traced program, which runs on unhindered.
 #[track_caller]
 pub(crate) fn untrace(program: &Process) {
@@ -250,6 +262,8 @@ pub(crate) fn untrace(program: &Process) {
         tracer.trim().to_owned()
     };
     let strace = tracer();
+    // kill(1) takes that for all of its process group.
+    assert_ne!(strace, "0", "it is not traced");
     assert!(
         Command::new("kill")
             .args(["-TERM", &strace])
@@ -279,7 +293,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     let sandbox = Sandbox::with_receiver();
     let huge = sandbox.record("huge", &[]);
     // Some 450 of these names to a call of getdents64.
-    for n in 0..3_500 {
+    for n in 0..4_500 {
         fs::write(huge.join(format!("{n:050}")), b"").unwrap();
     }
     let ship = manager.over(sandbox.command("ship"));
@@ -292,11 +306,11 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     );
     command
         .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
+        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "6000");
     let daemon = sandbox.start(command);
     fs::write(huge.join("done.marker"), b"").unwrap();
     // It is listed several times on its way.
-    let minutes = std::time::Duration::from_secs(180);
+    let minutes = std::time::Duration::from_secs(400);
     crate::support::eventually_within(minutes, "huge is shipped", || {
         sandbox.shipped("huge").exists()
     });

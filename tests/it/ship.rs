@@ -9,7 +9,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Reply, Sandbox, Scripted, json_file, names};
+use crate::support::{Reply, Sandbox, Scripted, eventually_within, json_file, names};
 
 #[test]
 fn a_sealed_episode_is_shipped_and_an_open_one_is_not() {
@@ -67,6 +67,8 @@ fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     sandbox.seal("bad", &[]);
     sandbox.wait_shipped("second");
     sandbox.wait_quarantined("bad");
+    daemon.wait_log("shipped second");
+    daemon.wait_log("quarantined bad");
     let log = daemon.log();
     assert_eq!(
         log.matches("was gone while we ran, and was made anew")
@@ -159,7 +161,8 @@ fn memory_does_not_grow_with_the_size_of_an_episode() {
         data.set_len(length as u64).unwrap();
         drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
-        sandbox.wait_shipped(id);
+        let minutes = std::time::Duration::from_secs(240);
+        eventually_within(minutes, "it is shipped", || sandbox.shipped(id).exists());
         daemon.peak_kib()
     };
     // The smaller one fills every buffer that there is: the compressor's are touched as they are

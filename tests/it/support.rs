@@ -33,8 +33,9 @@ use sealift::{
 };
 use serde_json::Value;
 
-/// Long enough for a busy machine; a test that waits this long has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// Long enough for a busy machine; a test that waits this long has failed. Shorter than the minute
+/// after which a daemon looks around by itself: what it is to be woken for is seen within this.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(50);
 
 /// Waits until a condition holds; panics with `what` at the deadline.
 #[track_caller]
@@ -89,8 +90,27 @@ pub(crate) fn write_script(to: &Path, text: &str) {
     std::fs::remove_file(draft).unwrap();
 }
 
+/// Waits until the children that other tests are starting run their programs: until its execve(2)
+/// each has open what the test has written just now, and one pass leaves such an episode for
+/// another time. On a busy machine that takes a while.
+fn children_have_begun() {
+    let us = fs::read_link("/proc/self/exe").unwrap();
+    let parent = format!("\nPPid:\t{}\n", std::process::id());
+    let is_forked = |process: &PathBuf| {
+        fs::read_link(process.join("exe")).is_ok_and(|program| program == us)
+            && fs::read_to_string(process.join("status")).is_ok_and(|it| it.contains(&parent))
+    };
+    let processes = fs::read_dir("/proc").unwrap();
+    let mut forked: Vec<_> = processes.flatten().map(|process| process.path()).collect();
+    eventually("each child runs its program", || {
+        forked.retain(is_forked);
+        forked.is_empty()
+    });
+}
+
 /// The program under test.
 pub(crate) fn sealift() -> Command {
+    children_have_begun();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
     command
         .env_remove("SEALIFT_CONFIG")

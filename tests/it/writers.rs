@@ -10,13 +10,13 @@ use std::{
     fs::{self, OpenOptions},
     io::Write as _,
     path::Path,
-    process::Command,
 };
 
 use serde_json::Value;
 
 use crate::{
     crash_sweep::strace_is_there,
+    service::{HELD, traced, untrace},
     support::{Process, Sandbox, eventually, json_file, json_of, names, sealift},
 };
 
@@ -146,32 +146,13 @@ fn seal_ends_well_where_the_daemon_has_moved_the_episode_before_seal_has_flushed
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
     // Its one renameat2 gives the marker its name; until it goes on from there, the daemon has all
     // the time that it needs.
-    let how = "inject=renameat2:delay_exit=3000000";
-    let seal = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=renameat2",
-            "-e",
-            how,
-        ])
-        .arg(env!("CARGO_BIN_EXE_sealift"))
-        .arg("seal")
-        .arg(&episode)
-        .output()
-        .unwrap();
-    assert!(
-        sandbox.shipped("run-1").exists(),
-        "the daemon was slower than three seconds"
-    );
-    assert!(
-        seal.status.success(),
-        "{}",
-        String::from_utf8_lossy(&seal.stderr)
-    );
+    let mut seal = sealift();
+    seal.arg("seal").arg(&episode);
+    let how = format!("inject=renameat2:delay_exit={HELD}");
+    let mut seal = sandbox.start(traced(&sandbox, &seal, &episode, "renameat2", &how));
+    sandbox.wait_shipped("run-1");
+    untrace(&seal);
+    assert!(seal.wait().success(), "{}", seal.log());
     let receipt = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(receipt["manifest"], "verified");
 }

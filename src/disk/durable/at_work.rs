@@ -188,6 +188,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::testing::children_have_begun;
 
     #[test]
     fn moves_are_at_work_together_and_a_start_alone() {
@@ -198,6 +199,7 @@ mod tests {
         ];
         assert!(alone(folder.path()).unwrap().is_none());
         drop(moves);
+        children_have_begun();
         let start = alone(folder.path()).unwrap().unwrap();
         let error = at_work(folder.path()).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
@@ -216,6 +218,7 @@ mod tests {
             (Some(4242), None)
         );
         drop(start);
+        children_have_begun();
         let _move = at_work(folder.path()).unwrap();
     }
 
@@ -225,6 +228,7 @@ mod tests {
         let theirs = File::open(folder.path()).unwrap();
         flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
         drop(at_work(folder.path()).unwrap());
+        children_have_begun();
         assert!(alone(folder.path()).unwrap().is_some());
     }
 
@@ -251,6 +255,7 @@ mod tests {
         let held = at_work(folder.path()).unwrap();
         assert!(alone(folder.path()).unwrap().is_none());
         drop(held);
+        children_have_begun();
         assert!(alone(folder.path()).unwrap().is_some());
         assert!(
             std::fs::read_dir(elsewhere.path())

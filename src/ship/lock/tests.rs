@@ -6,6 +6,7 @@
 use std::{fs, process::Command};
 
 use super::*;
+use crate::testing::children_have_begun;
 
 fn sandbox() -> (tempfile::TempDir, Layout) {
     let folder = tempfile::tempdir().unwrap();
@@ -40,6 +41,7 @@ fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
     );
     assert!(refusal.ends_with(&format!("kill {pid}")), "{refusal}");
     drop(lock);
+    children_have_begun();
     let _lock = acquire(&layout, None).unwrap();
 }
 
@@ -144,6 +146,7 @@ fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_
         ),
     ] {
         left_by(&layout, holder, age);
+        children_have_begun();
         match acquire(&layout, None) {
             Ok(_lock) => assert!(!refused, "{what}"),
             Err(error) => {
@@ -183,6 +186,7 @@ fn what_was_killed_on_this_host_may_begin_again_at_once_whichever_way_it_came() 
     ));
     child.kill().unwrap();
     child.wait().unwrap();
+    children_have_begun();
     let _lock = acquire(&layout, None).unwrap();
 }
 
@@ -249,6 +253,7 @@ fn a_lock_that_is_only_closed_is_free_here_and_its_word_stays_for_others() {
     let lock = acquire(&layout, None).unwrap();
     let word = fs::read(layout.private.join("lock")).unwrap();
     lock.close();
+    children_have_begun();
     assert_eq!(fs::read(layout.private.join("lock")).unwrap(), word);
     let _lock = acquire(&layout, None).unwrap();
 }

@@ -21,7 +21,7 @@ use super::{content_of, direct};
 use crate::{
     crash_sweep::strace_is_there,
     resume::{MIB, noise},
-    service::traced,
+    service::{HELD, is_held_in, traced, untrace},
     support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names},
 };
 
@@ -166,17 +166,17 @@ fn removed_while_it_is_packed_it_is_not_shipped_and_leaves_no_scratch() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
-    let how = "inject=read:delay_enter=2000000:when=1";
+    let how = format!("inject=read:delay_enter={HELD}");
     let daemon = sandbox.start(traced(
         &sandbox,
         &ship,
         &episode.join("data.bin"),
         "read",
-        how,
+        &how,
     ));
-    let data = episode.join("data.bin");
-    eventually("it is read", || has_open(daemon.pid(), &data));
+    is_held_in(&sandbox, "read");
     remove(&episode);
+    untrace(&daemon);
     daemon.wait_log(TAKEN_OUT);
     eventually("nothing is left of it", || sandbox.outbox().is_empty());
     assert!(!sandbox.stored("run-1").exists());
@@ -333,12 +333,12 @@ fn removed_while_it_is_moved_to_shipped_the_receiver_has_it() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
-    let how = "inject=renameat2:delay_enter=2000000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
-    eventually("its receipt is written", || {
-        episode.join("shipping_receipt.json").exists()
-    });
+    let how = format!("inject=renameat2:delay_enter={HELD}");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", &how));
+    is_held_in(&sandbox, "renameat2");
+    assert!(episode.join("shipping_receipt.json").exists());
     remove(&episode);
+    untrace(&daemon);
     daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
     assert!(sandbox.stored("run-1").exists());
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
@@ -358,12 +358,12 @@ fn removed_while_it_is_moved_to_quarantine_it_is_gone() {
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
-    let how = "inject=renameat2:delay_enter=2000000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
-    eventually("its reason is written", || {
-        episode.join("quarantine_reason.json").exists()
-    });
+    let how = format!("inject=renameat2:delay_enter={HELD}");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", &how));
+    is_held_in(&sandbox, "renameat2");
+    assert!(episode.join("quarantine_reason.json").exists());
     remove(&episode);
+    untrace(&daemon);
     daemon.wait_log(TAKEN_OUT);
     assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
 }
@@ -378,13 +378,14 @@ fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
         .seal("run-1", &[("data.bin", b"recorded")])
         .join("data.bin");
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
-    let how = "inject=read:delay_enter=2000000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &data, "read", how));
+    let how = format!("inject=read:delay_enter={HELD}");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &data, "read", &how));
     let more = sandbox.path("more");
     fs::write(&more, b"recorded, and more").unwrap();
-    eventually("it is read", || has_open(daemon.pid(), &data));
+    is_held_in(&sandbox, "read");
     // As editors save. A file that is open for writing just then would be waited for instead.
     fs::rename(&more, &data).unwrap();
+    untrace(&daemon);
     sandbox.wait_shipped("run-1");
     daemon.wait_log("run-1 is sealed but not at rest");
     assert_eq!(
@@ -584,13 +585,6 @@ fn where_another_has_taken_the_lock_meanwhile_the_first_ends() {
     first.wait_log("Another sealift ships this folder already");
     sandbox.seal("run-3", &[]);
     second.wait_log("shipped run-3");
-}
-
-/// Whether a process has a file open.
-fn has_open(pid: u32, path: &Path) -> bool {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .any(|open| open == path)
 }
 
 /// How many folders a process watches.

@@ -16,7 +16,7 @@ use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, n
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Where Debian's package has it.
-fn libfaketime() -> Option<PathBuf> {
+pub(crate) fn libfaketime() -> Option<PathBuf> {
     let below = |folder: &Path| {
         let found = fs::read_dir(folder).ok()?.filter_map(Result::ok);
         found

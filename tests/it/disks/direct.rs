@@ -8,8 +8,11 @@ use super::content_of;
 use crate::{
     crash_sweep::strace_is_there,
     resume::{Line, MIB, archive_bytes, noise},
-    service::traced,
-    support::{Process, Reply, Sandbox, Scripted, Seen, eventually, json_file, names, sealift},
+    service::{HELD, is_held_in, traced, untrace},
+    support::{
+        Process, Reply, Sandbox, Scripted, Seen, eventually, eventually_within, json_file, names,
+        sealift,
+    },
 };
 
 /// More than any disk has: the outbox never has room.
@@ -168,10 +171,12 @@ fn its_move_is_noted_so_that_the_next_start_knows_what_was_delivered() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", NO_ROOM);
-    let how = "inject=renameat2:delay_enter=1500000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
+    let how = format!("inject=renameat2:delay_enter={HELD}");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", &how));
     // While it is moved its note stands there, and nothing else.
-    eventually("it is noted", || sandbox.outbox() == ["run-1.json"]);
+    is_held_in(&sandbox, "renameat2");
+    assert_eq!(sandbox.outbox(), ["run-1.json"]);
+    untrace(&daemon);
     daemon.wait_log("shipped run-1");
     let noted = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(noted["episode_id"], "run-1");
@@ -193,7 +198,8 @@ fn memory_is_bounded_without_a_copy_as_well() {
         data.set_len(mib * MIB).unwrap();
         drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
-        sandbox.wait_shipped(id);
+        let minutes = std::time::Duration::from_secs(240);
+        eventually_within(minutes, "it is shipped", || sandbox.shipped(id).exists());
         daemon.peak_kib()
     };
     let (small, large) = (peak("small", 16, 32), peak("large", 48, 256));

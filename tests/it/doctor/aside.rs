@@ -8,7 +8,7 @@
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,15 +19,21 @@ use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
 const OLD: &[u8] = b"as it was recorded first";
 const NEW: &[u8] = b"as it was corrected";
 
-/// A plain web server, which takes whatever comes and overwrites, once it is well.
+/// A plain web server, which takes whatever comes and overwrites, once it is well; but not what
+/// came first, which may be under way at that moment.
 fn web_server(well: &Arc<AtomicBool>) -> Scripted {
-    let well = Arc::clone(well);
+    let (well, first) = (Arc::clone(well), OnceLock::new());
     Scripted::new(move |seen, _| {
-        match (seen.head.starts_with("PUT"), well.load(Ordering::SeqCst)) {
-            (false, _) => Reply::empty(404),
-            (true, false) => Reply::empty(503),
-            (true, true) => Reply::empty(201),
+        if !seen.head.starts_with("PUT") {
+            return Reply::empty(404);
         }
+        let digest = seen.header("repr-digest").map(str::to_owned);
+        let is_first = *first.get_or_init(|| digest.clone()) == digest;
+        Reply::empty(if is_first || !well.load(Ordering::SeqCst) {
+            503
+        } else {
+            201
+        })
     })
 }
 

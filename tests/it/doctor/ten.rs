@@ -6,7 +6,7 @@ use std::fs;
 use rcgen::date_time_ymd;
 use sealift::model::episode::Digest;
 
-use super::Host;
+use super::{Host, Told};
 use crate::{
     authority::Authority,
     support::{Sandbox, eventually},
@@ -215,15 +215,24 @@ fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
         let Some(mut broken) = broken(id) else {
             continue;
         };
-        let told = broken.host.doctor();
         // One question says nothing of how long it has lasted, and the daemon has not been held for
         // long.
         let passes = *id == "receiver-reachable";
         let worst = if passes { "yellow" } else { "red" };
-        let first = told.rows().iter().find(|row| row["status"] == worst);
-        let first =
-            first.unwrap_or_else(|| panic!("{id}: nothing is {worst}: {:#}", told.document));
-        assert_eq!(first["id"], *id, "{:#}", told.document);
+        let first = |told: &Told| {
+            let mut rows = told.rows().iter();
+            rows.find(|row| row["status"] == worst).cloned()
+        };
+        let is_first = |told: &Told| first(told).is_some_and(|row| row["id"] == *id);
+        let mut told = broken.host.doctor_in_time();
+        // A busy machine may not make the handshake in the time for it.
+        for _ in 0..10 {
+            if !is_first(&told) {
+                told = broken.host.doctor_in_time();
+            }
+        }
+        assert!(is_first(&told), "{id}: {:#}", told.document);
+        let first = first(&told).unwrap();
         let shown = format!("{} {}", first["summary"], first["fix"]);
         assert!(shown.contains(word), "{id}: {shown}");
         assert_eq!(told.code, if passes { 1 } else { 2 });

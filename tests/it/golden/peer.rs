@@ -41,8 +41,18 @@ fn ask(url: &str, exchange: &Exchange) -> (Vec<String>, Vec<u8>) {
     // A refusal may come before the body is through, and the receiver waits a second for the rest
     // of it before it closes: on a busy machine the answer may be lost over that, and is asked for
     // again.
+    // And a body of which nothing came in time is asked for again, as by a shipper.
+    let too_slow = |head: &[String]| {
+        status(head) == 408
+            && exchange
+                .response
+                .as_ref()
+                .is_none_or(|then| then.status() != 408)
+    };
     eventually(exchange.line(), || {
-        answered = ask_once(url, exchange).ok();
+        answered = ask_once(url, exchange)
+            .ok()
+            .filter(|(head, _)| !too_slow(head));
         answered.is_some()
     });
     answered.unwrap()
@@ -65,7 +75,8 @@ fn ask_once(url: &str, exchange: &Exchange) -> std::io::Result<(Vec<String>, Vec
         );
     }
     if answer.is_empty() || exchange.continued {
-        stream.write_all(&exchange.request.body())?;
+        // Where the connection is closed over the rest of it, the answer may be here all the same.
+        let _ = stream.write_all(&exchange.request.body());
         answer = read_head(&mut reader)?;
     }
     let bare = exchange.method() == "HEAD" || status(&answer) == 204;

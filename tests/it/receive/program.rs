@@ -114,7 +114,10 @@ fn a_shipper_comes_in_by_certificate_or_by_token_and_by_nothing_else() {
         );
         house.sandbox.wait_shipped(id);
         assert!(house.sandbox.stored(id).exists());
-        let log = house.sandbox.receiver().log();
+        // It logs a request behind its answer.
+        let receiver = house.sandbox.receiver();
+        receiver.wait_log(&format!("episode={id}"));
+        let log = receiver.log();
         let line = log
             .lines()
             .find(|line| line.contains(&format!("episode={id}")))
@@ -129,11 +132,9 @@ fn a_shipper_comes_in_by_certificate_or_by_token_and_by_nothing_else() {
         1
     );
     assert!(house.sandbox.layout.episodes.join("run-3").exists());
-    let log = house.sandbox.receiver().log();
-    assert!(
-        log.contains("problem=\"urn:sealift:unauthenticated\""),
-        "{log}"
-    );
+    let receiver = house.sandbox.receiver();
+    receiver.wait_log("problem=\"urn:sealift:unauthenticated\"");
+    let log = receiver.log();
     for secret in ["token-of", "wrong-token", "Bearer", "PRIVATE KEY"] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }

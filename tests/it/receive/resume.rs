@@ -1,6 +1,8 @@
 //! An upload that breaks off goes on where it was: draft-ietf-httpbis-resumable-upload, as
 //! docs/transport.md has it.
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::*;
 
 const SIZE: usize = 3 << 20;
@@ -43,18 +45,57 @@ impl Rig {
         }
     }
 
-    /// Waits until what was sent has arrived and is kept.
-    async fn kept(&self, id: &str, archive: &[u8], at: usize) {
+    /// A request about what is kept, once more while that is busy: a child that another test has
+    /// started meanwhile shares the lock of a file that was open, until its execve(2).
+    async fn go_on(&self, head: &str, body: &[u8]) -> Answer {
         let mut look = tokio::time::interval(Duration::from_millis(5));
-        let arrived = async {
-            while self.offset(id, archive).await != Some(at) {
+        let free = async {
+            loop {
+                let answer = self.request(head, body).await;
+                if !answer.body.windows(11).any(|it| it == b"upload-busy") {
+                    break answer;
+                }
                 look.tick().await;
             }
         };
-        tokio::time::timeout(DEADLINE, arrived)
+        tokio::time::timeout(DEADLINE, free)
             .await
-            .expect("not everything that arrived is kept");
+            .expect("the upload stays busy")
     }
+
+    /// Waits until what was sent has arrived, and sees that it is kept.
+    async fn kept(&self, id: &str, archive: &[u8], at: usize) {
+        arrived(&self.folder.path().join("store"), at).await;
+        assert_eq!(self.offset(id, archive).await, Some(at));
+    }
+}
+
+/// Waits until a part of this length lies in a store, and is locked by no writer. The receiver is
+/// not asked: on a busy machine it may hear the question, and take it that the client has given up
+/// the upload, before it reads what is in its socket.
+async fn arrived(store: &Path, bytes: usize) {
+    let is_left = |part: &std::fs::File| {
+        let is_free = flock(part, FlockOperation::NonBlockingLockShared).is_ok();
+        // Not left to the last descriptor: a child of another test may share that.
+        let _ = flock(part, FlockOperation::Unlock);
+        is_free && part.metadata().is_ok_and(|it| it.len() == bytes as u64)
+    };
+    let is_there = || {
+        std::fs::read_dir(store.join("incoming"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|it| it == "part"))
+            .any(|part| std::fs::File::open(part.path()).is_ok_and(|part| is_left(&part)))
+    };
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let there = async {
+        while !is_there() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, there)
+        .await
+        .expect("not everything has arrived");
 }
 
 #[tokio::test]
@@ -74,7 +115,7 @@ async fn every_byte_that_arrived_is_kept_and_the_rest_completes_it() {
     at += 1_000_001;
     rig.kept("a", &archive, at).await;
     let answer = rig
-        .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+        .go_on(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
         .await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.receipt().sha256, Digest::of(&archive));
@@ -91,7 +132,7 @@ async fn every_byte_that_arrived_is_kept_and_the_rest_completes_it() {
     );
     assert_eq!(done.headers["upload-offset"], SIZE.to_string());
     assert_eq!(
-        rig.request(&patch("a", &archive, SIZE, SIZE, "?1"), b"")
+        rig.go_on(&patch("a", &archive, SIZE, SIZE, "?1"), b"")
             .await
             .status,
         200
@@ -126,7 +167,7 @@ async fn a_client_may_announce_an_upload_and_send_it_piece_by_piece() {
             at + piece.len(),
             if last { "?1" } else { "?0" },
         );
-        let answer = rig.request(&request, piece).await;
+        let answer = rig.go_on(&request, piece).await;
         if last {
             assert_eq!(answer.receipt().sha256, Digest::of(&archive));
         } else {
@@ -148,7 +189,7 @@ async fn whoever_goes_on_at_another_byte_is_told_the_right_one() {
     rig.kept("a", &archive, 2_000_000).await;
     for at in [0, 1_999_999, 2_000_001] {
         let answer = rig
-            .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+            .go_on(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
             .await;
         assert_eq!(answer.status, 409);
         assert_eq!(answer.headers["upload-offset"], "2000000");
@@ -184,7 +225,7 @@ async fn bytes_of_another_archive_are_never_joined_to_it() {
     let mut rest = archive[2_000_000..].to_vec();
     rest[7] ^= 1;
     let answer = rig
-        .request(&patch("a", &archive, 2_000_000, SIZE, "?1"), &rest)
+        .go_on(&patch("a", &archive, 2_000_000, SIZE, "?1"), &rest)
         .await;
     assert_eq!(answer.problem().0, "digest-mismatch");
     assert_eq!(
@@ -213,7 +254,7 @@ async fn a_half_open_predecessor_is_fenced_off_and_its_bytes_are_kept() {
         }
     }
     let answer = rig
-        .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+        .go_on(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
         .await;
     assert_eq!(answer.receipt().sha256, Digest::of(&archive));
     // Whatever the stale one still sends does no harm, and it is told so or dropped.
@@ -229,7 +270,7 @@ async fn what_is_thrown_away_is_gone() {
     rig.break_off("a", &archive, 2_000_000).await;
     rig.kept("a", &archive, 2_000_000).await;
     assert_eq!(
-        rig.request(&head("DELETE", &upload_path("a", &archive), &[]), b"")
+        rig.go_on(&head("DELETE", &upload_path("a", &archive), &[]), b"")
             .await
             .status,
         204
@@ -356,21 +397,7 @@ async fn what_broke_off_at_the_end_of_a_receiver_is_there_for_the_next() {
     // Cut off with its client, not before the bytes are in: what is in the socket when it stops is
     // nobody's yet.
     drop(client);
-    let mut look = tokio::time::interval(Duration::from_millis(5));
-    loop {
-        let mut asking = Client::to(address).await;
-        let answer = asking
-            .request(&head("HEAD", &upload_path("a", &archive), &[]), b"")
-            .await;
-        if answer
-            .headers
-            .get("upload-offset")
-            .is_some_and(|offset| offset == "2500000")
-        {
-            break;
-        }
-        look.tick().await;
-    }
+    arrived(&folder.path().join("store"), 2_500_000).await;
     stop.send(()).unwrap();
     running.await.unwrap();
     let server = Server::bind(config).await.unwrap();

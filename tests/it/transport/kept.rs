@@ -212,12 +212,33 @@ async fn a_receiver_that_serves_one_connection_at_a_time_is_left_to_other_hosts_
 
 #[tokio::test]
 async fn a_connection_in_steady_use_is_given_up_where_another_upload_waits_for_its_turn() {
-    let server = serving_one_connection_at_a_time().await;
+    let (turn, came) = (
+        Arc::new(tokio::sync::Mutex::new(())),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let requests = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::clone(&requests);
+    // One connection at a time, as above. The second request is answered once another connection is
+    // there.
+    let server = Server::new(move |mut peer: Peer| {
+        let (turn, came, heard) = (Arc::clone(&turn), Arc::clone(&came), Arc::clone(&heard));
+        came.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _turn = turn.lock().await;
+            while peer.request().await.is_some() {
+                if heard.fetch_add(1, Ordering::SeqCst) == 1 {
+                    until(|| came.load(Ordering::SeqCst) > 1).await;
+                }
+                peer.answer("201 Created", "text/plain", "").await;
+            }
+        }
+    })
+    .await;
     let sandbox = Sandbox::to(server.url());
     let transport = sandbox.transport();
     let first = within(transport.deliver(sandbox.holding("first", b"x"))).await;
     assert_eq!(answered(first).0, 201);
-    // The one that is kept is taken at once; so the next opens another, and waits.
+    // It takes the one that is kept; so the next opens another, and waits.
     let steady = async {
         for number in 0.. {
             let upload = transport.deliver(sandbox.holding(&format!("steady-{number}"), b"y"));
@@ -225,7 +246,7 @@ async fn a_connection_in_steady_use_is_given_up_where_another_upload_waits_for_i
         }
     };
     let waiting = async {
-        tokio::task::yield_now().await;
+        until(|| requests.load(Ordering::SeqCst) > 1).await;
         transport.deliver(sandbox.holding("waiting", b"z")).await
     };
     let waited = within(async {

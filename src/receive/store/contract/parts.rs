@@ -4,6 +4,7 @@ use super::{
     super::{Part, PartResumed},
     *,
 };
+use crate::testing::children_have_begun;
 
 /// An upload that has come so far and whose connection is still open.
 async fn begun<S: Store>(store: &S, part: &PartKey, offer: &Offer, bytes: &[u8]) -> S::Upload {
@@ -12,9 +13,25 @@ async fn begun<S: Store>(store: &S, part: &PartKey, offer: &Offer, bytes: &[u8])
     upload
 }
 
-#[track_caller]
-fn resumed<U>(resumed: PartResumed<U>) -> U {
-    match resumed {
+/// Resumes. Where it is busy, once more when the children that other tests are starting run their
+/// programs: until its execve(2) each shares the lock of a file that was open.
+async fn resume<S: Store>(
+    store: &S,
+    part: &PartKey,
+    offer: &Offer,
+    at: u64,
+) -> PartResumed<S::Upload> {
+    match store.resume(part, offer, at).await.unwrap() {
+        PartResumed::Busy => {
+            children_have_begun();
+            store.resume(part, offer, at).await.unwrap()
+        }
+        resumed => resumed,
+    }
+}
+
+async fn resumed<S: Store>(store: &S, part: &PartKey, offer: &Offer, at: u64) -> S::Upload {
+    match resume(store, part, offer, at).await {
         PartResumed::Upload(upload) => upload,
         PartResumed::Elsewhere { offset } => panic!("it stands at {offset}"),
         PartResumed::Nothing => panic!("nothing is kept"),
@@ -22,10 +39,16 @@ fn resumed<U>(resumed: PartResumed<U>) -> U {
     }
 }
 
+async fn discard<S: Store>(store: &S, part: &PartKey) {
+    if !store.discard(part).await.unwrap() {
+        children_have_begun();
+        assert!(store.discard(part).await.unwrap());
+    }
+}
+
 /// Where it is said to stand; `None` where nothing is kept.
-#[track_caller]
-fn not_resumed<U>(resumed: PartResumed<U>) -> Option<u64> {
-    match resumed {
+async fn not_resumed<S: Store>(store: &S, part: &PartKey, offer: &Offer, at: u64) -> Option<u64> {
+    match resume(store, part, offer, at).await {
         PartResumed::Upload(_) => panic!("it was resumed"),
         PartResumed::Elsewhere { offset } => Some(offset),
         PartResumed::Nothing => None,
@@ -52,7 +75,7 @@ pub(in super::super) async fn what_broke_off_goes_on_where_it_was<S: Store>(
         let store = open(place);
         let mut upload = match at {
             0 => store.begin(&part, &offer),
-            at => resumed(store.resume(&part, &offer, at as u64).await.unwrap()),
+            at => resumed(&store, &part, &offer, at as u64).await,
         };
         write(&mut upload, &archive[at..to]).await;
         assert_eq!(upload.keep().await.unwrap(), to as u64);
@@ -67,7 +90,7 @@ pub(in super::super) async fn what_broke_off_goes_on_where_it_was<S: Store>(
         at = to;
     }
     let store = open(place);
-    let mut upload = resumed(store.resume(&part, &offer, at as u64).await.unwrap());
+    let mut upload = resumed(&store, &part, &offer, at as u64).await;
     write(&mut upload, &archive[at..]).await;
     let held = held(upload.publish().await.unwrap());
     assert_eq!(
@@ -88,7 +111,7 @@ pub(in super::super) async fn what_is_kept_before_the_first_byte_goes_on_too<S: 
         store.part(&part).await.unwrap(),
         Some(Part { offer, offset: 0 })
     );
-    let mut upload = resumed(open(place).resume(&part, &offer, 0).await.unwrap());
+    let mut upload = resumed(&open(place), &part, &offer, 0).await;
     write(&mut upload, &archive).await;
     held(upload.publish().await.unwrap());
 }
@@ -99,22 +122,16 @@ pub(in super::super) async fn an_upload_goes_on_nowhere_but_where_it_stands<S: S
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    assert_eq!(
-        not_resumed(store.resume(&part, &offer, 0).await.unwrap()),
-        None
-    );
+    assert_eq!(not_resumed(&store, &part, &offer, 0).await, None);
     begun(&store, &part, &offer, &archive[..70_000])
         .await
         .keep()
         .await
         .unwrap();
     for at in [0, 1, 69_999, 70_001, 100_000, u64::MAX] {
-        assert_eq!(
-            not_resumed(store.resume(&part, &offer, at).await.unwrap()),
-            Some(70_000)
-        );
+        assert_eq!(not_resumed(&store, &part, &offer, at).await, Some(70_000));
     }
-    resumed(store.resume(&part, &offer, 70_000).await.unwrap());
+    resumed(&store, &part, &offer, 70_000).await;
 }
 
 pub(in super::super) async fn bytes_of_another_archive_are_never_resumed<S: Store>(
@@ -166,12 +183,12 @@ pub(in super::super) async fn bytes_of_another_archive_are_never_resumed<S: Stor
         (part.clone(), with_content(offer, b"content")),
     ] {
         assert_eq!(
-            not_resumed(store.resume(&of, &offer, 70_000).await.unwrap()),
+            not_resumed(&store, &of, &offer, 70_000).await,
             None,
             "{of} {offer:?}"
         );
     }
-    resumed(store.resume(&part, &offer, 70_000).await.unwrap());
+    resumed(&store, &part, &offer, 70_000).await;
 }
 
 pub(in super::super) async fn a_resumed_upload_is_checked_over_all_of_it<S: Store>(
@@ -188,7 +205,7 @@ pub(in super::super) async fn a_resumed_upload_is_checked_over_all_of_it<S: Stor
             .keep()
             .await
             .unwrap();
-        let mut upload = resumed(open(place).resume(&part, &offer, 70_000).await.unwrap());
+        let mut upload = resumed(&open(place), &part, &offer, 70_000).await;
         write(&mut upload, &sent[70_000..]).await;
         let received = Digest::of(&sent);
         assert_eq!(
@@ -220,16 +237,16 @@ pub(in super::super) async fn a_half_open_predecessor_is_fenced_off<S: Store>(
         first.write(b"late").await,
         Err(StoreError::Fenced)
     ));
-    let mut second = resumed(store.resume(&part, &offer, 100_003).await.unwrap());
+    let mut second = resumed(&store, &part, &offer, 100_003).await;
     write(&mut second, &archive[100_003..200_001]).await;
     assert!(matches!(first.keep().await, Err(StoreError::Fenced)));
     // Nor does a successor that does not ask first make two writers.
     assert_eq!(
-        not_resumed(store.resume(&part, &offer, 100_003).await.unwrap()),
+        not_resumed(&store, &part, &offer, 100_003).await,
         Some(200_001)
     );
     assert!(matches!(second.publish().await, Err(StoreError::Fenced)));
-    let mut third = resumed(store.resume(&part, &offer, 200_001).await.unwrap());
+    let mut third = resumed(&store, &part, &offer, 200_001).await;
     write(&mut third, &archive[200_001..]).await;
     held(third.publish().await.unwrap());
 }
@@ -243,7 +260,7 @@ pub(in super::super) async fn a_predecessor_that_is_fenced_off_does_no_harm<S: S
     for round in 0..3 {
         let mut first = begun(&store, &part, &offer, &archive[..100_003]).await;
         store.settle(&part).await.unwrap();
-        let mut second = resumed(store.resume(&part, &offer, 100_003).await.unwrap());
+        let mut second = resumed(&store, &part, &offer, 100_003).await;
         write(&mut second, &archive[100_003..200_000]).await;
         match round {
             0 => drop(first),
@@ -258,7 +275,7 @@ pub(in super::super) async fn a_predecessor_that_is_fenced_off_does_no_harm<S: S
                 offset: 200_000
             })
         );
-        assert!(store.discard(&part).await.unwrap());
+        discard(&store, &part).await;
     }
     // One that had received nothing leaves what was kept before it.
     begun(&store, &part, &offer, &archive[..10])
@@ -286,10 +303,10 @@ pub(in super::super) async fn what_a_dropped_write_has_taken_is_kept_and_no_more
     let Part { offset, .. } = store.settle(&part).await.unwrap().unwrap();
     assert!((1..=400_000).contains(&offset), "{offset}");
     drop(upload);
-    let mut upload = resumed(store.resume(&part, &offer, offset).await.unwrap());
+    let mut upload = resumed(&store, &part, &offer, offset).await;
     polled_once(upload.write(&archive[offset as usize..])).await;
     let offset = upload.keep().await.unwrap();
-    let mut upload = resumed(store.resume(&part, &offer, offset).await.unwrap());
+    let mut upload = resumed(&store, &part, &offer, offset).await;
     write(&mut upload, &archive[offset as usize..]).await;
     held(upload.publish().await.unwrap());
 }
@@ -305,7 +322,7 @@ pub(in super::super) async fn what_another_receiver_writes_is_left_to_it<S: Stor
         .keep()
         .await
         .unwrap();
-    let mut upload = resumed(ours.resume(&part, &offer, 50_000).await.unwrap());
+    let mut upload = resumed(&ours, &part, &offer, 50_000).await;
     assert!(matches!(
         theirs.resume(&part, &offer, 50_000).await.unwrap(),
         PartResumed::Busy
@@ -320,7 +337,7 @@ pub(in super::super) async fn what_another_receiver_writes_is_left_to_it<S: Stor
     );
     write(&mut upload, &archive[50_000..60_000]).await;
     upload.keep().await.unwrap();
-    let mut upload = resumed(theirs.resume(&part, &offer, 60_000).await.unwrap());
+    let mut upload = resumed(&theirs, &part, &offer, 60_000).await;
     write(&mut upload, &archive[60_000..]).await;
     held(upload.publish().await.unwrap());
 }
@@ -396,7 +413,7 @@ pub(in super::super) async fn an_upload_whose_archive_is_held_by_now_leaves_no_p
             .keep()
             .await
             .unwrap();
-        let mut late = resumed(store.resume(&part, &offer, 100_000).await.unwrap());
+        let mut late = resumed(&store, &part, &offer, 100_000).await;
         write(&mut late, &archive[100_000..200_000]).await;
         // Its connection hangs, and the whole is sent by another: here, or, in the later rounds,
         // elsewhere.
@@ -435,7 +452,7 @@ pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(
         .keep()
         .await
         .unwrap();
-    let mut upload = resumed(store.resume(&part, &offer, 50_000).await.unwrap());
+    let mut upload = resumed(&store, &part, &offer, 50_000).await;
     write(&mut upload, &vec![0; 200_000]).await;
     drop(upload);
     assert_eq!(
@@ -449,12 +466,10 @@ pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(
     let mut again = None;
     eventually("free again", async || {
         match store.resume(&part, &offer, 50_000).await.unwrap() {
-            PartResumed::Busy => false,
-            other => {
-                again = Some(resumed(other));
-                true
-            }
+            PartResumed::Upload(upload) => again = Some(upload),
+            other => assert!(matches!(other, PartResumed::Busy)),
         }
+        again.is_some()
     })
     .await;
     let mut upload = again.unwrap();
@@ -468,16 +483,16 @@ pub(in super::super) async fn a_part_can_be_thrown_away<S: Store>(
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    assert!(store.discard(&part).await.unwrap());
+    discard(&store, &part).await;
     begun(&store, &part, &offer, &archive[..50_000])
         .await
         .keep()
         .await
         .unwrap();
-    assert!(open(place).discard(&part).await.unwrap());
+    discard(&open(place), &part).await;
     assert_eq!(store.part(&part).await.unwrap(), None);
     let alive = begun(&store, &part, &offer, &archive[..50_000]).await;
-    assert!(store.discard(&part).await.unwrap());
+    discard(&store, &part).await;
     assert!(matches!(alive.keep().await, Err(StoreError::Fenced)));
     assert_eq!(store.usage().await.unwrap().parts, 0);
 }
@@ -512,7 +527,7 @@ pub(in super::super) async fn a_sweep_touches_nothing_that_is_alive<S: Store>(
         .keep()
         .await
         .unwrap();
-    let mut gone_on = resumed(store.resume(&other, &offer, 50_000).await.unwrap());
+    let mut gone_on = resumed(&store, &other, &offer, 50_000).await;
     assert_eq!(sibling.sweep(far_ahead(), far_ahead()).await.unwrap(), 0);
     for upload in [&mut begun_now, &mut gone_on] {
         write(upload, &archive[50_000..]).await;
