@@ -8,10 +8,10 @@
 //!            └───── a part, found by its PartKey          part discard
 //! ```
 //!
-//! A folder is the one implementation ([`Folder`]). A bucket can stand behind the same promises,
-//! which is why an upload is a thing of its own that never appends to what is published, and a part
-//! is found by its key and not by its place. Each promise is a test of the suite in `contract.rs`,
-//! which any implementation must pass.
+//! A folder is the one implementation ([`FolderStore`]). A bucket can stand behind the same
+//! promises, which is why an upload is a thing of its own that never appends to what is published,
+//! and a part is found by its key and not by its place. Each promise is a test of the suite in
+//! `contract.rs`, which any implementation must pass.
 
 #[cfg(test)]
 mod contract;
@@ -217,7 +217,7 @@ pub trait ArchiveRange: Send + Unpin + 'static {
     /// The next bytes, at most 128 KiB; `None` behind the last, and behind an error.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StoreError>>>;
 
-    /// As [`Reading::poll_chunk`]. Dropped while it waits, it loses nothing.
+    /// As [`Self::poll_chunk`]. Dropped while it waits, it loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, StoreError>>> + Send {
         poll_fn(|context| self.poll_chunk(context))
     }
