@@ -5,7 +5,7 @@
 //! trailing NULs, Windows a byte order mark, old rigs Latin-1. None of that is about the commit, so
 //! it is read past. What is no JSON even so says where.
 //!
-//! Pure, but for [`look`].
+//! Pure, but for [`look()`].
 
 use std::{borrow::Cow, fmt};
 
@@ -94,7 +94,7 @@ impl fmt::Display for MetaFault {
 /// The commit that it names; `Ok(None)` where it names none.
 ///
 /// # Errors
-/// [`Fault`].
+/// A [`MetaFault`].
 pub(crate) fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
     let parsed: Result<Value, _> = serde_json::from_slice(meta);
     let value = match parsed {

@@ -283,8 +283,8 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What [`Look::OddMarker`] says of a rest that was sealed under the name of the episode that it is
-/// a rest of: it would take the place of the whole at a receiver that overwrites.
+/// What [`FolderLook::OddMarker`] says of a rest that was sealed under the name of the episode that
+/// it is a rest of: it would take the place of the whole at a receiver that overwrites.
 pub(crate) const MARKED_REST: &str =
     "in what is left of the episode of this name, which was delivered";
 

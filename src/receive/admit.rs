@@ -84,7 +84,7 @@ impl Terms<'_> {
     /// Whether a recording of this commit would be taken.
     ///
     /// # Errors
-    /// Those of [`Window::admit`].
+    /// Those of [`CommitWindow::admit`](super::window::CommitWindow::admit).
     pub(crate) fn take_commit(&self, commit: &SaidCommit) -> Result<(), Problem> {
         self.window
             .map_or(Ok(()), |window| window.admit(commit, self.remediation))

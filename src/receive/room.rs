@@ -173,7 +173,7 @@ impl StoreRoom {
     /// Whether an upload of so many bytes could be taken, as far as room goes. None is promised.
     ///
     /// # Errors
-    /// As [`Room::promise`].
+    /// As [`Self::promise`].
     pub(super) async fn is_there<S: Store>(
         &self,
         store: &S,

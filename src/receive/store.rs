@@ -8,10 +8,10 @@
 //!            └───── a part, found by its PartKey          part discard
 //! ```
 //!
-//! A folder is the one implementation ([`Folder`]). A bucket can stand behind the same promises,
-//! which is why an upload is a thing of its own that never appends to what is published, and a part
-//! is found by its key and not by its place. Each promise is a test of the suite in `contract.rs`,
-//! which any implementation must pass.
+//! A folder is the one implementation ([`FolderStore`]). A bucket can stand behind the same
+//! promises, which is why an upload is a thing of its own that never appends to what is published,
+//! and a part is found by its key and not by its place. Each promise is a test of the suite in
+//! `contract.rs`, which any implementation must pass.
 
 #[cfg(test)]
 mod contract;

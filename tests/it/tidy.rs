@@ -556,6 +556,14 @@ fn no_comment_and_no_document_is_wider_than_a_hundred_columns() {
 }
 
 fn documents() -> Vec<PathBuf> {
+    let about_the_project = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+    let mut found = manual();
+    found.extend(about_the_project.map(|document| root().join(document)));
+    found
+}
+
+/// What its users read.
+fn manual() -> Vec<PathBuf> {
     let mut found = files_below(&root().join("docs"), "md");
     found.push(root().join("README.md"));
     found
@@ -739,7 +747,7 @@ fn every_problem_is_in_the_documents_with_its_status() {
 #[test]
 fn every_command_is_in_the_documents() {
     let mut text = String::new();
-    for document in documents() {
+    for document in manual() {
         text += &fs::read_to_string(document).unwrap();
     }
     let help = String::from_utf8(sealift().arg("--help").output().unwrap().stdout).unwrap();
@@ -767,8 +775,13 @@ fn every_command_is_in_the_documents() {
 #[test]
 fn the_scripts_can_be_read_by_their_shell() {
     let mut scripts = files_below(&root().join("tests"), "sh");
-    scripts
-        .extend([".ci/run", ".ci/install", "contrib/install.sh"].map(|script| root().join(script)));
+    let others = [
+        ".ci/run",
+        ".ci/install",
+        ".ci/cargo-deny",
+        "contrib/install.sh",
+    ];
+    scripts.extend(others.map(|script| root().join(script)));
     for script in scripts {
         let checked = Command::new("bash")
             .arg("-n")

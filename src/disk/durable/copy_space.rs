@@ -258,7 +258,7 @@ impl RoomClaim {
         Self::take(&size, folder)
     }
 
-    /// As [`Claim::for_copy`], of one file.
+    /// As [`Self::for_copy`], of one file.
     pub(super) fn for_file(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<Self> {
         let mut size = Size {
             entries: 1,

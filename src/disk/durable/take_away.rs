@@ -143,7 +143,7 @@ pub(super) fn take_away(
     Ok(SourceEnd::Removed)
 }
 
-/// As [`remove_in_place::finish_removal`], of one directory, by a daemon that runs.
+/// As `remove_in_place::finish_removal`, of one directory, by a daemon that runs.
 ///
 /// # Errors
 /// As there, and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder in

@@ -63,8 +63,8 @@ impl<'a> TarReader<'a> {
         })
     }
 
-    /// What comes next, at least a byte; empty at the end of the stream. [`TarStream::consume`]
-    /// says how much was taken.
+    /// What comes next, at least a byte; empty at the end of the stream. [`Self::consume`] says
+    /// how much was taken.
     pub(super) fn peek(&mut self) -> Result<&[u8], UnpackError> {
         if self.unread.is_empty() {
             self.progress.check()?;

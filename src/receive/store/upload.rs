@@ -114,9 +114,9 @@ struct Open {
 /// A batch on a disk thread, which gives back the file and the emptied buffer.
 type Writing = JoinHandle<io::Result<(Growing, Vec<u8>)>>;
 
-/// An upload into a [`Folder`](super::Folder). Its temporary file is created when the first batch
-/// is full, or at the end: a small episode is created, written, hashed and published in one visit
-/// to a disk thread.
+/// An upload into a [`FolderStore`](super::FolderStore). Its temporary file is created when the
+/// first batch is full, or at the end: a small episode is created, written, hashed and published in
+/// one visit to a disk thread.
 #[derive(Debug)]
 pub(crate) struct FolderUpload {
     live: Arc<Live>,

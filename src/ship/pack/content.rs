@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else
-/// of it: the identity of an episode that has left `episodes/`. Its manifest is not looked at.
-/// Costs as much reading as packing.
+/// The digest of the tar stream that [`pack`](super::pack()) makes of what stands in a directory,
+/// and nothing else of it: the identity of an episode that has left `episodes/`. Its manifest is
+/// not looked at. Costs as much reading as packing.
 ///
 /// # Errors
 /// [`PackError`].
