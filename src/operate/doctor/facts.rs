@@ -49,7 +49,7 @@ pub(super) struct Facts {
     /// The journal, where there is a unit.
     pub(super) journal: Option<Journal>,
     /// What is in `episodes/` and `outbox/`.
-    pub(super) episodes: Option<Episodes>,
+    pub(super) episodes: Option<EpisodesFacts>,
     /// What is in `quarantine/` and `shipped/`.
     pub(super) aside: Option<FiledEpisodes>,
 }
@@ -292,7 +292,7 @@ pub(super) enum DaemonState {
 
 /// What is in `episodes/`, and of the outbox what a person should know.
 #[derive(Debug, Default)]
-pub(super) struct Episodes {
+pub(super) struct EpisodesFacts {
     /// How many archives in the outbox have no episode beside them.
     pub(super) archives_alone: u64,
     /// Where.

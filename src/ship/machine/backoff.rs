@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A ceiling that doubles from `base` to `cap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Schedule {
+pub struct Backoff {
     /// The ceiling after the first failure.
     pub base: Duration,
     /// The highest ceiling.
@@ -16,48 +16,48 @@ pub struct Schedule {
 }
 
 /// One episode that the weather keeps from being delivered.
-pub const TRANSIENT: Schedule = Schedule {
+pub const TRANSIENT: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(300),
 };
 /// One episode that goes on where it broke off, as long as each attempt gets further than the one
 /// before.
-pub const MOVING: Schedule = Schedule {
+pub const MOVING: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_millis(100),
 };
 /// One episode that is refused while others are delivered, or by something that is no receiver.
-pub const REFUSED: Schedule = Schedule {
+pub const REFUSED: Backoff = Backoff {
     base: Duration::from_secs(5),
     cap: Duration::from_secs(3600),
 };
 /// One episode that is still being written to after its marker appeared.
-pub const SETTLING: Schedule = Schedule {
+pub const SETTLING: Backoff = Backoff {
     base: Duration::from_millis(500),
     cap: Duration::from_secs(60),
 };
 /// One episode of which a file is open for writing: most are closed within a moment.
-pub const OPEN_FILE: Schedule = Schedule {
+pub const OPEN_FILE: Backoff = Backoff {
     base: Duration::from_millis(40),
     cap: Duration::from_secs(5),
 };
 /// One episode that our own disk or permissions keep from moving on.
-pub const LOCAL: Schedule = Schedule {
+pub const LOCAL: Backoff = Backoff {
     base: Duration::from_secs(5),
     cap: Duration::from_secs(300),
 };
 /// One episode that holds what the file system of its next folder cannot.
-pub const UNHELD: Schedule = Schedule {
+pub const UNHELD: Backoff = Backoff {
     base: Duration::from_secs(300),
     cap: Duration::from_secs(300),
 };
 /// The probes of a destination that is at fault: a person has to mend something there.
-pub const FAULT_PROBE: Schedule = Schedule {
+pub const FAULT_PROBE: Backoff = Backoff {
     base: Duration::from_secs(2),
     cap: Duration::from_secs(300),
 };
 /// The probes of a destination behind bad weather.
-pub const WEATHER_PROBE: Schedule = Schedule {
+pub const WEATHER_PROBE: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
@@ -87,7 +87,7 @@ impl Jitter {
     }
 
     /// The wait after `failures` failures in a row (1 after the first).
-    pub fn wait(&mut self, schedule: Schedule, failures: u32) -> Duration {
+    pub fn wait(&mut self, schedule: Backoff, failures: u32) -> Duration {
         let ceiling = schedule.ceiling(failures);
         let millis = u64::try_from(ceiling.as_millis())
             .unwrap_or(u64::MAX)
@@ -96,7 +96,7 @@ impl Jitter {
     }
 }
 
-impl Schedule {
+impl Backoff {
     /// The longest wait after `failures` failures in a row (1 after the first).
     #[must_use]
     pub fn ceiling(self, failures: u32) -> Duration {

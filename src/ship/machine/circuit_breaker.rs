@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use self::rejections::Rejections;
 use super::{
-    backoff::{FAULT_PROBE, Jitter, Schedule, WEATHER_PROBE},
+    backoff::{Backoff, FAULT_PROBE, Jitter, WEATHER_PROBE},
     probe_pace::Untried,
     signs::Signs,
     verdict::Refusal,
@@ -111,7 +111,7 @@ pub struct Hold {
     pub suspect: Option<EpisodeId>,
     /// What was last heard is bad weather, which passes by itself.
     pub weather: bool,
-    schedule: Schedule,
+    schedule: Backoff,
     failures: u32,
     /// What was tried is silent until then, as was asked.
     silent_until: Duration,
@@ -127,7 +127,7 @@ pub struct Hold {
     /// Another one might fare better, and there is time for it.
     reached: bool,
     /// What the last failure would be probed by.
-    latest: Schedule,
+    latest: Backoff,
 }
 
 impl CircuitBreaker {
@@ -320,7 +320,7 @@ impl CircuitBreaker {
         &mut self,
         id: &EpisodeId,
         why: &Refusal,
-        schedule: Schedule,
+        schedule: Backoff,
         suspect: Option<&EpisodeId>,
         now: Duration,
     ) -> &mut Hold {

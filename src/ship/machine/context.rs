@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Effect, Notice, Settings, Tally,
-    backoff::{Jitter, Schedule},
+    backoff::{Backoff, Jitter},
 };
 use crate::model::episode::EpisodeId;
 
@@ -107,7 +107,7 @@ impl Context {
     }
 
     /// How long to wait after so many failures in a row.
-    pub(super) fn wait(&mut self, schedule: Schedule, failures: u32) -> Duration {
+    pub(super) fn wait(&mut self, schedule: Backoff, failures: u32) -> Duration {
         self.jitter.wait(schedule, failures)
     }
 

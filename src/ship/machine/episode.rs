@@ -31,7 +31,7 @@ pub(super) use self::{
 };
 use super::{
     Effect, Notice,
-    backoff::{LOCAL, Schedule, UNHELD},
+    backoff::{Backoff, LOCAL, UNHELD},
     context::Context,
     state::{OpenFilePolicy, Packed},
 };
@@ -354,7 +354,7 @@ impl Episode {
 
     fn stuck_by(
         &mut self,
-        schedule: Schedule,
+        schedule: Backoff,
         id: &EpisodeId,
         next: AfterRest,
         why: String,
@@ -366,7 +366,7 @@ impl Episode {
     }
 
     /// Counts one more failure of a kind; how long to wait for it.
-    fn failed(&mut self, count: Count, schedule: Schedule, cx: &mut Context) -> Duration {
+    fn failed(&mut self, count: Count, schedule: Backoff, cx: &mut Context) -> Duration {
         let failures = count(&mut self.failures);
         *failures = failures.saturating_add(1);
         cx.wait(schedule, *failures)

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::backoff::{FAULT_PROBE, Schedule};
+use super::backoff::{Backoff, FAULT_PROBE};
 
 /// So many are tried at once, one after another, while it is held for bad weather.
 const AT_ONCE: u32 = 4;
@@ -42,7 +42,7 @@ pub(super) struct Untried {
 }
 
 impl Untried {
-    pub(super) fn new(one_pass: bool, schedule: Schedule, now: Duration) -> Self {
+    pub(super) fn new(one_pass: bool, schedule: Backoff, now: Duration) -> Self {
         let refused = one_pass || schedule == FAULT_PROBE;
         let most_at_once = if refused {
             AT_ONCE_WHERE_REFUSED
@@ -70,7 +70,7 @@ impl Untried {
     }
 
     /// One is on its way.
-    pub(super) fn went(&mut self, schedule: Schedule, now: Duration) {
+    pub(super) fn went(&mut self, schedule: Backoff, now: Duration) {
         self.probes += 1;
         let long = now.saturating_sub(self.held_since) > NOTHING_FOR_LONG;
         let mut pause = EVERY;

@@ -5,13 +5,13 @@
 
 mod deadlines;
 mod lanes;
-mod packing;
-mod sending;
+mod next_to_pack;
+mod next_to_send;
 
 use std::time::Duration;
 
 use self::lanes::Lanes;
-pub(super) use self::{lanes::Lane, packing::has_gathered_enough};
+pub(super) use self::{lanes::Lane, next_to_pack::has_gathered_enough};
 use super::{
     Settings,
     circuit_breaker::{Hold, Probe},

@@ -15,7 +15,7 @@ use crate::{
         records::{Sidecar, WallTime, holds_other_content},
     },
     operate::{
-        doctor::facts::{CutOff, EpisodeFacts, Episodes, StrangerFacts},
+        doctor::facts::{CutOff, EpisodeFacts, EpisodesFacts, StrangerFacts},
         reused_names,
     },
 };
@@ -31,7 +31,7 @@ const MAX_MARKER_BYTES: u64 = 1 << 20;
 /// A sidecar is some hundred bytes.
 const MAX_SIDECAR_BYTES: u64 = 64 << 10;
 
-pub(super) async fn look(layout: Option<&Layout>) -> Option<Episodes> {
+pub(super) async fn look(layout: Option<&Layout>) -> Option<EpisodesFacts> {
     let layout = layout?.clone();
     let folder = layout.episodes.clone();
     let until = Instant::now() + LOOK;
@@ -43,23 +43,23 @@ pub(super) async fn look(layout: Option<&Layout>) -> Option<Episodes> {
             after: 0,
             within: DISK,
         };
-        Some(Episodes {
+        Some(EpisodesFacts {
             folder,
             cut_off: Some(cut_off),
-            ..Episodes::default()
+            ..EpisodesFacts::default()
         })
     })
 }
 
-fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
+fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<EpisodesFacts> {
     let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
     let folder = layout.episodes.clone();
     let copied_by_mv = !filesystem::renames_folders(&folder);
-    let mut found = Episodes {
+    let mut found = EpisodesFacts {
         folder,
         copied_by_mv,
-        ..Episodes::default()
+        ..EpisodesFacts::default()
     };
     found.archives_alone = if whole {
         scan.without_episode().count() as u64

@@ -6,7 +6,7 @@ use super::{DISK, within};
 use crate::{
     disk::by_hand::{is_made_for_a_while, is_taken, second_name},
     model::{layout::Layout, records::WallTime},
-    operate::doctor::{facts::Episodes, words::tame},
+    operate::doctor::{facts::EpisodesFacts, words::tame},
 };
 
 /// So many are renamed by the fixes that are shown.
@@ -15,7 +15,7 @@ const MAX_RENAMED: usize = 20;
 const MAX_NUMBER: usize = 10_000;
 
 /// A name that an episode had which was shipped is not free: the receiver holds that under it.
-pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes>) {
+pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<EpisodesFacts>) {
     let (Some(layout), Some(found)) = (layout.cloned(), episodes) else {
         return;
     };

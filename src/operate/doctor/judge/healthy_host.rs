@@ -13,9 +13,9 @@ use crate::{
     operate::{
         doctor::{
             facts::{
-                AskedCommit, DaemonState, Episodes, Facts, FiledEpisodes, FolderFacts, FolderState,
-                InotifyLimits, Moves, Owned, People, Person, Quarantined, ReceiverAnswer,
-                ReceiverFacts, RoomFacts, SettingsFacts, Unit,
+                AskedCommit, DaemonState, EpisodesFacts, Facts, FiledEpisodes, FolderFacts,
+                FolderState, InotifyLimits, Moves, Owned, People, Person, Quarantined,
+                ReceiverAnswer, ReceiverFacts, RoomFacts, SettingsFacts, Unit,
             },
             row::{DoctorReport, RowStatus},
             words::CommandContext,
@@ -133,9 +133,9 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             },
         }),
         journal: Some(Journal::of(Ok(JournalReading::default()))),
-        episodes: Some(Episodes {
+        episodes: Some(EpisodesFacts {
             folder: PathBuf::from("/d/episodes"),
-            ..Episodes::default()
+            ..EpisodesFacts::default()
         }),
         aside: Some(FiledEpisodes {
             layout: Some(Layout::below(&PathBuf::from("/d"))),

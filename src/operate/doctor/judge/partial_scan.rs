@@ -9,7 +9,7 @@ use crate::{
         text::printable,
     },
     operate::doctor::{
-        facts::{CutOff, DaemonState, Episodes, Facts, FolderFacts, FolderState},
+        facts::{CutOff, DaemonState, EpisodesFacts, Facts, FolderFacts, FolderState},
         row::{DoctorRow, Id, RowStatus},
         words::{count, span},
     },
@@ -20,7 +20,11 @@ const LONG_S: u64 = 3600;
 const VERY_LONG_S: u64 = 24 * 3600;
 
 /// Rows of a look that was cut off, and of one that was not.
-pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<DoctorRow>) -> Vec<DoctorRow> {
+pub(super) fn completed(
+    facts: &Facts,
+    found: &EpisodesFacts,
+    rows: Vec<DoctorRow>,
+) -> Vec<DoctorRow> {
     let Some(cut_off) = found.cut_off else {
         return rows;
     };

@@ -17,7 +17,7 @@ use crate::{
     },
     operate::{
         doctor::{
-            facts::{DaemonState, EpisodeFacts, Episodes, Facts},
+            facts::{DaemonState, EpisodeFacts, EpisodesFacts, Facts},
             row::{DoctorRow, Id, RowStatus},
             words::{count, path, span},
         },
@@ -79,7 +79,7 @@ fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
     )
 }
 
-fn markers(facts: &Facts, found: &Episodes) -> DoctorRow {
+fn markers(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let (id, hands) = (Id::Markers, &facts.hands);
     let why = |episode: &EpisodeFacts| match &episode.look {
         FolderLook::OddMarker(what) => Some(format!("its done.marker is {what} and seals nothing")),
@@ -140,7 +140,7 @@ fn is_fresh(written_ns: i64, now: WallTime) -> bool {
 }
 
 /// Each has to be looked at before it is sealed: never more than one in one line.
-fn remarked(facts: &Facts, found: &Episodes, episode: &EpisodeFacts) -> String {
+fn remarked(facts: &Facts, found: &EpisodesFacts, episode: &EpisodeFacts) -> String {
     let folder = found.folder.join(episode.id.as_str());
     let (folder, marker) = (
         path(&folder),
@@ -186,7 +186,7 @@ fn age(since: Option<WallTime>, now: WallTime) -> Option<Duration> {
 
 /// Those that have been so for at least so long, the longest first.
 fn for_long(
-    found: &Episodes,
+    found: &EpisodesFacts,
     now: WallTime,
     is: fn(&FolderLook) -> bool,
     limit: Duration,
@@ -198,7 +198,7 @@ fn for_long(
     long
 }
 
-fn open_long(facts: &Facts, found: &Episodes) -> DoctorRow {
+fn open_long(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::OpenLong;
     let long = for_long(
         found,
@@ -231,7 +231,7 @@ fn open_long(facts: &Facts, found: &Episodes) -> DoctorRow {
         .with("fixes", fixes)
 }
 
-fn waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
+fn waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let row = seen_waiting(facts, found);
     if row.status != RowStatus::Green {
         return row;
@@ -251,7 +251,7 @@ fn left_aside(snapshot: &Snapshot) -> Option<DoctorRow> {
     )
 }
 
-fn seen_waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
+fn seen_waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::Waiting;
     if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
         return row;
@@ -327,7 +327,7 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
 
 /// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
 /// knows which of them it settles.
-fn stranded(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+fn stranded(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
     let (id, hands) = (Id::Waiting, &facts.hands);
     let (count, row) = match &facts.daemon {
         DaemonState::Answers(snapshot) => {
@@ -350,7 +350,7 @@ fn stranded(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
 
 /// What a move has left where the episodes stood. A running daemon goes on with it, and tells of
 /// it.
-fn being_removed(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+fn being_removed(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
     if !matches!(facts.daemon, DaemonState::None) {
         return None;
     }

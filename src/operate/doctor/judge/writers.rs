@@ -9,7 +9,7 @@ use crate::{
         snapshot::{OpenFile, Snapshot},
     },
     operate::doctor::{
-        facts::{DaemonState, Episodes, Facts, FolderState},
+        facts::{DaemonState, EpisodesFacts, Facts, FolderState},
         row::{DoctorRow, Id},
         words::{count, path, span, word},
     },
@@ -168,7 +168,7 @@ fn requeue(id: &str, folder: &str) -> String {
     }
 }
 
-fn reused(facts: &Facts, found: &Episodes) -> DoctorRow {
+fn reused(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let (id, reused) = (Id::ReusedNames, &found.reused);
     if let Some((first, copy)) = found.left.first() {
         return left(facts, found, first, copy);
@@ -198,7 +198,7 @@ fn reused(facts: &Facts, found: &Episodes) -> DoctorRow {
 }
 
 /// To be compared first: what the folder is worth, its recorder knows.
-fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> DoctorRow {
+fn left(facts: &Facts, found: &EpisodesFacts, first: &EpisodeId, copy: &Path) -> DoctorRow {
     let folder = found.folder.join(first.as_str());
     let summary = format!(
         "{} in episodes/ of what was moved by a copy, and was written to while it was removed there: {}. Its copy is {}, and has all but \

@@ -15,7 +15,7 @@ use crate::{
     },
     model::{records::WallTime, text::printable},
     operate::doctor::{
-        facts::{DaemonState, Episodes, Facts, StrangerFacts},
+        facts::{DaemonState, EpisodesFacts, Facts, StrangerFacts},
         row::{DoctorRow, Id, RowStatus},
         words::{path, tame, word},
     },
@@ -29,7 +29,7 @@ const MAX_NAMED: usize = 20;
 /// for so long, minutes.
 const LEFT_ALONE_MIN: u32 = 10;
 
-pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> DoctorRow {
+pub(super) fn conflicts(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::Conflicts;
     let Some((episode, why)) = found.conflicts.first() else {
         // One that could not be noted beside the outbox's archives is known to the daemon alone.
@@ -70,7 +70,7 @@ fn typed(facts: &Facts, commands: &[String]) -> String {
 }
 
 /// A path in `episodes/` that nothing has, and nothing that left it had: this name, numbered.
-fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
+fn free(found: &EpisodesFacts, name: &str, given: &mut HashSet<String>) -> PathBuf {
     let is_taken = |name: &str| {
         found.taken.contains(name)
             || found
@@ -91,7 +91,7 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
     to
 }
 
-pub(super) fn names(facts: &Facts, found: &Episodes) -> DoctorRow {
+pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::Names;
     // What is sealed comes first: its recorder takes it for shipped.
     let (sealed, open): (Vec<_>, Vec<_>) =
@@ -136,7 +136,7 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> DoctorRow {
 
 /// What commands that were typed have left, where they were broken off. What each was made of is
 /// where it was: that goes last.
-fn broken_off(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+fn broken_off(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
     let since = |written: &WallTime| facts.now.unix_seconds() - written.unix_seconds();
     let left = found
         .broken_off
@@ -175,7 +175,7 @@ fn broken_off(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
 
 fn renamed(
     facts: &Facts,
-    found: &Episodes,
+    found: &EpisodesFacts,
     stranger: &StrangerFacts,
     given: &mut HashSet<String>,
 ) -> Vec<String> {

@@ -31,7 +31,7 @@ fn episode(name: &str, look: FolderLook, hours_ago: i64, now: WallTime) -> Episo
     }
 }
 
-fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> DoctorRow {
+fn row_with(id: Id, change: impl FnOnce(&mut EpisodesFacts, WallTime)) -> DoctorRow {
     let mut facts = sound();
     let now = facts.now;
     let episodes = facts.episodes.as_mut().unwrap();
