@@ -37,7 +37,9 @@ use sealift::{
     receive::serve::Server,
     ship::{
         daemon::{self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop},
-        machine::{Notice, Order, Settings, stall_detector::Allowances, window::Uploads},
+        machine::{
+            Notice, Order, Settings, destination::upload_window::Uploads, liveness::Allowances,
+        },
         pack,
         report::systemd::Notifier,
         transport::Transport,

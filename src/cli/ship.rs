@@ -26,8 +26,8 @@ use crate::{
         },
         machine::{
             Order, Settings,
-            stall_detector::Allowances,
-            window::{LocalTime, RateLimit, Uploads, Window},
+            destination::upload_window::{LocalTime, RateLimit, Uploads, Window},
+            liveness::Allowances,
         },
         pack,
         report::{

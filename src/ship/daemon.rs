@@ -51,7 +51,7 @@ use super::{
     lock::{Lock, LockError, refresh_every},
     machine::{
         Event, Machine, Notice, Settings, Tally,
-        stall_detector::{self, Allowances, Pulse, Stalled, Task},
+        liveness::{self, Allowances, Pulse, Stalled, Task},
     },
     report::{
         control::{Ask, Desk},
@@ -289,7 +289,7 @@ impl Daemon {
             )),
         };
         let (aside_sender, aside) = mpsc::unbounded_channel();
-        let beat_every = stall_detector::tick(options.watchdog);
+        let beat_every = liveness::tick(options.watchdog);
         let now = Instant::now();
         Ok(Some(Self {
             inotify,
@@ -353,7 +353,7 @@ impl Daemon {
                 Wakeup::Beat => self.beat(),
                 Wakeup::Status => self.tell_status(),
                 Wakeup::Happened(event) => self.hear(event),
-                Wakeup::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
+                Wakeup::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::HintsLost),
                 Wakeup::Hinted(id) => self.hear(Event::Hinted(id)),
                 Wakeup::Hangup => self.begin_to_read(),
                 // A client that has gone needs no answer.
@@ -418,7 +418,7 @@ impl Daemon {
         if let Event::Attempted(id, attempt) = &event {
             self.teller.attempted(id, attempt.resumed_at_bytes);
         }
-        self.overflows += u64::from(matches!(event, Event::Unsure));
+        self.overflows += u64::from(matches!(event, Event::HintsLost));
         let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());
         if looked && !self.options.settings.once && self.stopping.is_none() {

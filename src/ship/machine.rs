@@ -17,49 +17,40 @@
 //!                                          Quarantining ◀─ fatal, or its own bytes are at fault┘
 //! ```
 
-pub mod backoff;
-pub mod circuit_breaker;
 mod context;
 pub mod destination;
 mod effect;
 mod episode;
 mod episodes;
 mod event;
-pub mod folder_check;
+pub mod liveness;
 pub mod look_back;
 mod notice;
 pub mod overview;
-mod probe_pace;
-mod ramp;
 mod reconcile;
 mod schedule;
 mod settings;
-mod signs;
 #[cfg(test)]
 mod simulation;
-pub mod stall_detector;
-pub mod state;
+pub mod step_result;
 pub mod storage;
 mod sweeps;
 #[cfg(test)]
 mod tests;
-pub mod verdict;
-pub mod window;
 
 use std::time::Duration;
 
 use self::{
     context::Context,
-    destination::Destination,
+    destination::{Destination, circuit_breaker::Probe, verdict::receivers_clock},
     episodes::Episodes,
     look_back::LookBack,
     overview::{Census, Overview, Sources},
     reconcile::Reconcile,
     schedule::{Circumstances, Lane, Schedule},
-    state::{Moved, OrphanEnd, PackFailure, Packed},
+    step_result::{Moved, OrphanEnd, PackFailure, Packed},
     storage::Storage,
     sweeps::Sweeps,
-    verdict::receivers_clock,
 };
 pub use self::{
     effect::{Effect, Shipped},
@@ -125,7 +116,7 @@ impl Machine {
         match event {
             Event::Hinted(id) => episodes.hint(&id, cx),
             // What was lost may have been the end of a watched folder, and its name in use again.
-            Event::Unsure | Event::WatchesLost => {
+            Event::HintsLost | Event::WatchesLost => {
                 episodes.distrust_watches();
                 self.reconcile.look_everywhere(cx);
             }
@@ -145,7 +136,7 @@ impl Machine {
                 episodes.step(&id, cx, |episode, cx| episode.checked(&id, check, cx));
             }
             Event::Packed(id, result) => self.packed(&id, result),
-            Event::Kept(id, result) => {
+            Event::Persisted(id, result) => {
                 cx.disk_step_ended();
                 episodes.step(&id, cx, |episode, cx| episode.persisted(&id, result, cx));
             }
@@ -165,7 +156,7 @@ impl Machine {
             Event::OrphanSettled(id, end) => self.orphan_settled(&id, end),
             Event::PutAside(_) => cx.count_last_copy(),
             Event::Swept(done) => self.sweeps.ended(done, cx),
-            Event::Relieved(enough) => {
+            Event::SpaceFreed(enough) => {
                 for id in self.storage.relieved(enough, cx) {
                     episodes.step(&id, cx, |episode, cx| episode.room_made(&id, cx));
                 }
@@ -374,9 +365,9 @@ impl Machine {
     fn send(&mut self, id: &EpisodeId, lane: Lane) {
         let by = self.circumstances();
         let is_large = by.is_large(id);
-        let probe = by.hold.map_or(circuit_breaker::Probe::Tried, |hold| {
-            self.schedule.probe(id, hold.since, by)
-        });
+        let probe = by
+            .hold
+            .map_or(Probe::Tried, |hold| self.schedule.probe(id, hold.since, by));
         let cx = &mut self.context;
         self.destination.sent(id, probe, cx);
         self.schedule.upload_begins(id, lane, is_large, cx.now());
@@ -390,7 +381,7 @@ impl Machine {
         let has_gathered_enough = schedule::has_gathered_enough(self.circumstances());
         let cx = &mut self.context;
         let now = cx.now();
-        let is_small_only = lane == Lane::Kept;
+        let is_small_only = lane == Lane::SmallOnly;
         let has_room = self.storage.has_room(now) && !(is_small_only && has_gathered_enough);
         let most_bytes = is_small_only.then_some(SMALL_BYTES);
         let is_large = self.episodes.step(id, cx, |episode, cx| {

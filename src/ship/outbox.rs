@@ -50,8 +50,8 @@ use crate::{
     ship::{
         archive::Archive,
         machine::{
-            state::{Check, Packed},
-            verdict::Refusal,
+            destination::verdict::Refusal,
+            step_result::{Check, Packed},
         },
         shipped_lookup::ContentOf,
     },

@@ -42,7 +42,7 @@ use self::{
     writers::OpenFileCheck,
 };
 use super::archive::Sink;
-pub use super::machine::state::OpenFilePolicy;
+pub use super::machine::step_result::OpenFilePolicy;
 use crate::{
     disk::{
         manifest::{self, MAX_MANIFEST_BYTES, ManifestComparison, Mismatch, NoManifest},

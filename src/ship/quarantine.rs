@@ -21,7 +21,7 @@
 use std::{io, path::Path};
 
 use super::{
-    machine::state::{Moved, Reason},
+    machine::step_result::{Moved, Reason},
     outbox,
     room::moves_later,
     shipped_lookup::{self, ContentOf},

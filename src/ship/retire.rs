@@ -22,7 +22,7 @@
 use std::{io, path::Path};
 
 use super::{
-    machine::{state::Moved, verdict::Proof},
+    machine::{destination::verdict::Proof, step_result::Moved},
     outbox,
     room::moves_later,
     shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},

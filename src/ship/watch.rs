@@ -309,7 +309,7 @@ impl Watching {
         let life = Arc::clone(&self.life);
         let handler = move |event: notify::Result<notify::Event>| match event {
             Ok(event) if event.need_rescan() => {
-                let _ = events.send(Event::Unsure);
+                let _ = events.send(Event::HintsLost);
             }
             Ok(event) => {
                 if event.kind.is_remove() && event.paths.contains(&root) {
@@ -327,7 +327,7 @@ impl Watching {
             }
             Err(error) => {
                 tracing::warn!("inotify reported an error: {error}. Looking everywhere.");
-                let _ = events.send(Event::Unsure);
+                let _ = events.send(Event::HintsLost);
             }
         };
         let config = Config::default()

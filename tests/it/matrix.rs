@@ -30,8 +30,8 @@ use sealift::{
         archive::Archive,
         machine::{
             Effect, Event, Machine, Order, Scanned, Settings,
-            state::{Moved, OrphanEnd, Packed},
-            window::Uploads,
+            destination::upload_window::Uploads,
+            step_result::{Moved, OrphanEnd, Packed},
         },
         transport::{Delivery, Transport},
     },
@@ -336,7 +336,7 @@ impl Host {
                     }),
                 )
             }
-            Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
+            Effect::Persist { id, .. } => Event::Persisted(id, Ok(())),
             Effect::Send {
                 id,
                 packed,
@@ -373,14 +373,14 @@ impl Host {
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Check { .. }
-            | Effect::Measure { .. }
-            | Effect::Relieve { .. }
+            | Effect::ComputeDigest { .. }
+            | Effect::FreeSpace { .. }
             | Effect::LookBack(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock
             | Effect::Pace(_)
-            | Effect::Tell(_) => return,
+            | Effect::Log(_) => return,
         };
         self.happened.push_back(event);
     }

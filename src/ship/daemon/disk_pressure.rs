@@ -18,7 +18,7 @@ use crate::{
         layout::{Layout, is_numbered_in_any_case},
         progress::Progress,
     },
-    ship::{machine::state::Packed, outbox},
+    ship::{machine::step_result::Packed, outbox},
 };
 
 /// On a smaller file system than this, spares of its own would be too large a part of it.

@@ -12,9 +12,9 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, LookedBack, Notice,
-            stall_detector::{Task, Work},
-            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
-            window::LocalTime,
+            destination::upload_window::LocalTime,
+            liveness::{Task, Work},
+            step_result::{Check, Moved, OrphanEnd, PackFailure, Packed},
         },
         outcome::{Attempt, Outcome},
         transport::throttle::Throttle,
@@ -227,7 +227,7 @@ impl EffectRunner {
         let begun = Task::begun_by(&effect).map(|part| self.begin(part, size_bytes));
         let progress = begun.unwrap_or_default();
         match effect {
-            Effect::Tell(notice) => return Some(notice),
+            Effect::Log(notice) => return Some(notice),
             Effect::ReadClock => {
                 let time = LocalTime::from_seconds(clock::local_seconds_of_day());
                 workers.report(Event::ClockRead(time));
@@ -312,7 +312,7 @@ impl EffectRunner {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Measure {
+            Effect::ComputeDigest {
                 id,
                 most_bytes,
                 open_files,
@@ -327,7 +327,7 @@ impl EffectRunner {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Keep {
+            Effect::Persist {
                 id,
                 packed,
                 conflict,
@@ -337,9 +337,9 @@ impl EffectRunner {
                 workers.step(
                     move |workers| {
                         let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
-                        Event::Kept(id, kept)
+                        Event::Persisted(id, kept)
                     },
-                    || Event::Kept(panicked, Err(PANICKED.to_owned())),
+                    || Event::Persisted(panicked, Err(PANICKED.to_owned())),
                 );
             }
             Effect::Retire { id, packed, proof } => {
@@ -377,10 +377,10 @@ impl EffectRunner {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled(PANICKED.to_owned())),
                 );
             }
-            Effect::Relieve { need_bytes } => {
+            Effect::FreeSpace { need_bytes } => {
                 workers.step(
-                    move |workers| Event::Relieved(workers.relieve(need_bytes, &progress)),
-                    || Event::Relieved(false),
+                    move |workers| Event::SpaceFreed(workers.relieve(need_bytes, &progress)),
+                    || Event::SpaceFreed(false),
                 );
             }
             Effect::LookBack(shipped) => {

@@ -17,7 +17,7 @@ use crate::{
         tree::shown,
     },
     model::layout::Layout,
-    ship::machine::folder_check::{Compared, compare},
+    ship::machine::storage::folder_check::{Compared, compare},
 };
 
 /// What the folders were at the start, or were made anew as.

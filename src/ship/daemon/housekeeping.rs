@@ -18,7 +18,7 @@ use crate::{
         lock::{Lock, LockError, refresh_every},
         machine::{
             Event,
-            stall_detector::{Task, Work},
+            liveness::{Task, Work},
         },
         report::status_line::StatusLine,
     },

@@ -36,7 +36,7 @@ use crate::{
     ship::machine::{
         LookedBack, Shipped,
         look_back::{AFTER, since},
-        state::Packed,
+        step_result::Packed,
     },
 };
 

@@ -14,7 +14,7 @@ use crate::{
         progress::Progress,
     },
     ship::{
-        machine::{Event, state::Packed},
+        machine::{Event, step_result::Packed},
         orphan::{self, Settled, Why},
         outbox::{self, AtHand},
         outcome::{Fault, Stale},

@@ -20,7 +20,7 @@ use crate::{
         tree,
     },
     model::{episode::EpisodeId, progress::Progress, snapshot},
-    ship::machine::state::Moved,
+    ship::machine::step_result::Moved,
 };
 
 /// A file that is open for less is about to be closed: the process is not looked for.

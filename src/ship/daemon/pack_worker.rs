@@ -27,7 +27,7 @@ use crate::{
             on_demand::{Nowhere, Pour},
         },
         machine::{
-            state::{Check, OpenFilePolicy, PackFailure, Packed},
+            step_result::{Check, OpenFilePolicy, PackFailure, Packed},
             storage::outbox_space::{Need, Short},
         },
         outbox,

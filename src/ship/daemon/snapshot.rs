@@ -16,8 +16,8 @@ use crate::{
         },
     },
     ship::machine::{
+        destination::upload_window::Pace,
         overview::{Glimpse, Overview, Stuck},
-        window::Pace,
     },
 };
 

@@ -10,7 +10,7 @@ use crate::{
         record_files,
     },
     model::{episode::EpisodeId, progress::Progress},
-    ship::machine::state::Moved,
+    ship::machine::step_result::Moved,
 };
 
 impl Workers {

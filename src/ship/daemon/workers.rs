@@ -40,8 +40,8 @@ use crate::{
         archive::Archive,
         machine::{
             Event, Scanned,
-            state::{Moved, OrphanEnd, Packed, Reason},
-            verdict::{Proof, Refusal, receivers_clock},
+            destination::verdict::{Proof, Refusal, receivers_clock},
+            step_result::{Moved, OrphanEnd, Packed, Reason},
         },
         orphan::{self, Settled, Why},
         outbox,

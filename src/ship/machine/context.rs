@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Effect, Notice, Settings, Tally,
-    backoff::{Backoff, Jitter},
+    destination::backoff::{Backoff, Jitter},
 };
 use crate::model::episode::EpisodeId;
 
@@ -30,7 +30,7 @@ const MOST_BYTES_BEHIND: u64 = 1 << 30;
 
 /// The settings, the time, the dice, and where effects go.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(crate) struct Context {
     settings: Settings,
     /// When the machine last heard of anything.
     now: Duration,
@@ -136,7 +136,7 @@ impl Context {
     /// Tells the operator, and counts it.
     pub(super) fn log(&mut self, notice: Notice) {
         self.tally.count(&notice);
-        self.steps.ready.push_back(Effect::Tell(notice));
+        self.steps.ready.push_back(Effect::Log(notice));
     }
 
     /// The stamps of this one move though what it packs to does not. Said of the first one alone.

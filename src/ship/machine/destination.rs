@@ -1,16 +1,26 @@
 //! The destination: whether it is believed to work, how fast it is sent to, and when it may be sent
 //! to at all.
 
+pub mod backoff;
+pub mod circuit_breaker;
+pub(crate) mod probe_pace;
+pub(crate) mod ramp;
+pub(crate) mod signs;
+pub mod upload_window;
+pub mod verdict;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Notice,
-    circuit_breaker::{CircuitBreaker, Hold, Probe, Silence},
     context::Context,
+    destination::{
+        circuit_breaker::{CircuitBreaker, Hold, Probe, Silence},
+        ramp::Ramp,
+        upload_window::UploadGate,
+        verdict::{Refusal, Trust, Verdict, is_ours, judge},
+    },
     episode::{AwaitRest, Blame, Course, History, Past},
-    ramp::Ramp,
-    verdict::{Refusal, Trust, Verdict, is_ours, judge},
-    window::UploadGate,
 };
 use crate::{
     model::{episode::EpisodeId, records::ArchiveFacts, snapshot::Attempts},

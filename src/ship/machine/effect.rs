@@ -4,13 +4,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Notice,
-    state::{OpenFilePolicy, Packed, Reason},
-    verdict::{Proof, Refusal},
-    window::Pace,
+    destination::{
+        upload_window::Pace,
+        verdict::{Proof, Refusal},
+    },
+    step_result::{OpenFilePolicy, Packed, Reason},
 };
 use crate::model::episode::EpisodeId;
 
-/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
+/// What is to be done. Each but `Log`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look at one episode. What is found open is watched, and looked at again, so that no marker
@@ -38,7 +40,7 @@ pub enum Effect {
     },
     /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is
     /// packed again into each upload.
-    Measure {
+    ComputeDigest {
         /// Which.
         id: EpisodeId,
         /// As for packing.
@@ -47,7 +49,7 @@ pub enum Effect {
         open_files: OpenFilePolicy,
     },
     /// Make the archive durable under its final name, with its sidecar.
-    Keep {
+    Persist {
         /// Which.
         id: EpisodeId,
         /// What was packed.
@@ -110,12 +112,12 @@ pub enum Effect {
     /// All uploads go at this pace from now on, also those under way.
     Pace(Pace),
     /// Where room is short, remove from `shipped/` what the receiver holds.
-    Relieve {
+    FreeSpace {
         /// An episode that is to be moved there needs so much, whatever is wanted to stay free.
         need_bytes: u64,
     },
     /// Say something to a person.
-    Tell(Notice),
+    Log(Notice),
 }
 
 /// What is looked at once more in `shipped/`.

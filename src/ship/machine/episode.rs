@@ -31,9 +31,9 @@ pub(super) use self::{
 };
 use super::{
     Effect, Notice,
-    backoff::{Backoff, LOCAL, UNHELD},
     context::Context,
-    state::{OpenFilePolicy, Packed},
+    destination::backoff::{Backoff, LOCAL, UNHELD},
+    step_result::{OpenFilePolicy, Packed},
 };
 use crate::model::episode::{EpisodeId, Stamp};
 
@@ -401,7 +401,7 @@ impl Episode {
     pub(super) fn configured(
         &mut self,
         elsewhere: bool,
-        trusted: super::verdict::Trust,
+        trusted: super::destination::verdict::Trust,
         now: Duration,
     ) {
         if elsewhere {

@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     Settings,
-    state::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
-    window::LocalTime,
+    destination::upload_window::LocalTime,
+    step_result::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
 };
 use crate::{model::episode::EpisodeId, ship::outcome::Attempt};
 
@@ -15,17 +15,17 @@ pub enum Event {
     /// Something stirred at this episode: look.
     Hinted(EpisodeId),
     /// Something stirred, and it is not known where (an overflow, a lost watch): look everywhere.
-    Unsure,
+    HintsLost,
     /// [`Effect::Look`] came back.
     Looked(EpisodeId, FolderLook),
     /// [`Effect::Scan`] came back; `None` where `episodes/` could not be read.
     Scanned(Option<Scanned>),
     /// [`Effect::Check`] came back.
     Checked(EpisodeId, Check),
-    /// [`Effect::Pack`] or [`Effect::Measure`] came back.
+    /// [`Effect::Pack`] or [`Effect::ComputeDigest`] came back.
     Packed(EpisodeId, Result<Packed, PackFailure>),
-    /// [`Effect::Keep`] came back; the error in words.
-    Kept(EpisodeId, Result<(), String>),
+    /// [`Effect::Persist`] came back; the error in words.
+    Persisted(EpisodeId, Result<(), String>),
     /// [`Effect::Discard`] came back. Who performs lets no packing of that name begin before.
     Discarded(EpisodeId),
     /// The last byte of an upload has left; what is waited for is the answer.
@@ -45,9 +45,9 @@ pub enum Event {
     PutAside(EpisodeId),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
-    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be
+    /// [`Effect::FreeSpace`] came back. False where there is too little room, and nothing that may be
     /// removed.
-    Relieved(bool),
+    SpaceFreed(bool),
     /// [`Effect::LookBack`] came back.
     LookedBack(LookedBack),
     /// Watches can be had (true), or not (false).

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{state::Reason, verdict::Refusal, window::Pace};
+use super::{
+    destination::{upload_window::Pace, verdict::Refusal},
+    step_result::Reason,
+};
 use crate::model::{
     episode::{EpisodeId, Stamp},
     records::ArchiveFacts,

@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::{
     Notice,
     context::Context,
-    destination::Destination,
+    destination::{
+        Destination,
+        upload_window::{LocalTime, Pace},
+    },
     episode::{AfterRest, Episode, Rest, Stage},
     episodes::Episodes,
     reconcile::Reconcile,
     schedule::Schedule,
     storage::Storage,
-    window::{LocalTime, Pace},
 };
 use crate::model::{
     episode::EpisodeId,

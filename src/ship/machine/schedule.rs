@@ -14,7 +14,7 @@ use self::lanes::Lanes;
 pub(super) use self::{lanes::Lane, next_to_pack::has_gathered_enough};
 use super::{
     Settings,
-    circuit_breaker::{Hold, Probe},
+    destination::circuit_breaker::{Hold, Probe},
     episodes::{Episodes, Queue},
 };
 use crate::model::episode::EpisodeId;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{episodes::Order, verdict::Trust, window::Uploads};
+use super::{
+    destination::{upload_window::Uploads, verdict::Trust},
+    episodes::Order,
+};
 
 /// What the operator set, and what decides.
 #[derive(Debug, Clone)]

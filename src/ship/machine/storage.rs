@@ -2,12 +2,13 @@
 //! to be removed from `shipped/` for want of room.
 
 mod disk_pressure;
+pub mod folder_check;
 pub mod outbox_space;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use self::disk_pressure::DiskPressure;
-use super::{Notice, backoff::LOCAL, context::Context, state::PackFailure};
+use super::{Notice, context::Context, destination::backoff::LOCAL, step_result::PackFailure};
 use crate::model::episode::EpisodeId;
 
 /// The disk on this side.
@@ -124,7 +125,7 @@ impl Storage {
         self.pressure.needs(id, need_bytes, is_first, cx);
     }
 
-    /// [`Effect::Relieve`](super::Effect::Relieve) came back. Returns those that may be moved now.
+    /// [`Effect::FreeSpace`](super::Effect::FreeSpace) came back. Returns those that may be moved now.
     pub(super) fn relieved(&mut self, enough: bool, cx: &mut Context) -> BTreeSet<EpisodeId> {
         self.pressure.relieved(enough, cx)
     }

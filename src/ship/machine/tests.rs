@@ -23,8 +23,8 @@ use serde_json::json;
 
 use super::{
     Effect, Event, LookedBack, Machine, Notice, Order, Scanned, Settings, Shipped,
-    state::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
-    window::Uploads,
+    destination::upload_window::Uploads,
+    step_result::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
 };
 use crate::{
     model::{
@@ -94,7 +94,7 @@ impl Bench {
         self.machine.assert_books();
         while let Some(effect) = self.machine.next_effect() {
             match effect {
-                Effect::Tell(notice) => self.told.push(notice),
+                Effect::Log(notice) => self.told.push(notice),
                 Effect::LookBack(Shipped::BeforeTheStart) => {
                     self.machine
                         .handle(Event::LookedBack(LookedBack::default()), self.now);
@@ -247,7 +247,7 @@ impl Bench {
 
     fn keep(&mut self, id: &str) {
         assert_eq!(self.take("keep"), [id]);
-        self.hear(Event::Kept(of(id), Ok(())));
+        self.hear(Event::Persisted(of(id), Ok(())));
     }
 
     fn has_failed(&self, id: &str) -> bool {
@@ -269,11 +269,11 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
         Effect::Pack { id, .. } => ("pack", id),
-        Effect::Measure { id, .. } => ("measure", id),
-        Effect::Keep {
+        Effect::ComputeDigest { id, .. } => ("measure", id),
+        Effect::Persist {
             id, conflict: None, ..
         } => ("keep", id),
-        Effect::Keep {
+        Effect::Persist {
             id,
             conflict: Some(_),
             ..
@@ -289,9 +289,9 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
-        Effect::Relieve { .. } => return ("relieve", String::new()),
+        Effect::FreeSpace { .. } => return ("relieve", String::new()),
         Effect::LookBack(_) => return ("look back", String::new()),
-        Effect::Tell(_) => return ("tell", String::new()),
+        Effect::Log(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())
 }

@@ -6,7 +6,7 @@ use super::sidecar;
 use crate::{
     disk::{durable, record_files},
     model::{episode::EpisodeId, layout::Layout},
-    ship::machine::state::Packed,
+    ship::machine::step_result::Packed,
 };
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where

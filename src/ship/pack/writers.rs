@@ -16,7 +16,7 @@ use crate::{
         open_files::{OpenFileProbe, Writers},
         tree::{Entry, Kind, shown, to_path},
     },
-    ship::machine::state::OpenFilePolicy,
+    ship::machine::step_result::OpenFilePolicy,
 };
 
 /// So many are named in the receipt.

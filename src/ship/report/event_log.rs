@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock,
     model::{episode::EpisodeId, records::holds_other_content, text::shell_word},
-    ship::machine::{Notice, window::Pace},
+    ship::machine::{Notice, destination::upload_window::Pace},
 };
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn at_a_hold_the_uploads_beside_the_first_say_nothing_new() {
-        let refusal = crate::ship::machine::verdict::Refusal {
+        let refusal = crate::ship::machine::destination::verdict::Refusal {
             status: Some(503),
             detail: "answered 503 with nothing".to_owned(),
             body: serde_json::Value::Null,

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::{
     disk::move_check::MoveCheck,
     model::snapshot::ReloadStatus,
-    ship::machine::{overview::Census, stall_detector::Stalled},
+    ship::machine::{liveness::Stalled, overview::Census},
 };
 
 /// Everything that a person may want to know of a running daemon.
@@ -108,8 +108,8 @@ mod tests {
         disk::move_check::Finding,
         model::snapshot::Counts,
         ship::machine::{
-            stall_detector::{Task, Work},
-            window::LocalTime,
+            destination::upload_window::LocalTime,
+            liveness::{Task, Work},
         },
     };
 

@@ -20,7 +20,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{model::progress::Progress, ship::machine::window::Pace};
+use crate::{model::progress::Progress, ship::machine::destination::upload_window::Pace};
 
 /// How much the bucket holds, as a part of a second: what a timer or a busy processor may be late
 /// by and is made good.

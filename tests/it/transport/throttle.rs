@@ -11,7 +11,7 @@ use std::{
 };
 
 use sealift::ship::{
-    machine::window::{LocalTime, Pace},
+    machine::destination::upload_window::{LocalTime, Pace},
     transport::throttle::Throttle,
 };
 use tokio::{

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::model::episode::Digest;
-use crate::ship::machine::verdict::{Proof, Refusal};
+use crate::ship::machine::destination::verdict::{Proof, Refusal};
 
 /// What there is of an episode's archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

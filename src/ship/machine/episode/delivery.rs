@@ -11,10 +11,12 @@ use crate::{
     ship::{
         machine::{
             Effect, Notice,
-            backoff::{MOVING, REFUSED, TRANSIENT},
             context::Context,
-            state::{Packed, Reason},
-            verdict::{Proof, Refusal},
+            destination::{
+                backoff::{MOVING, REFUSED, TRANSIENT},
+                verdict::{Proof, Refusal},
+            },
+            step_result::{Packed, Reason},
         },
         outcome::Stale,
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::resume::Resume;
 use crate::ship::{
-    machine::verdict::Trust,
+    machine::destination::verdict::Trust,
     outcome::{Attempt, Fault, Outcome, Phase, Voucher},
 };
 

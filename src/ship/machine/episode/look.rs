@@ -9,7 +9,7 @@ use crate::{
     ship::machine::{
         Effect, Notice,
         context::Context,
-        state::{FolderLook, OpenFilePolicy},
+        step_result::{FolderLook, OpenFilePolicy},
     },
 };
 

@@ -25,8 +25,8 @@ use crate::{
     ship::machine::{
         Effect, Notice,
         context::Context,
-        state::{Moved, Packed, Reason},
-        verdict::Proof,
+        destination::verdict::Proof,
+        step_result::{Moved, Packed, Reason},
     },
 };
 

@@ -14,7 +14,9 @@ use std::time::Duration;
 use super::{AfterRest, Episode, Rest, Stage};
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{Notice, backoff::OPEN_FILE, context::Context, state::OpenFilePolicy},
+    ship::machine::{
+        Notice, context::Context, destination::backoff::OPEN_FILE, step_result::OpenFilePolicy,
+    },
 };
 
 /// Looks that find a file open within the first moments say nothing: it is being closed.

@@ -10,9 +10,9 @@ use crate::{
     model::episode::EpisodeId,
     ship::machine::{
         Effect, Notice,
-        backoff::SETTLING,
         context::Context,
-        state::{Check, PackFailure, Packed},
+        destination::backoff::SETTLING,
+        step_result::{Check, PackFailure, Packed},
     },
 };
 
@@ -59,7 +59,7 @@ impl Episode {
         self.stage = Stage::Packing;
         let (id, open_files) = (id.clone(), self.open_files);
         cx.perform(if is_on_demand {
-            Effect::Measure {
+            Effect::ComputeDigest {
                 id,
                 most_bytes,
                 open_files,
@@ -117,7 +117,7 @@ impl Episode {
         }
     }
 
-    /// [`Effect::Pack`] or [`Effect::Measure`] came back. Returns whether an archive was written.
+    /// [`Effect::Pack`] or [`Effect::ComputeDigest`] came back. Returns whether an archive was written.
     pub(crate) fn packed(
         &mut self,
         id: &EpisodeId,

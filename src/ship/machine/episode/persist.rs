@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{Effect, Notice, backoff::LOCAL, context::Context},
+    ship::machine::{Effect, Notice, context::Context, destination::backoff::LOCAL},
 };
 
 /// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner,
@@ -44,7 +44,7 @@ impl Episode {
         if tried {
             self.tried = TriedNote::Written;
         }
-        cx.perform_on_disk(Effect::Keep {
+        cx.perform_on_disk(Effect::Persist {
             id: id.clone(),
             packed,
             conflict,
@@ -68,7 +68,7 @@ impl Episode {
         }
     }
 
-    /// [`Effect::Keep`] came back.
+    /// [`Effect::Persist`] came back.
     pub(crate) fn persisted(
         &mut self,
         id: &EpisodeId,

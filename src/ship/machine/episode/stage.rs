@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::ship::machine::{
-    state::{Packed, Reason},
-    verdict::Proof,
+    destination::verdict::Proof,
+    step_result::{Packed, Reason},
 };
 
 /// Where an episode is on its way. See the picture in `machine.rs`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Circumstances, Schedule};
 use crate::ship::machine::{
-    circuit_breaker::{Hold, Probe},
+    destination::circuit_breaker::{Hold, Probe},
     episodes::Queue,
 };
 

@@ -44,8 +44,8 @@ const OLDEST_EVERY: u32 = 4;
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    Main,
-    Kept,
+    Any,
+    SmallOnly,
 }
 
 /// Who has a slot.
@@ -62,7 +62,7 @@ struct Turn {
 
 /// The slots of one kind of work, and who has them.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     under_way: BTreeMap<EpisodeId, Turn>,
     last: Option<Lane>,
     main_turns: u32,
@@ -71,26 +71,26 @@ pub(super) struct Lanes {
 
 /// Which slots are free, in the order in which they are to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Free {
-    pub(super) main: bool,
-    pub(super) kept: bool,
-    pub(super) kept_first: bool,
+pub(crate) struct Free {
+    pub(crate) main: bool,
+    pub(crate) kept: bool,
+    pub(crate) kept_first: bool,
     /// What is free beside those that hang, for what did not.
-    pub(super) beside: Beside,
+    pub(crate) beside: Beside,
 }
 
 /// Slots that those which hang leave to others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Beside {
-    pub(super) main: bool,
-    pub(super) kept: bool,
+pub(crate) struct Beside {
+    pub(crate) main: bool,
+    pub(crate) kept: bool,
     /// There is one more, and no other.
-    pub(super) is_last: bool,
+    pub(crate) is_last: bool,
 }
 
 impl Free {
     /// Whether any is.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.main || self.kept || self.beside.main || self.beside.kept
     }
 }
@@ -103,12 +103,12 @@ impl Turn {
 
 impl Lanes {
     /// What is free of so many slots, for so many that wait; beside those that hang, up to `most`.
-    pub(super) fn free(&self, slots: usize, most: usize, waiting: usize, now: Duration) -> Free {
+    pub(crate) fn free(&self, slots: usize, most: usize, waiting: usize, now: Duration) -> Free {
         let count = self.under_way.len();
         let kept = self
             .under_way
             .values()
-            .filter(|turn| turn.lane == Lane::Kept)
+            .filter(|turn| turn.lane == Lane::SmallOnly)
             .count();
         let beside_a_long_one =
             slots == 1 && count == 1 && self.under_way.values().all(|turn| turn.long_from <= now);
@@ -117,7 +117,7 @@ impl Lanes {
             main: room && count - kept < (slots - 1).max(1),
             kept: room && kept == 0,
             // Where only one slot is ever free at a time, the two take turns.
-            kept_first: waiting > BACKLOG && kept == 0 && self.last == Some(Lane::Main),
+            kept_first: waiting > BACKLOG && kept == 0 && self.last == Some(Lane::Any),
             beside: self.beside(slots, most, now),
         }
     }
@@ -126,7 +126,7 @@ impl Lanes {
         let count = self.under_way.len();
         let busy = self.under_way.values().filter(|turn| !turn.hangs(now));
         let (busy, kept) = busy.fold((0, 0), |(busy, kept), turn| {
-            (busy + 1, kept + usize::from(turn.lane == Lane::Kept))
+            (busy + 1, kept + usize::from(turn.lane == Lane::SmallOnly))
         });
         if busy == count || busy >= slots || count >= most {
             return Beside::default();
@@ -141,7 +141,7 @@ impl Lanes {
     }
 
     /// When one more slot opens though nothing has come back; `None` where that will not be.
-    pub(super) fn opens_at(&self, slots: usize, now: Duration) -> Option<Duration> {
+    pub(crate) fn opens_at(&self, slots: usize, now: Duration) -> Option<Duration> {
         let alone = slots == 1 && self.under_way.len() == 1;
         let long_from = self.under_way.values().next().map(|turn| turn.long_from);
         long_from.filter(|at| alone && *at > now)
@@ -149,7 +149,7 @@ impl Lanes {
 
     /// Whether each slot has been taken for so long that what has it hangs, or nearly so, and fewer
     /// than `most` are under way.
-    pub(super) fn all_hang(&self, slots: usize, most: usize, now: Duration) -> bool {
+    pub(crate) fn all_hang(&self, slots: usize, most: usize, now: Duration) -> bool {
         let busy = self
             .under_way
             .values()
@@ -159,7 +159,7 @@ impl Lanes {
     }
 
     /// From when on that is so, unless something comes back before.
-    pub(super) fn hang_from(&self, slots: usize, most: usize) -> Option<Duration> {
+    pub(crate) fn hang_from(&self, slots: usize, most: usize) -> Option<Duration> {
         let may = slots > 1 && (slots..most).contains(&self.under_way.len());
         self.under_way
             .values()
@@ -169,7 +169,7 @@ impl Lanes {
     }
 
     /// When the next one hangs, unless it comes back before.
-    pub(super) fn next_hangs_at(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn next_hangs_at(&self, now: Duration) -> Option<Duration> {
         self.under_way
             .values()
             .filter_map(|turn| turn.hangs_from)
@@ -178,7 +178,7 @@ impl Lanes {
     }
 
     /// Those that hang.
-    pub(super) fn hanging(&self, now: Duration) -> impl Iterator<Item = &EpisodeId> {
+    pub(crate) fn hanging(&self, now: Duration) -> impl Iterator<Item = &EpisodeId> {
         self.under_way
             .iter()
             .filter(move |(_, turn)| turn.hangs(now))
@@ -186,12 +186,12 @@ impl Lanes {
     }
 
     /// Whether one is under way that does not take long yet.
-    pub(super) fn has_a_brief_one(&self, now: Duration) -> bool {
+    pub(crate) fn has_a_brief_one(&self, now: Duration) -> bool {
         self.under_way.values().any(|turn| now < turn.long_from)
     }
 
     /// One has begun. `large`: it is known to take long.
-    pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
+    pub(crate) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large {
             (now, now + LONG)
         } else {
@@ -208,13 +208,13 @@ impl Lanes {
         );
         self.last = Some(lane);
         match lane {
-            Lane::Main => self.main_turns = self.main_turns.wrapping_add(1),
-            Lane::Kept => self.kept_turns = self.kept_turns.wrapping_add(1),
+            Lane::Any => self.main_turns = self.main_turns.wrapping_add(1),
+            Lane::SmallOnly => self.kept_turns = self.kept_turns.wrapping_add(1),
         }
     }
 
     /// The last byte of one has left.
-    pub(super) fn whole_sent(&mut self, id: &EpisodeId, now: Duration) {
+    pub(crate) fn whole_sent(&mut self, id: &EpisodeId, now: Duration) {
         if let Some(turn) = self.under_way.get_mut(id) {
             let hangs_from = now + SILENT;
             turn.hangs_from = Some(hangs_from);
@@ -223,7 +223,7 @@ impl Lanes {
     }
 
     /// One of them was taken: the receiver works, and what is not answered yet may be behind that.
-    pub(super) fn taken(&mut self, now: Duration) {
+    pub(crate) fn taken(&mut self, now: Duration) {
         for turn in self.under_way.values_mut() {
             if let Some(at) = &mut turn.hangs_from
                 && *at > now
@@ -237,19 +237,19 @@ impl Lanes {
     }
 
     /// One has come back.
-    pub(super) fn end(&mut self, id: &EpisodeId) {
+    pub(crate) fn end(&mut self, id: &EpisodeId) {
         self.under_way.remove(id);
     }
 
     /// Those that are under way, and whether the end of each is worth waiting for, for a probe.
-    pub(super) fn probes(&self, now: Duration) -> impl Iterator<Item = (&EpisodeId, bool)> {
+    pub(crate) fn probes(&self, now: Duration) -> impl Iterator<Item = (&EpisodeId, bool)> {
         self.under_way
             .iter()
             .map(move |(id, turn)| (id, now < turn.slow_from))
     }
 
     /// When the next of these has taken too long for that.
-    pub(super) fn slow_at(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn slow_at(&self, now: Duration) -> Option<Duration> {
         self.under_way
             .values()
             .map(|turn| turn.slow_from)
@@ -257,19 +257,19 @@ impl Lanes {
             .min()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.under_way.len()
     }
 
     /// Whether the far end of a queue of this length is served, and not the near one.
-    pub(super) fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
+    pub(crate) fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
         waiting > BACKLOG
             && match (lane, order) {
-                (Lane::Main, Order::OldestFirst) => false,
-                (Lane::Main, Order::NewestFirst) => {
+                (Lane::Any, Order::OldestFirst) => false,
+                (Lane::Any, Order::NewestFirst) => {
                     self.main_turns % OLDEST_EVERY == OLDEST_EVERY - 1
                 }
-                (Lane::Kept, _) => self.kept_turns.is_multiple_of(2),
+                (Lane::SmallOnly, _) => self.kept_turns.is_multiple_of(2),
             }
     }
 }

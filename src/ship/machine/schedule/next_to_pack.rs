@@ -3,7 +3,7 @@
 use super::{Circumstances, Lane, Schedule};
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{circuit_breaker::Probe, episodes::Queue},
+    ship::machine::{destination::circuit_breaker::Probe, episodes::Queue},
 };
 
 /// While the destination is held, so many small ones may be packed beyond what keeps the uploads
@@ -22,7 +22,7 @@ impl Schedule {
         }
         let slots = by.settings.pack_workers;
         let free = self.packing.free(slots, 0, by.waiting(), by.now);
-        let lanes = [(free.main, Lane::Main), (free.kept, Lane::Kept)];
+        let lanes = [(free.main, Lane::Any), (free.kept, Lane::SmallOnly)];
         let [first, second] = if free.kept_first {
             [lanes[1], lanes[0]]
         } else {
@@ -42,11 +42,11 @@ impl Schedule {
         let mut to_send = by.episodes.queues().to_send.iter();
         ahead < most
             || match lane {
-                Lane::Kept => {
+                Lane::SmallOnly => {
                     (ahead == most && to_send.any(|id| by.is_large(id)))
                         || self.needs_a_fresh_one(by)
                 }
-                Lane::Main => self.needs_a_fresh_giant(by),
+                Lane::Any => self.needs_a_fresh_giant(by),
             }
     }
 
@@ -118,22 +118,22 @@ impl Schedule {
     fn next_on<'a>(&self, lane: Lane, by: Circumstances<'a>) -> Option<&'a EpisodeId> {
         let (queues, order) = (by.episodes.queues(), by.settings.order);
         let large = match lane {
-            Lane::Main => queues.to_pack_large.len(),
-            Lane::Kept => 0,
+            Lane::Any => queues.to_pack_large.len(),
+            Lane::SmallOnly => 0,
         };
         let waiting = queues.to_pack.len() + large;
         let far = self.packing.takes_the_far_end(lane, order, waiting);
         let next_of = |queues: &[&'a Queue], far| by.episodes.next_of(queues, order, far, |_| true);
         let is_paused = by.packing_paused_until.is_some();
         match lane {
-            Lane::Kept if is_paused => next_of(&[&queues.to_check], false),
-            Lane::Kept if self.a_new_one_waits(by) => queues.to_pack.newest(order, |_| true),
+            Lane::SmallOnly if is_paused => next_of(&[&queues.to_check], false),
+            Lane::SmallOnly if self.a_new_one_waits(by) => queues.to_pack.newest(order, |_| true),
             // The archive that is checked may be large, and be read.
-            Lane::Kept => {
+            Lane::SmallOnly => {
                 next_of(&[&queues.to_pack], far).or_else(|| next_of(&[&queues.to_check], false))
             }
-            Lane::Main if is_paused => next_of(&[&queues.to_check], far),
-            Lane::Main => next_of(
+            Lane::Any if is_paused => next_of(&[&queues.to_check], far),
+            Lane::Any => next_of(
                 &[&queues.to_pack, &queues.to_check, &queues.to_pack_large],
                 far,
             ),

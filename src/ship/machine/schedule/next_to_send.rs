@@ -7,7 +7,7 @@ use super::{
 use crate::{
     model::episode::EpisodeId,
     ship::machine::{
-        circuit_breaker::{Hold, Probe},
+        destination::circuit_breaker::{Hold, Probe},
         episode::Episode,
     },
 };
@@ -47,14 +47,14 @@ impl Schedule {
             }
             let far = self.sending.takes_the_far_end(lane, order, by.waiting());
             let may = |id: &EpisodeId| match lane {
-                Lane::Main => !(beside && has_hung(id)),
-                Lane::Kept => !(by.is_large(id) || has_hung(id)),
+                Lane::Any => !(beside && has_hung(id)),
+                Lane::SmallOnly => !(by.is_large(id) || has_hung(id)),
             };
             let next = by.episodes.next_of(&[&queues.to_send], order, far, may);
             next.map(|id| (lane, id.clone()))
         };
-        let main = || next(Lane::Main, free.main, false);
-        let kept = || next(Lane::Kept, free.kept, false);
+        let main = || next(Lane::Any, free.main, false);
+        let kept = || next(Lane::SmallOnly, free.kept, false);
         let next_one = if free.kept_first {
             kept().or_else(main)
         } else {
@@ -68,11 +68,10 @@ impl Schedule {
             } => {
                 let fresh = queues.to_send.newest(order, |id| !by.is_large(id));
                 let fresh = fresh.filter(|_| kept)?;
-                Some((Lane::Kept, fresh.clone()))
+                Some((Lane::SmallOnly, fresh.clone()))
             }
-            beside => {
-                next(Lane::Main, beside.main, true).or_else(|| next(Lane::Kept, beside.kept, true))
-            }
+            beside => next(Lane::Any, beside.main, true)
+                .or_else(|| next(Lane::SmallOnly, beside.kept, true)),
         })
     }
 
@@ -126,9 +125,9 @@ impl Schedule {
             )
         };
         let lane = if free.main && !beside {
-            Lane::Main
+            Lane::Any
         } else {
-            Lane::Kept
+            Lane::SmallOnly
         };
         let to_send = by.episodes.queues().to_send.iter();
         let next = to_send.filter(may_go).min_by_key(turn);

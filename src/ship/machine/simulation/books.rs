@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{Machine, circuit_breaker::Probe},
+    ship::machine::{Machine, destination::circuit_breaker::Probe},
 };
 
 impl Machine {

@@ -17,8 +17,8 @@ use crate::{
         machine::{
             Effect, Event, Tally,
             context::DISK_STEPS,
-            state::{Check, PackFailure, Packed, Reason},
-            window::Pace,
+            destination::upload_window::Pace,
+            step_result::{Check, PackFailure, Packed, Reason},
         },
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
@@ -98,8 +98,8 @@ impl World {
                 }
             }
             // Of what lies nowhere it was a note: no bytes are any worse for that.
-            Event::Kept(id, Err(_)) if self.scratch.get(id).is_some_and(|it| it.measured) => {}
-            Event::Kept(id, Err(_)) => {
+            Event::Persisted(id, Err(_)) if self.scratch.get(id).is_some_and(|it| it.measured) => {}
+            Event::Persisted(id, Err(_)) => {
                 self.seen.spoiled.insert(id.clone());
                 self.seen.conflicts.remove(id);
             }
@@ -110,12 +110,12 @@ impl World {
                 self.seen.conflicts.remove(id);
             }
             Event::Hinted(_)
-            | Event::Unsure
+            | Event::HintsLost
             | Event::Looked(..)
             | Event::Scanned(_)
             | Event::Checked(..)
             | Event::Packed(..)
-            | Event::Kept(..)
+            | Event::Persisted(..)
             | Event::Discarded(_)
             | Event::WholeSent(_)
             | Event::Attempted(..)
@@ -125,7 +125,7 @@ impl World {
             | Event::OrphanSettled(..)
             | Event::PutAside(_)
             | Event::Swept(_)
-            | Event::Relieved(_)
+            | Event::SpaceFreed(_)
             | Event::LookedBack(_)
             | Event::Watching(_)
             | Event::WatchesLost
@@ -276,7 +276,7 @@ impl World {
             *repeats += 1;
             assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
         }
-        if let Effect::Keep { conflict: None, .. } = effect {
+        if let Effect::Persist { conflict: None, .. } = effect {
             let measured = self.scratch.get(id).is_some_and(|archive| archive.measured);
             assert!(!measured, "{id}: kept, and there is nothing of it");
         }
@@ -445,8 +445,8 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Scan => ("scan", None),
         Effect::Check { id, .. } => ("check", Some(id)),
         Effect::Pack { id, .. } => ("pack", Some(id)),
-        Effect::Measure { id, .. } => ("measure", Some(id)),
-        Effect::Keep { id, .. } => ("keep", Some(id)),
+        Effect::ComputeDigest { id, .. } => ("measure", Some(id)),
+        Effect::Persist { id, .. } => ("keep", Some(id)),
         Effect::Send { id, .. } => ("send", Some(id)),
         Effect::Cancel(_) => ("cancel", None),
         Effect::Retire { id, .. } => ("retire", Some(id)),
@@ -456,8 +456,8 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Sweep => ("sweep", None),
         Effect::ReadClock => ("clock", None),
         Effect::Pace(_) => ("pace", None),
-        Effect::Relieve { .. } => ("relieve", None),
+        Effect::FreeSpace { .. } => ("relieve", None),
         Effect::LookBack(_) => ("look back", None),
-        Effect::Tell(_) => ("tell", None),
+        Effect::Log(_) => ("tell", None),
     }
 }

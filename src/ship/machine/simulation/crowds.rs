@@ -7,7 +7,7 @@ use super::hosts::{Hosts, Outside};
 use crate::{
     model::episode::EpisodeId,
     ship::{
-        machine::{Order, SMALL_BYTES, Settings, window::Uploads},
+        machine::{Order, SMALL_BYTES, Settings, destination::upload_window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
 };

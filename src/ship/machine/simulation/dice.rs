@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ship::machine::backoff::Jitter;
+use crate::ship::machine::destination::backoff::Jitter;
 
 /// A stream of decisions that its seed determines.
 #[derive(Debug)]

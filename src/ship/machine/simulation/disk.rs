@@ -8,8 +8,8 @@ use crate::{
         records::{ArchiveFacts, ManifestCheck},
     },
     ship::machine::{
-        state::{Packed, Reason},
-        verdict::Refusal,
+        destination::verdict::Refusal,
+        step_result::{Packed, Reason},
     },
 };
 

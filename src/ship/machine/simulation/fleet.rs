@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::episode::EpisodeId,
     ship::{
-        machine::{Order, Settings, window::Uploads},
+        machine::{Order, Settings, destination::upload_window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     },
 };

@@ -18,7 +18,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, LookedBack, Machine, Scanned, Settings,
-            state::{Check, FolderLook, Moved, PackFailure, Packed},
+            step_result::{Check, FolderLook, Moved, PackFailure, Packed},
         },
         outcome::Attempt,
     },
@@ -240,12 +240,12 @@ impl<O: Outside> Hosts<O> {
                 let check = Check::Fits(host.kept[&id].0.clone(), None);
                 (soon, Event::Checked(id, check))
             }
-            Effect::Keep {
+            Effect::Persist {
                 id, packed, tried, ..
             } => {
                 host.kept
                     .insert(id.clone(), ((*packed).clone(), tried.then_some(now)));
-                (soon, Event::Kept(id, Ok(())))
+                (soon, Event::Persisted(id, Ok(())))
             }
             Effect::Send { id, packed, .. } => {
                 let size_bytes = packed.facts.size_bytes;
@@ -277,10 +277,10 @@ impl<O: Outside> Hosts<O> {
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
-            | Effect::Tell(_) => return None,
+            | Effect::Log(_) => return None,
             Effect::ReadClock
-            | Effect::Measure { .. }
-            | Effect::Relieve { .. }
+            | Effect::ComputeDigest { .. }
+            | Effect::FreeSpace { .. }
             | Effect::Quarantine { .. }
             | Effect::Finish(_)
             | Effect::Orphan { .. } => {

@@ -6,7 +6,7 @@ use super::{disk::Dir, plan::Poison, world::World};
 use crate::{
     model::episode::{EpisodeId, FolderLook},
     ship::{
-        machine::state::{Moved, OrphanEnd, Packed},
+        machine::step_result::{Moved, OrphanEnd, Packed},
         outcome::Stale,
     },
 };

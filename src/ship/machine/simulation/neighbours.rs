@@ -19,7 +19,10 @@ use super::{
 use crate::{
     model::episode::EpisodeId,
     ship::{
-        machine::{Order, SMALL_BYTES, Settings, state::PackFailure, window::Uploads},
+        machine::{
+            Order, SMALL_BYTES, Settings, destination::upload_window::Uploads,
+            step_result::PackFailure,
+        },
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
     },
 };

@@ -8,7 +8,7 @@ use crate::{
     ship::{
         machine::{
             Order, Settings,
-            window::{LocalTime, Uploads, Window},
+            destination::upload_window::{LocalTime, Uploads, Window},
         },
         outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     },

@@ -13,9 +13,8 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, LookedBack, Scanned,
-            state::{Check, Moved, PackFailure, Packed},
-            verdict::Refusal,
-            window::LocalTime,
+            destination::{upload_window::LocalTime, verdict::Refusal},
+            step_result::{Check, Moved, PackFailure, Packed},
         },
         outcome::{Attempt, Fault, Outcome},
     },
@@ -46,7 +45,7 @@ impl World {
         };
         let mut at = self.now + self.span(&job.effect);
         match &job.effect {
-            Effect::Tell(_) | Effect::Pace(_) => return,
+            Effect::Log(_) | Effect::Pace(_) => return,
             Effect::Discard(id) => {
                 self.scratch.remove(id);
                 return;
@@ -74,12 +73,12 @@ impl World {
                     .map(|(id, dir)| (id.clone(), dir.look()))
                     .collect();
             }
-            Effect::Pack { id, .. } | Effect::Measure { id, .. } => {
+            Effect::Pack { id, .. } | Effect::ComputeDigest { id, .. } => {
                 self.scratch.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
             }
             Effect::Check { .. }
-            | Effect::Keep { .. }
+            | Effect::Persist { .. }
             | Effect::Send { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
@@ -88,7 +87,7 @@ impl World {
             | Effect::ReadClock
             | Effect::Sweep
             | Effect::LookBack(_)
-            | Effect::Relieve { .. } => {}
+            | Effect::FreeSpace { .. } => {}
         }
         let serial = self.fresh();
         self.jobs.insert(serial, job);
@@ -101,25 +100,25 @@ impl World {
         let longest_ms = match effect {
             Effect::Look(_) => return self.dice.millis(0, 3),
             Effect::Send { .. } if slow => 300_000,
-            Effect::Scan | Effect::Pack { .. } | Effect::Measure { .. } if slow => 100_000,
-            Effect::Keep { .. } if slow => 30_000,
+            Effect::Scan | Effect::Pack { .. } | Effect::ComputeDigest { .. } if slow => 100_000,
+            Effect::Persist { .. } if slow => 30_000,
             Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
-            Effect::Pack { .. } | Effect::Measure { .. } | Effect::Check { .. } => 50,
+            Effect::Pack { .. } | Effect::ComputeDigest { .. } | Effect::Check { .. } => 50,
             Effect::Scan => 100,
-            Effect::Keep { .. }
+            Effect::Persist { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Finish(_)
             | Effect::Orphan { .. }
             | Effect::Sweep
             | Effect::LookBack(_)
-            | Effect::Relieve { .. } => 30,
+            | Effect::FreeSpace { .. } => 30,
             Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock
             | Effect::Pace(_)
-            | Effect::Tell(_) => 1,
+            | Effect::Log(_) => 1,
         };
         self.dice.millis(0, longest_ms)
     }
@@ -160,7 +159,7 @@ impl World {
                         self.after(self.now + wait, Act::Straggler(id.clone(), content));
                     }
                 }
-                Effect::Keep { id, .. }
+                Effect::Persist { id, .. }
                     if !self.scratch.get(id).is_some_and(|archive| archive.measured)
                         && self.dice.chance(30) =>
                 {
@@ -175,7 +174,7 @@ impl World {
                         );
                     }
                 }
-                Effect::Keep { .. }
+                Effect::Persist { .. }
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
                 | Effect::Finish(_)
@@ -190,8 +189,8 @@ impl World {
                 | Effect::Scan
                 | Effect::Check { .. }
                 | Effect::Pack { .. }
-                | Effect::Measure { .. }
-                | Effect::Keep { .. }
+                | Effect::ComputeDigest { .. }
+                | Effect::Persist { .. }
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
@@ -201,8 +200,8 @@ impl World {
                 | Effect::ReadClock
                 | Effect::Pace(_)
                 | Effect::LookBack(_)
-                | Effect::Relieve { .. }
-                | Effect::Tell(_) => {}
+                | Effect::FreeSpace { .. }
+                | Effect::Log(_) => {}
             }
         }
     }
@@ -212,26 +211,26 @@ impl World {
             Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
-            Effect::Pack { id, most_bytes, .. } | Effect::Measure { id, most_bytes, .. } => {
+            Effect::Pack { id, most_bytes, .. } | Effect::ComputeDigest { id, most_bytes, .. } => {
                 // One in five is not small.
                 let large = self
                     .disk
                     .episodes
                     .get(id)
                     .is_some_and(|dir| dir.content % 5 == 0);
-                let measured = matches!(job.effect, Effect::Measure { .. });
+                let measured = matches!(job.effect, Effect::ComputeDigest { .. });
                 let result = match most_bytes {
                     Some(_) if large => Err(PackFailure::Large),
                     Some(_) | None => self.pack(id, job.dir, measured),
                 };
                 Event::Packed(id.clone(), result)
             }
-            Effect::Keep {
+            Effect::Persist {
                 id,
                 packed,
                 conflict,
                 ..
-            } => Event::Kept(id.clone(), self.keep(id, packed, conflict.clone())),
+            } => Event::Persisted(id.clone(), self.keep(id, packed, conflict.clone())),
             Effect::Send {
                 id,
                 packed,
@@ -281,7 +280,7 @@ impl World {
                 let end = self.settle_orphan(id, *displaced);
                 Event::OrphanSettled(id.clone(), end)
             }
-            Effect::Relieve { .. } => Event::Relieved(self.dice.chance(50)),
+            Effect::FreeSpace { .. } => Event::SpaceFreed(self.dice.chance(50)),
             Effect::LookBack(_) => Event::LookedBack(LookedBack::default()),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::ReadClock => Event::ClockRead(self.local_time()),
@@ -289,7 +288,7 @@ impl World {
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::Pace(_)
-            | Effect::Tell(_) => {
+            | Effect::Log(_) => {
                 unreachable!("nothing comes back from these")
             }
         }

@@ -11,9 +11,8 @@ use crate::{
     model::episode::EpisodeId,
     ship::machine::{
         Effect, Notice, Shipped,
-        state::{OpenFilePolicy, Packed, Reason},
-        verdict::Refusal,
-        window::Pace,
+        destination::{upload_window::Pace, verdict::Refusal},
+        step_result::{OpenFilePolicy, Packed, Reason},
     },
 };
 
@@ -118,14 +117,14 @@ fn effect_words(effect: &Effect) -> String {
         } => {
             format!("pack {id} {} {}", number(*most_bytes), open(*open_files))
         }
-        Effect::Measure {
+        Effect::ComputeDigest {
             id,
             most_bytes,
             open_files,
         } => {
             format!("measure {id} {} {}", number(*most_bytes), open(*open_files))
         }
-        Effect::Keep {
+        Effect::Persist {
             id,
             packed,
             conflict,
@@ -161,8 +160,8 @@ fn effect_words(effect: &Effect) -> String {
         }
         Effect::ReadClock => "read-clock".to_owned(),
         Effect::Pace(at) => format!("pace {}", pace(*at)),
-        Effect::Relieve { need_bytes } => format!("relieve {need_bytes}"),
-        Effect::Tell(notice) => format!("say {}", notice_words(notice)),
+        Effect::FreeSpace { need_bytes } => format!("relieve {need_bytes}"),
+        Effect::Log(notice) => format!("say {}", notice_words(notice)),
     }
 }
 

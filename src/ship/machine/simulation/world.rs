@@ -255,7 +255,7 @@ impl World {
                 self.watched.remove(&id);
             }
             Act::Hint(process, id) if process == self.process => self.tell(Event::Hinted(id)),
-            Act::Overflow(process) if process == self.process => self.tell(Event::Unsure),
+            Act::Overflow(process) if process == self.process => self.tell(Event::HintsLost),
             Act::Say(process, event) if process == self.process => self.tell(*event),
             Act::GraceOver(process) if process == self.process => self.kill(),
             Act::Unwatch(..)

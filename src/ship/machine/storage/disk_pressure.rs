@@ -2,9 +2,9 @@
 //! What is removed for it, if the operator wants that at all, is in `retention.rs`.
 //!
 //! ```text
-//!  look, no room, full, shipped ──▶ Relieve ──enough──▶ until it is felt again
-//!                                      └──nothing to remove──▶ until something is shipped,
-//!                                                              or the next clean-up is due
+//!  look, no room, full, shipped ──▶ FreeSpace ──enough──▶ until it is felt again
+//!                                       └──nothing to remove──▶ until something is shipped,
+//!                                                               or the next clean-up is due
 //! ```
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct DiskPressure {
+pub(crate) struct DiskPressure {
     is_under_way: bool,
     /// Felt again since it began.
     again: bool,
@@ -29,16 +29,16 @@ pub(super) struct DiskPressure {
 }
 
 impl DiskPressure {
-    pub(super) fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         self.is_under_way
     }
 
     /// There may be something to remove after all.
-    pub(super) fn hope(&mut self) {
+    pub(crate) fn hope(&mut self) {
         self.exhausted = false;
     }
 
-    pub(super) fn felt(&mut self, cx: &mut Context) {
+    pub(crate) fn felt(&mut self, cx: &mut Context) {
         if !cx.settings().relieve || self.exhausted || cx.is_stopping() {
             return;
         }
@@ -47,11 +47,11 @@ impl DiskPressure {
         } else {
             self.is_under_way = true;
             let need_bytes = std::mem::take(&mut self.need_bytes);
-            cx.perform(Effect::Relieve { need_bytes });
+            cx.perform(Effect::FreeSpace { need_bytes });
         }
     }
 
-    pub(super) fn needs(
+    pub(crate) fn needs(
         &mut self,
         id: &EpisodeId,
         need_bytes: u64,
@@ -70,7 +70,7 @@ impl DiskPressure {
         self.felt(cx);
     }
 
-    pub(super) fn relieved(&mut self, enough: bool, cx: &mut Context) -> BTreeSet<EpisodeId> {
+    pub(crate) fn relieved(&mut self, enough: bool, cx: &mut Context) -> BTreeSet<EpisodeId> {
         self.is_under_way = false;
         let again = std::mem::take(&mut self.again);
         // What was felt meanwhile may have come with something to remove.

@@ -7,7 +7,7 @@
 //!              │                                             └──ENOSPC, EDQUOT──▶ for a while
 //!              │                                                  nothing more is written there
 //!              no: free − reserved by others − min_free_bytes is less
-//!              └──▶ Measure: packed into nothing, and packed again into each upload
+//!              └──▶ ComputeDigest: packed into nothing, and packed again into each upload
 //! ```
 //!
 //! The episodes and the uploads are not held up by that: what is sent is what makes room.

@@ -59,7 +59,7 @@ fn a_newcomer_is_tried_at_once_while_one_alone_has_failed() {
     }
     bench.take("send");
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     // The suspect is on its way just now, and may take long.
     bench.seal_and_pack("n", 9);
     assert_eq!(bench.take("send"), ["n"]);

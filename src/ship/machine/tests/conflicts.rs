@@ -8,7 +8,7 @@ fn parked() -> Bench {
     let mut bench = sending();
     bench.answer("a", 409, problem(ProblemType::Conflict));
     assert_eq!(bench.take("remember"), ["a"]);
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     bench
 }
 
@@ -68,7 +68,7 @@ fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
     };
     for by_hint in [true, false] {
         let mut bench = parked();
-        bench.hear(Event::Unsure);
+        bench.hear(Event::HintsLost);
         bench.take("scan");
         bench.hear(scanned(&[]));
         assert_eq!(
@@ -79,7 +79,7 @@ fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
         if by_hint {
             bench.seal("a", 1);
         } else {
-            bench.hear(Event::Unsure);
+            bench.hear(Event::HintsLost);
             bench.take("scan");
             bench.hear(scanned(&["a"]));
         }
@@ -100,7 +100,7 @@ fn a_verdict_that_is_being_written_is_not_taken_for_one_that_was_taken_away() {
     bench.seal("a", 1);
     assert_eq!(bench.wanted(), ["remember a"]);
     bench.take("remember");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     assert_eq!(bench.wanted(), [""; 0]);
 }
 
@@ -111,7 +111,7 @@ fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
     bench.take("keep");
     bench.answer("a", 409, problem(ProblemType::Conflict));
     bench.seal("a", 2);
-    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+    bench.hear(Event::Persisted(of("a"), Err("EIO".to_owned())));
     bench.wait_s(6);
     bench.pack("a");
     assert_eq!(bench.take("send"), ["a"]);
@@ -131,14 +131,14 @@ fn a_conflict_of_what_was_sent_without_a_copy_that_cannot_be_noted_is_noted_with
     bench.answer("a", 409, problem(ProblemType::Conflict));
     for _ in 0..6 {
         assert_eq!(bench.take("remember"), ["a"]);
-        bench.hear(Event::Kept(of("a"), Err("EROFS".to_owned())));
+        bench.hear(Event::Persisted(of("a"), Err("EROFS".to_owned())));
         assert_eq!(bench.wanted(), [""; 0]);
         bench.wait_s(301);
         assert_eq!(bench.take("check"), ["a"]);
         bench.hear(fits("a"));
     }
     assert_eq!(bench.take("remember"), ["a"]);
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     bench.wait_s(599);
     assert_eq!(bench.wanted(), [""; 0]);
 }

@@ -32,7 +32,7 @@ impl Bench {
     fn keep_all(&mut self) {
         self.wait_s(1);
         for id in self.take("keep") {
-            self.hear(Event::Kept(of(&id), Ok(())));
+            self.hear(Event::Persisted(of(&id), Ok(())));
         }
     }
 
@@ -296,7 +296,7 @@ fn what_hangs_is_noted_as_tried_once_while_it_hangs() {
     assert_eq!(noted(8, &mut bench), [""; 0]);
     assert_eq!(noted(2, &mut bench), ["e0", "e1"]);
     for id in ["e0", "e1"] {
-        bench.hear(Event::Kept(of(id), Ok(())));
+        bench.hear(Event::Persisted(of(id), Ok(())));
     }
     assert_eq!(noted(5, &mut bench), [""; 0]);
 }

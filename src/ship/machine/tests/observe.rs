@@ -60,7 +60,7 @@ fn an_odd_marker_seals_nothing_and_is_told_once() {
     for _ in 0..3 {
         bench.look("a", FolderLook::OddMarker("a directory"));
     }
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.take("scan");
     bench.hear(scanned(&[("a", FolderLook::OddMarker("a directory"))], &[]));
     assert_eq!(bench.take("look"), ["a"], "as any open episode");

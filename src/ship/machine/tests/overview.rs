@@ -104,7 +104,7 @@ fn all_holds_are_counted_together_and_the_oldest_waiting_is_one_that_nobody_hold
     bench.seal_and_pack("a", 1);
     bench.answer("a", 401, AnswerBody::Empty);
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     let begun = bench.now;
     assert!(
         bench
@@ -134,7 +134,7 @@ fn a_hold_that_nothing_waits_for_is_idle_until_something_does() {
     bench.answer("a", 401, AnswerBody::Empty);
     assert!(bench.machine.destination().hold().is_some());
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     assert!(bench.machine.overview(9, bench.now).has_to_send);
     bench.look("a", FolderLook::Gone);
     let told = bench.machine.overview(9, bench.now);

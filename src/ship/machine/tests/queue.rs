@@ -68,9 +68,9 @@ fn a_scan_finds_what_no_event_told_of() {
 #[test]
 fn an_overflow_is_looked_into_at_once_and_once_more_where_a_scan_runs_already() {
     let mut bench = Bench::new();
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     assert_eq!(bench.take("scan"), [""]);
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     assert_eq!(bench.take("scan"), [""; 0]);
     bench.hear(scanned(&[], &[]));
     assert_eq!(bench.take("scan"), [""]);
@@ -81,7 +81,7 @@ fn a_scan_that_is_older_than_a_retirement_raises_nothing_from_the_dead() {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
     bench.take("send");
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.deliver("a");
     bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &["a"]));
     bench.take("scan");
@@ -92,7 +92,7 @@ fn a_scan_that_is_older_than_a_retirement_raises_nothing_from_the_dead() {
 #[test]
 fn what_a_scan_does_not_find_is_looked_at_before_it_is_forgotten() {
     let mut bench = Bench::new();
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.take("scan");
     bench.seal_and_pack("young", 1);
     bench.take("send");
@@ -107,7 +107,7 @@ fn nothing_is_concluded_from_a_scan_that_failed() {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
     bench.fail("a", lost());
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.take("send");
     bench.take("keep");
     bench.take("scan");
@@ -137,7 +137,7 @@ fn an_archive_of_an_earlier_process_is_checked_and_not_packed_again() {
 #[test]
 fn a_name_that_is_being_cleared_of_an_orphan_is_not_packed_beside_it() {
     let mut bench = Bench::new();
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.hear(scanned(&[], &["a"]));
     assert_eq!(bench.take("orphan"), ["a"]);
     bench.take("scan");
@@ -326,7 +326,7 @@ fn one_pass_waits_for_nothing_and_tells_what_is_left() {
             }
         }
         for id in bench.take("keep").into_iter().chain(bench.take("remember")) {
-            bench.hear(Event::Kept(of(&id), Ok(())));
+            bench.hear(Event::Persisted(of(&id), Ok(())));
         }
         for id in bench.take("quarantine") {
             bench.hear(Event::Quarantined(of(&id), Moved::To("fatal".into())));
@@ -364,7 +364,7 @@ fn all_that_waits_behind_a_held_destination_counts_as_held() {
             bench.answer(&id, 404, html());
         }
         for id in bench.take("keep") {
-            bench.hear(Event::Kept(of(&id), Ok(())));
+            bench.hear(Event::Persisted(of(&id), Ok(())));
         }
     }
     assert!(bench.machine.idle());
@@ -383,7 +383,7 @@ fn after_a_stop_nothing_new_is_begun_and_what_is_in_flight_ends() {
     bench.hear(Event::Stop);
     assert_eq!(bench.machine.next_deadline(), None);
     bench.hear(Event::Hinted(of("new")));
-    bench.hear(Event::Unsure);
+    bench.hear(Event::HintsLost);
     bench.hear(Event::Packed(of("d"), Ok(packed("d"))));
     assert_eq!(bench.wanted(), [""; 0]);
     bench.deliver("a");

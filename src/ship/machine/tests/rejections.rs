@@ -1,7 +1,7 @@
 //! What is rejected in JSON: whose fault that is, and what becomes of it.
 
 use super::*;
-use crate::ship::machine::circuit_breaker::CircuitBreaker;
+use crate::ship::machine::destination::circuit_breaker::CircuitBreaker;
 
 /// As many are on their way.
 fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
@@ -28,7 +28,7 @@ fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
 
 fn quarantined(bench: &mut Bench) -> Vec<String> {
     while let [id, ..] = bench.take("keep").as_slice() {
-        bench.hear(Event::Kept(of(id), Ok(())));
+        bench.hear(Event::Persisted(of(id), Ok(())));
     }
     let ids = bench.take("quarantine");
     for id in &ids {

@@ -7,7 +7,7 @@ fn bench() -> Bench {
         settings.relieve = true;
         settings.reconcile_interval = Duration::from_secs(60);
     });
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     bench
 }
 
@@ -32,12 +32,12 @@ fn pressure_is_felt_at_each_look_for_want_of_room_and_after_each_shipment() {
     let mut bench = bench();
     bench.wait_s(60);
     assert_eq!(reliefs(&mut bench), 1);
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     bench.hear(scanned(&[], &[]));
     bench.seal("a", 1);
     bench.fail_pack("a", PackFailure::Short("64 KiB".into()));
     assert_eq!(reliefs(&mut bench), 1);
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     assert_eq!(bench.take("measure"), ["a"]);
     bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
     bench.take("send");
@@ -50,7 +50,7 @@ fn where_there_is_nothing_to_remove_it_waits_for_a_shipment() {
     let mut bench = bench();
     bench.wait_s(60);
     assert_eq!(reliefs(&mut bench), 1);
-    bench.hear(Event::Relieved(false));
+    bench.hear(Event::SpaceFreed(false));
     bench.hear(scanned(&[], &[]));
     bench.wait_s(60);
     assert_eq!(reliefs(&mut bench), 0);
@@ -70,7 +70,7 @@ fn what_is_felt_meanwhile_is_seen_to_afterwards() {
     bench.take("send");
     bench.deliver("a");
     assert_eq!(reliefs(&mut bench), 0, "one at a time");
-    bench.hear(Event::Relieved(false));
+    bench.hear(Event::SpaceFreed(false));
     assert_eq!(reliefs(&mut bench), 1);
 }
 
@@ -95,12 +95,12 @@ fn what_has_no_room_in_shipped_asks_for_as_much_as_it_needs_and_moves_when_it_is
     no_room_for(&mut bench, "a", 25_000_000);
     assert_eq!(
         bench.wanted,
-        [Effect::Relieve {
+        [Effect::FreeSpace {
             need_bytes: 25_000_000
         }]
     );
     bench.wanted.clear();
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     assert_eq!(
         bench.wanted(),
         ["retire a"],
@@ -117,7 +117,7 @@ fn what_has_no_room_in_shipped_asks_for_as_much_as_it_needs_and_moves_when_it_is
         },
     ));
     assert_eq!(reliefs(&mut bench), 1);
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     assert_eq!(bench.wanted(), [""; 0], "it waits like any other");
     bench.wait_s(60);
     assert_eq!(bench.take("retire"), ["a"]);
@@ -134,10 +134,10 @@ fn a_need_that_is_felt_while_room_is_made_is_seen_to_afterwards() {
     bench.wanted.clear();
     no_room_for(&mut bench, "b", 7);
     assert_eq!(reliefs(&mut bench), 0);
-    bench.hear(Event::Relieved(true));
-    assert_eq!(bench.wanted, [Effect::Relieve { need_bytes: 7 }]);
+    bench.hear(Event::SpaceFreed(true));
+    assert_eq!(bench.wanted, [Effect::FreeSpace { need_bytes: 7 }]);
     bench.wanted.clear();
-    bench.hear(Event::Relieved(true));
+    bench.hear(Event::SpaceFreed(true));
     assert_eq!(bench.wanted(), ["retire a", "retire b"]);
 }
 

@@ -38,7 +38,7 @@ fn a_held_destination_is_probed_at_once_after_a_reload() {
     // And the pauses begin anew.
     bench.answer("a", 401, AnswerBody::Empty);
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     assert!(bench.wait_for_deadline() <= Duration::from_secs(2));
     assert_eq!(bench.take("send"), ["a"]);
 }
@@ -129,7 +129,7 @@ fn a_conflict_belongs_to_the_receiver_that_said_it_and_is_looked_at_again_where_
         bench.take("send");
         bench.answer("a", 409, problem(ProblemType::Conflict));
         bench.take("remember");
-        bench.hear(Event::Kept(of("a"), Ok(())));
+        bench.hear(Event::Persisted(of("a"), Ok(())));
         reload(&mut bench, elsewhere);
         assert_eq!(bench.take("check"), looked_at);
         if elsewhere {
@@ -150,7 +150,7 @@ fn a_conflict_that_is_not_written_down_belongs_to_its_receiver_too() {
     assert_eq!(bench.take("keep"), ["a"]);
     bench.answer("a", 409, problem(ProblemType::Conflict));
     reload(&mut bench, true);
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     assert_eq!(bench.take("remember"), [""; 0]);
 }
 
@@ -186,7 +186,7 @@ fn what_is_in_flight_is_believed_as_was_set_for_the_receiver_that_it_was_sent_to
         }
         bench.answer("a", status, body);
         for id in bench.take("keep") {
-            bench.hear(Event::Kept(of(&id), Ok(())));
+            bench.hear(Event::Persisted(of(&id), Ok(())));
         }
         let (retired, sent) = if delivers {
             (&["a"][..], &[][..])

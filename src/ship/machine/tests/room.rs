@@ -117,10 +117,10 @@ fn a_conflict_without_a_copy_is_not_sent_again_until_it_changes() {
     // It could not be noted: it is known all the same, and tried again with the next look at it.
     for noted in [Err("full".to_owned()), Ok(())] {
         assert_eq!(bench.take("remember"), ["a"]);
-        bench.hear(Event::Kept(of("a"), noted.clone()));
+        bench.hear(Event::Persisted(of("a"), noted.clone()));
         bench.wait_s(601);
         assert_eq!(bench.take("check"), ["a"]);
-        let refusal = super::super::verdict::Refusal {
+        let refusal = super::super::destination::verdict::Refusal {
             status: Some(409),
             detail: "held".to_owned(),
             body: json!(null),

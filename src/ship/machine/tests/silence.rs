@@ -67,7 +67,7 @@ fn where_something_was_delivered_a_page_that_asks_for_silence_binds_only_what_it
     bench.wait_s(1);
     assert_eq!(bench.take("send"), ["d"], "the next that was not tried");
     for id in bench.take("keep") {
-        bench.hear(Event::Kept(of(&id), Ok(())));
+        bench.hear(Event::Persisted(of(&id), Ok(())));
     }
     bench.deliver("d");
     assert!(!bench.held());

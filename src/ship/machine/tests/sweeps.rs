@@ -103,7 +103,7 @@ fn after_a_suspension_each_wait_is_over_once_and_nothing_is_made_up_for() {
     bench.take("send");
     bench.fail("a", lost());
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     // By a clock that went on: three days at once. By one that stood still there is nothing to see.
     bench.now += Duration::from_secs(3 * 86_400);
     bench.hear(Event::Deadline);

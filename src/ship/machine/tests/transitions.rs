@@ -71,7 +71,7 @@ fn the_move_waits_until_nobody_is_making_the_archive_durable() {
         assert_eq!(bench.take("keep"), ["a"]);
         bench.answer("a", 201, AnswerBody::Empty);
         assert_eq!(bench.wanted(), [""; 0]);
-        bench.hear(Event::Kept(of("a"), kept));
+        bench.hear(Event::Persisted(of("a"), kept));
         assert_eq!(bench.wanted(), ["retire a"]);
     }
     let mut bench = sending();
@@ -79,7 +79,7 @@ fn the_move_waits_until_nobody_is_making_the_archive_durable() {
     bench.take("keep");
     bench.answer("a", 422, by_receiver());
     assert_eq!(bench.wanted(), [""; 0]);
-    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.hear(Event::Persisted(of("a"), Ok(())));
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
 
@@ -88,7 +88,7 @@ fn an_archive_that_cannot_be_made_durable_is_packed_again_and_not_sent_on() {
     let mut bench = sending();
     bench.wait_s(1);
     bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+    bench.hear(Event::Persisted(of("a"), Err("EIO".to_owned())));
     assert_eq!(bench.wanted(), ["cancel a"]);
     bench.take("cancel");
     bench.fail("a", Fault::Cancelled);
@@ -107,7 +107,7 @@ fn of_an_archive_that_could_not_be_made_durable_only_a_receipt_proves_the_delive
         let mut bench = sending();
         bench.wait_s(1);
         bench.take("keep");
-        bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+        bench.hear(Event::Persisted(of("a"), Err("EIO".to_owned())));
         bench.take("cancel");
         bench.answer("a", 201, body);
         bench.wait_s(5);

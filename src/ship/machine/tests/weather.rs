@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::*;
 use crate::{
     model::wire,
-    ship::machine::{
+    ship::machine::destination::{
         backoff::{FAULT_PROBE, TRANSIENT},
         verdict::MAX_RETRY_AFTER_S,
     },
@@ -58,7 +58,7 @@ fn a_destination_fault_holds_the_queue_with_one_probe_at_a_time_backing_off_to_f
         // No more of them at once than the disk is given; and for one that was kept before it
         // failed, once more that it was tried.
         for id in bench.take("keep") {
-            bench.hear(Event::Kept(of(&id), Ok(())));
+            bench.hear(Event::Persisted(of(&id), Ok(())));
         }
     }
     assert!(

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::ship::machine::window::{LocalTime, Pace, RateLimit, Window};
+use crate::ship::machine::destination::upload_window::{LocalTime, Pace, RateLimit, Window};
 
 fn at(text: &str) -> LocalTime {
     let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap()).collect();

@@ -1,6 +1,6 @@
 //! Episodes of which a file is open for writing.
 
-use super::{super::state::OpenFilePolicy, *};
+use super::{super::step_result::OpenFilePolicy, *};
 
 fn open(id: &str, sealed_for: Duration) -> Event {
     let what = "data.mcap is open for writing".to_owned();

@@ -39,7 +39,7 @@ enum Refuser {
 
 /// What has been seen of late.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(crate) struct Signs {
     last: Refuser,
     /// As many as can be when one was delivered that had failed; less by each failure since that
     /// says otherwise.
@@ -53,7 +53,7 @@ pub(super) struct Signs {
 impl Signs {
     /// How an attempt ended that did not deliver. `ours`: a receiver of ours is known to answer
     /// there.
-    pub(super) fn heard(&mut self, outcome: &Outcome, ours: bool) {
+    pub(crate) fn heard(&mut self, outcome: &Outcome, ours: bool) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row >= MOST_IN_A_ROW {
             self.mixed = 0;
@@ -86,37 +86,37 @@ impl Signs {
     }
 
     /// One was delivered.
-    pub(super) fn delivered(&mut self) {
+    pub(crate) fn delivered(&mut self) {
         if std::mem::take(&mut self.in_a_row) > 0 && self.last == Refuser::Unclear {
             self.mixed = (self.mixed + 1).min(MIXED);
         }
     }
 
     /// One that had failed was delivered.
-    pub(super) fn came_through(&mut self) {
+    pub(crate) fn came_through(&mut self) {
         self.balance = MOST;
         self.mixed = 0;
     }
 
     /// One that had failed has failed again, and others were delivered between.
-    pub(super) fn failed_again(&mut self) {
+    pub(crate) fn failed_again(&mut self) {
         self.balance = (self.balance - 1).max(-MOST);
     }
 
     /// One has failed that was not tried before.
-    pub(super) fn failed_at_first(&mut self) {
+    pub(crate) fn failed_at_first(&mut self) {
         if self.last == Refuser::Between && self.balance > 0 {
             self.balance -= 1;
         }
     }
 
     /// Whether the last failure speaks for a destination that has too much to do.
-    pub(super) fn of_too_much(&self) -> bool {
+    pub(crate) fn of_too_much(&self) -> bool {
         !self.may_be_the_episodes() || self.balance > 0
     }
 
     /// Whether it is known that failures like the last one are those episodes' own.
-    pub(super) fn of_the_episodes(&self) -> bool {
+    pub(crate) fn of_the_episodes(&self) -> bool {
         self.may_be_the_episodes() && self.balance < 0
     }
 

@@ -29,7 +29,7 @@ const PER_PACE: u32 = 64;
 
 /// Those that were tried in one hold, though they had not been.
 #[derive(Debug, Clone)]
-pub(super) struct Untried {
+pub(crate) struct Untried {
     held_since: Duration,
     /// So many go before their time.
     most_at_once: u32,
@@ -37,12 +37,12 @@ pub(super) struct Untried {
     /// Beyond those, the place of the next one.
     from: Duration,
     /// The last failure speaks for a destination that has too much to do.
-    pub(super) too_much: bool,
+    pub(crate) too_much: bool,
     went_slowly: u32,
 }
 
 impl Untried {
-    pub(super) fn new(one_pass: bool, schedule: Backoff, now: Duration) -> Self {
+    pub(crate) fn new(one_pass: bool, schedule: Backoff, now: Duration) -> Self {
         let refused = one_pass || schedule == FAULT_PROBE;
         let most_at_once = if refused {
             AT_ONCE_WHERE_REFUSED
@@ -60,17 +60,17 @@ impl Untried {
     }
 
     /// Whether the next one goes before its time.
-    pub(super) fn goes_at_once(&self) -> bool {
+    pub(crate) fn goes_at_once(&self) -> bool {
         self.probes < self.most_at_once
     }
 
     /// Else its place.
-    pub(super) fn from(&self) -> Duration {
+    pub(crate) fn from(&self) -> Duration {
         self.from
     }
 
     /// One is on its way.
-    pub(super) fn went(&mut self, schedule: Backoff, now: Duration) {
+    pub(crate) fn went(&mut self, schedule: Backoff, now: Duration) {
         self.probes += 1;
         let long = now.saturating_sub(self.held_since) > NOTHING_FOR_LONG;
         let mut pause = EVERY;
@@ -87,7 +87,7 @@ impl Untried {
     }
 
     /// A person has mended something.
-    pub(super) fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self) {
         self.probes = 0;
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{CircuitBreaker, FAULT_PROBE, Jitter};
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::verdict::{Speaker, Verdict},
+    ship::machine::destination::verdict::{Speaker, Verdict},
 };
 
 /// So many different episodes that are rejected alike, and none delivered between, are no fault of
@@ -14,14 +14,14 @@ const REJECTED_ALIKE: usize = 3;
 
 /// What is known of the address that is sent to now, as far as a rejection is judged by it.
 #[derive(Debug, Default)]
-pub(super) struct Rejections {
+pub(crate) struct Rejections {
     /// It has taken an episode.
-    pub(super) delivered: bool,
+    pub(crate) delivered: bool,
     /// A receiver of ours answers there.
-    pub(super) ours: bool,
+    pub(crate) ours: bool,
     /// How the last ones were rejected, and which, since the last delivery.
-    pub(super) alike: Option<(Option<u16>, String)>,
-    pub(super) by: Vec<EpisodeId>,
+    pub(crate) alike: Option<(Option<u16>, String)>,
+    pub(crate) by: Vec<EpisodeId>,
     /// Rejected before it has taken any: they wait until it has.
     waiting: BTreeSet<EpisodeId>,
 }

@@ -152,11 +152,11 @@ impl CircuitBreaker {
         self.hold.as_ref()
     }
 
-    pub(super) fn signs(&self) -> &Signs {
+    pub(crate) fn signs(&self) -> &Signs {
         &self.signs
     }
 
-    pub(super) fn signs_mut(&mut self) -> &mut Signs {
+    pub(crate) fn signs_mut(&mut self) -> &mut Signs {
         &mut self.signs
     }
 
@@ -186,7 +186,7 @@ impl CircuitBreaker {
 
     /// Whether a HEAD that was to vouch for a 200 came to nothing before, of any episode and with
     /// none delivered since; from now on, where one just has.
-    pub(super) fn head_failed_before(&mut self, just_now: bool) -> bool {
+    pub(crate) fn head_failed_before(&mut self, just_now: bool) -> bool {
         let before = self.head_failed;
         self.head_failed |= just_now;
         before

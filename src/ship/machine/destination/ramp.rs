@@ -40,7 +40,7 @@ const PARTS: usize = 8;
 
 /// Where on its way up to full speed the sending is.
 #[derive(Debug, Default)]
-pub(super) struct Ramp {
+pub(crate) struct Ramp {
     /// `None` at full speed.
     climb: Option<Climb>,
     /// Refused on the way up, and not forgotten yet.
@@ -62,7 +62,7 @@ struct Climb {
 
 impl Ramp {
     /// A hold has ended.
-    pub(super) fn held_until(
+    pub(crate) fn held_until(
         &mut self,
         now: Duration,
         hold: &Hold,
@@ -86,7 +86,7 @@ impl Ramp {
     }
 
     /// One more was delivered; `slots` is full speed.
-    pub(super) fn delivered(&mut self, slots: usize) {
+    pub(crate) fn delivered(&mut self, slots: usize) {
         self.counted = 0;
         let Some(climb) = &mut self.climb else {
             self.delivered_at_full += 1;
@@ -113,7 +113,7 @@ impl Ramp {
 
     /// The weather met one while the destination was not held; `slots` is full speed. `again`: it
     /// failed before, and others were delivered since.
-    pub(super) fn refused(&mut self, again: bool, signs: &Signs, slots: usize) {
+    pub(crate) fn refused(&mut self, again: bool, signs: &Signs, slots: usize) {
         if !signs.of_too_much() {
             return;
         }
@@ -148,27 +148,27 @@ impl Ramp {
     }
 
     /// One was sent.
-    pub(super) fn sent(&mut self, now: Duration, jitter: &mut Jitter) {
+    pub(crate) fn sent(&mut self, now: Duration, jitter: &mut Jitter) {
         if let Some(climb) = &mut self.climb {
             climb.next = now + pause(climb.ceiling, jitter);
         }
     }
 
     /// How many at once; never more than `slots`, and never none.
-    pub(super) fn slots(&self, slots: usize) -> usize {
+    pub(crate) fn slots(&self, slots: usize) -> usize {
         self.climb
             .map_or(slots, |climb| (climb.parts / PARTS).clamp(1, slots))
     }
 
     /// What it keeps waiting for now: how many go at once, and when the next one may; `None` at
     /// full speed.
-    pub(super) fn shown(&self, slots: usize, now: Duration) -> Option<(usize, Duration)> {
+    pub(crate) fn shown(&self, slots: usize, now: Duration) -> Option<(usize, Duration)> {
         let climb = self.climb?;
         Some((self.slots(slots), climb.next.saturating_sub(now)))
     }
 
     /// Not before then is the next one sent; `None` at any time.
-    pub(super) fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         self.climb.map(|climb| climb.next)
     }
 }

@@ -13,7 +13,7 @@
 
 use std::{fmt, num::NonZeroU64, time::Duration};
 
-use super::{
+use crate::ship::machine::{
     Effect, Notice,
     context::{Context, NEVER},
 };
@@ -71,7 +71,7 @@ pub enum Pace {
 
 /// What is known of the time, and what follows from it.
 #[derive(Debug)]
-pub(super) struct UploadGate {
+pub(crate) struct UploadGate {
     pace: Option<Pace>,
     asked: bool,
     look_at: Duration,
@@ -155,7 +155,7 @@ impl Uploads {
 }
 
 impl UploadGate {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(crate) fn new(now: Duration) -> Self {
         Self {
             pace: None,
             asked: false,
@@ -164,17 +164,17 @@ impl UploadGate {
     }
 
     /// Nothing may be sent now; or the clock is being read to find out whether it may.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.asked || self.pace.is_none() || self.closed_until().is_some()
     }
 
     /// How fast, as of the last reading of the clock; `None` before the first.
-    pub(super) fn pace(&self) -> Option<Pace> {
+    pub(crate) fn pace(&self) -> Option<Pace> {
         self.pace
     }
 
     /// Until when, where nothing may be sent.
-    pub(super) fn closed_until(&self) -> Option<LocalTime> {
+    pub(crate) fn closed_until(&self) -> Option<LocalTime> {
         match self.pace {
             Some(Pace::Closed(until)) => Some(until),
             Some(Pace::Free | Pace::AtMost(_)) | None => None,
@@ -182,22 +182,22 @@ impl UploadGate {
     }
 
     /// Whether the clock is being read.
-    pub(super) fn asked(&self) -> bool {
+    pub(crate) fn asked(&self) -> bool {
         self.asked
     }
 
     /// When the clock is to be read next.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         Some(self.look_at).filter(|at| !self.asked && *at < NEVER)
     }
 
     /// What is set has changed: it counts at once.
-    pub(super) fn configured(&mut self, now: Duration) {
+    pub(crate) fn configured(&mut self, now: Duration) {
         self.look_at = now;
     }
 
     /// Looks at the clock where that is due. Returns whether a window has just closed.
-    pub(super) fn look_at_the_clock(&mut self, cx: &mut Context) -> bool {
+    pub(crate) fn look_at_the_clock(&mut self, cx: &mut Context) -> bool {
         if self.asked || self.look_at > cx.now() {
             return false;
         }
@@ -212,7 +212,7 @@ impl UploadGate {
     }
 
     /// It is this late. Returns whether a window has just closed.
-    pub(super) fn clock_read(&mut self, time: LocalTime, cx: &mut Context) -> bool {
+    pub(crate) fn clock_read(&mut self, time: LocalTime, cx: &mut Context) -> bool {
         self.asked = false;
         // A reload may have come in between.
         let uploads = &cx.settings().uploads;
@@ -237,12 +237,12 @@ impl UploadGate {
     }
 
     /// Uploads have no more than so much together.
-    pub(super) fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         matches!(self.pace, Some(Pace::AtMost(_)))
     }
 
     /// How many uploads of so many at once: each needs its share of a line that is limited.
-    pub(super) fn at_most(&self, slots: usize) -> usize {
+    pub(crate) fn at_most(&self, slots: usize) -> usize {
         match self.pace {
             Some(Pace::AtMost(limit)) => {
                 let most = usize::try_from(limit.get() / LEAST_PER_UPLOAD).unwrap_or(usize::MAX);

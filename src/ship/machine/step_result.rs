@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
-use super::verdict::Refusal;
+use super::destination::verdict::Refusal;
 pub use crate::model::episode::FolderLook;
 use crate::model::{
     episode::{Commit, Digest, Fingerprint, FolderId},

@@ -254,8 +254,8 @@ impl Task {
         let (work, id) = match effect {
             Effect::Scan => (Work::Scan, None),
             Effect::Check { id, .. } => (Work::Check, Some(id)),
-            Effect::Pack { id, .. } | Effect::Measure { id, .. } => (Work::Pack, Some(id)),
-            Effect::Keep { id, .. } => (Work::Keep, Some(id)),
+            Effect::Pack { id, .. } | Effect::ComputeDigest { id, .. } => (Work::Pack, Some(id)),
+            Effect::Persist { id, .. } => (Work::Keep, Some(id)),
             Effect::Discard(id) => (Work::Discard, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
@@ -263,14 +263,14 @@ impl Task {
             Effect::Finish(id) => (Work::Finish, Some(id)),
             Effect::Orphan { id, .. } => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
-            Effect::Relieve { .. } => (Work::Relieve, None),
+            Effect::FreeSpace { .. } => (Work::Relieve, None),
             Effect::LookBack(_) => (Work::LookBack, None),
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::ReadClock
             | Effect::Pace(_)
-            | Effect::Tell(_) => return None,
+            | Effect::Log(_) => return None,
         };
         Some(Self {
             work,
@@ -285,7 +285,7 @@ impl Task {
             Event::Scanned(_) => (Work::Scan, None),
             Event::Checked(id, _) => (Work::Check, Some(id)),
             Event::Packed(id, _) => (Work::Pack, Some(id)),
-            Event::Kept(id, _) => (Work::Keep, Some(id)),
+            Event::Persisted(id, _) => (Work::Keep, Some(id)),
             Event::Discarded(id) => (Work::Discard, Some(id)),
             Event::Attempted(id, _) => (Work::Send, Some(id)),
             Event::Retired(id, _) => (Work::Retire, Some(id)),
@@ -293,10 +293,10 @@ impl Task {
             Event::Finished(id, _) => (Work::Finish, Some(id)),
             Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
             Event::Swept(_) => (Work::Sweep, None),
-            Event::Relieved(_) => (Work::Relieve, None),
+            Event::SpaceFreed(_) => (Work::Relieve, None),
             Event::LookedBack(_) => (Work::LookBack, None),
             Event::Hinted(_)
-            | Event::Unsure
+            | Event::HintsLost
             | Event::PutAside(_)
             | Event::WholeSent(_)
             | Event::Looked(..)
