@@ -372,3 +372,61 @@ impl Destination {
         Course::AwaitDestination(rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::{context, of, packed, silent};
+
+    fn answered(status: u16) -> Attempt {
+        Outcome::Answered(silent(status, None)).into()
+    }
+
+    #[test]
+    fn a_refusal_that_names_the_destination_holds_it_and_a_delivery_ends_that() {
+        let mut cx = context(|_| {});
+        let mut destination = Destination::new(false, cx.now());
+        let (facts, mut history) = (packed("a").facts, History::default());
+        let course = destination.attempted(
+            &of("a"),
+            &facts,
+            &answered(401),
+            &mut history,
+            false,
+            &mut cx,
+        );
+        assert!(matches!(course, Course::AwaitDestination(AwaitRest::No)));
+        assert!(destination.hold().is_some());
+        cx.advance(cx.now() + Duration::from_secs(60));
+        let course = destination.attempted(
+            &of("a"),
+            &facts,
+            &answered(201),
+            &mut history,
+            false,
+            &mut cx,
+        );
+        assert!(matches!(course, Course::Delivered(_)));
+        assert!(destination.hold().is_none());
+        assert_eq!(destination.held(cx.now()), Duration::from_secs(60));
+        let counted = destination.attempts();
+        assert_eq!((counted.hold, counted.delivered), (1, 1));
+        assert_eq!(destination.deliveries(), 1);
+    }
+
+    #[test]
+    fn what_was_read_after_a_failed_flush_is_believed_only_with_a_digest() {
+        let mut cx = context(|_| {});
+        let mut destination = Destination::new(false, cx.now());
+        let (facts, mut history) = (packed("a").facts, History::default());
+        let course = destination.attempted(
+            &of("a"),
+            &facts,
+            &answered(201),
+            &mut history,
+            true,
+            &mut cx,
+        );
+        assert!(matches!(course, Course::PackAgain(_)));
+    }
+}

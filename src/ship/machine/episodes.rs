@@ -291,3 +291,68 @@ impl Episodes {
         assert_eq!(cx.looks_under_way(), looks.count(), "the looks under way");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::episode::FolderLook,
+        ship::machine::tests::{context, effects, of, packed, stamp},
+    };
+
+    fn sealed(episodes: &mut Episodes, cx: &mut Context, id: &str) {
+        let look = FolderLook::Sealed(stamp(5));
+        episodes.hint(&of(id), cx);
+        episodes.step(&of(id), cx, |episode, cx| episode.looked(&of(id), look, cx));
+        effects(cx);
+        cx.look_ended();
+    }
+
+    #[test]
+    fn an_episode_stands_in_the_queue_of_its_stage_after_each_step() {
+        let (mut episodes, mut cx) = (Episodes::new(Duration::ZERO), context(|_| {}));
+        let id = of("a");
+        sealed(&mut episodes, &mut cx, "a");
+        episodes.assert_index(&cx);
+        assert_eq!(episodes.queues().to_pack.len(), 1);
+        episodes.step(&id, &mut cx, |episode, cx| {
+            episode.pack(&id, None, true, cx)
+        });
+        assert!(episodes.queues().to_pack.is_empty());
+        let result = Ok(packed("a"));
+        episodes.step(&id, &mut cx, |episode, cx| episode.packed(&id, result, cx));
+        assert_eq!(episodes.queues().to_send.len(), 1);
+        episodes.assert_index(&cx);
+    }
+
+    #[test]
+    fn what_has_left_is_forgotten_and_a_look_that_was_under_way_is_asked_again() {
+        let (mut episodes, mut cx) = (Episodes::new(Duration::ZERO), context(|_| {}));
+        let id = of("a");
+        sealed(&mut episodes, &mut cx, "a");
+        episodes.step(&id, &mut cx, |episode, cx| {
+            episode.pack(&id, None, true, cx)
+        });
+        effects(&mut cx);
+        // The recorder stirs at the name while it is packed, and the episode is gone.
+        episodes.hint(&id, &mut cx);
+        let gone = Err(crate::ship::machine::PackFailure::Gone);
+        episodes.step(&id, &mut cx, |episode, cx| episode.packed(&id, gone, cx));
+        let looking = episodes.get(&id).map(Episode::looking);
+        assert_eq!(looking, Some(Looking::Stale));
+        let look = FolderLook::Sealed(stamp(9));
+        let again = episodes.step(&id, &mut cx, |episode, cx| episode.looked(&id, look, cx));
+        assert_eq!(again, Some(true), "what it says may be of the one before");
+        assert!(matches!(
+            episodes.get(&id).map(Episode::stage),
+            Some(Stage::Open)
+        ));
+    }
+
+    #[test]
+    fn a_step_of_one_that_is_not_known_does_nothing() {
+        let (mut episodes, mut cx) = (Episodes::new(Duration::ZERO), context(|_| {}));
+        assert_eq!(episodes.step(&of("a"), &mut cx, |_, _| ()), None);
+        assert_eq!(episodes.len(), 0);
+    }
+}

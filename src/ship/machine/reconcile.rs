@@ -107,3 +107,45 @@ impl Reconcile {
         !(to_begin || self.is_scanning)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::{context, effects};
+
+    #[test]
+    fn without_watches_it_looks_every_few_seconds_and_with_them_again_as_seldom_as_is_set() {
+        let mut cx = context(|_| {});
+        let mut reconcile = Reconcile::new(cx.now());
+        assert!(!reconcile.watching(false, &cx));
+        assert_eq!(reconcile.interval(&cx), BLIND_INTERVAL);
+        assert!(reconcile.watching(true, &cx), "they can be had again");
+        assert_eq!(reconcile.interval(&cx), cx.settings().reconcile_interval);
+        assert!(reconcile.begin_if_due(&mut cx));
+        assert_eq!(effects(&mut cx), ["scan "]);
+    }
+
+    #[test]
+    fn what_stirs_during_a_pass_is_looked_at_by_another_one_right_behind_it() {
+        let mut cx = context(|_| {});
+        let mut reconcile = Reconcile::new(cx.now());
+        reconcile.begin_if_due(&mut cx);
+        assert_eq!(reconcile.deadline(), None);
+        reconcile.look_everywhere(&cx);
+        assert!(!reconcile.begin_if_due(&mut cx), "one at a time");
+        reconcile.ended(&cx);
+        assert_eq!(reconcile.deadline(), Some(cx.now()));
+    }
+
+    #[test]
+    fn one_pass_is_one_scan() {
+        let mut cx = context(|settings| settings.once = true);
+        let mut reconcile = Reconcile::new(cx.now());
+        assert!(!reconcile.is_idle(&cx), "it is to begin");
+        reconcile.begin_if_due(&mut cx);
+        reconcile.look_everywhere(&cx);
+        reconcile.ended(&cx);
+        assert_eq!(reconcile.deadline(), None);
+        assert!(reconcile.is_idle(&cx));
+    }
+}

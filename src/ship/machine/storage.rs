@@ -134,3 +134,65 @@ impl Storage {
         !self.pressure.is_under_way()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::{context, effects, of};
+
+    #[test]
+    fn one_file_that_cannot_be_written_pauses_nothing_and_two_different_ones_do() {
+        let (mut storage, mut cx) = (Storage::default(), context(|_| {}));
+        let failure = PackFailure::Outbox("read-only".to_owned());
+        storage.pack_failed(&of("a"), &failure, &mut cx);
+        storage.pack_failed(&of("a"), &failure, &mut cx);
+        assert_eq!(storage.paused_until(cx.now()), None);
+        storage.pack_failed(&of("b"), &failure, &mut cx);
+        assert!(storage.paused_until(cx.now()).is_some());
+        assert_eq!(storage.why(), "read-only");
+        // An archive that could be written between says that the folder is well.
+        let mut storage = Storage::default();
+        storage.pack_failed(&of("a"), &failure, &mut cx);
+        storage.archive_written();
+        storage.pack_failed(&of("b"), &failure, &mut cx);
+        assert_eq!(storage.paused_until(cx.now()), None);
+    }
+
+    #[test]
+    fn an_outbox_that_was_full_has_room_again_after_a_while_or_once_an_archive_was_written() {
+        let (mut storage, mut cx) = (Storage::default(), context(|_| {}));
+        storage.pack_failed(&of("a"), &PackFailure::Full("quota".to_owned()), &mut cx);
+        assert!(!storage.has_room(cx.now()));
+        assert!(storage.has_room(cx.now() + LOCAL.cap));
+        storage.archive_written();
+        assert!(storage.has_room(cx.now()));
+    }
+
+    #[test]
+    fn pressure_that_found_nothing_to_remove_is_felt_again_only_when_something_was_shipped() {
+        let (mut storage, mut cx) = (
+            Storage::default(),
+            context(|settings| settings.relieve = true),
+        );
+        storage.look(&mut cx);
+        assert_eq!(effects(&mut cx), ["relieve "]);
+        assert!(!storage.is_idle());
+        storage.relieved(false, &mut cx);
+        storage.look(&mut cx);
+        assert!(effects(&mut cx).is_empty());
+        storage.shipped(&mut cx);
+        assert_eq!(effects(&mut cx), ["relieve "]);
+    }
+
+    #[test]
+    fn what_had_no_room_is_moved_once_some_was_made_and_waits_its_time_the_second_time() {
+        let (mut storage, mut cx) = (
+            Storage::default(),
+            context(|settings| settings.relieve = true),
+        );
+        storage.needs(&of("a"), 7, true, &mut cx);
+        assert_eq!(storage.relieved(true, &mut cx), BTreeSet::from([of("a")]));
+        storage.needs(&of("a"), 7, false, &mut cx);
+        assert!(storage.relieved(true, &mut cx).is_empty());
+    }
+}

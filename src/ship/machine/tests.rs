@@ -43,7 +43,7 @@ pub(super) struct Bench {
 }
 
 /// What most tests run under, and what this one wants otherwise.
-fn settings(set: impl Fn(&mut Settings)) -> Settings {
+pub(super) fn settings(set: impl Fn(&mut Settings)) -> Settings {
     let mut settings = Settings {
         pack_workers: 4,
         concurrency: 2,
@@ -296,11 +296,11 @@ fn name(effect: &Effect) -> (&'static str, String) {
     (kind, id.as_str().to_owned())
 }
 
-fn of(id: &str) -> EpisodeId {
+pub(super) fn of(id: &str) -> EpisodeId {
     EpisodeId::parse(id).unwrap()
 }
 
-fn stamp(at: i64) -> Stamp {
+pub(super) fn stamp(at: i64) -> Stamp {
     Stamp {
         sealed_ns: at,
         inodes: (1, 2),
@@ -309,7 +309,7 @@ fn stamp(at: i64) -> Stamp {
     }
 }
 
-fn packed(id: &str) -> Packed {
+pub(super) fn packed(id: &str) -> Packed {
     let digest = Digest::of(id.as_bytes());
     Packed {
         facts: ArchiveFacts {
@@ -355,7 +355,7 @@ fn by_another() -> AnswerBody {
 }
 
 /// With no body.
-fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
+pub(super) fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
     let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
     Answer {
         status,
@@ -374,6 +374,18 @@ fn html() -> AnswerBody {
     }
 }
 
-fn lost() -> Fault {
+pub(super) fn lost() -> Fault {
     Fault::Lost("reset".into())
+}
+
+/// The context of a machine that was told nothing yet.
+pub(super) fn context(set: impl Fn(&mut Settings)) -> super::context::Context {
+    super::context::Context::new(settings(set), Duration::from_secs(1))
+}
+
+/// All that a context wants done, in order, as `kind name`.
+pub(super) fn effects(cx: &mut super::context::Context) -> Vec<String> {
+    let effects = std::iter::from_fn(|| cx.next_effect());
+    let words = |effect: Effect| format!("{} {}", name(&effect).0, name(&effect).1);
+    effects.map(words).collect()
 }

@@ -117,3 +117,30 @@ pub(super) struct Delivered {
     /// How often the same was packed again and found changed again.
     pub(super) again: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_looked_at_and_what_was_found_damaged_is_read() {
+        use {ArchiveState as A, Preparation as P};
+        for (next, archive, is_persisting, expected) in [
+            (P::Pack, A::Scratch, false, P::Pack),
+            (P::Pack, A::Durable, false, P::Check),
+            (P::Pack, A::OnDemand, false, P::Check),
+            // It cannot be believed, so it is packed anew.
+            (P::Pack, A::Untrusted, false, P::Pack),
+            // A process before this one has left something under its name.
+            (P::Check, A::Scratch, false, P::Check),
+            (P::CheckBytes, A::Durable, false, P::CheckBytes),
+            // It may be durable in a moment.
+            (P::CheckBytes, A::Scratch, true, P::CheckBytes),
+            (P::CheckBytes, A::Scratch, false, P::Pack),
+            (P::PackOnDemand, A::Scratch, false, P::PackOnDemand),
+        ] {
+            let found = next.of_what_there_is(archive, is_persisting);
+            assert_eq!(found, expected, "{next:?} {archive:?} {is_persisting}");
+        }
+    }
+}

@@ -205,3 +205,82 @@ impl EndKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::lost;
+
+    const NOW: Duration = Duration::from_secs(9);
+
+    fn failed(
+        history: &mut History,
+        deliveries: u64,
+        in_hold: bool,
+        of_the_episodes: bool,
+    ) -> Past {
+        let attempt = Outcome::Failed(lost()).into();
+        history.attempted(&attempt, deliveries, in_hold, of_the_episodes, NOW)
+    }
+
+    #[test]
+    fn what_fails_again_though_others_were_delivered_between_is_to_blame_itself() {
+        let mut history = History::default();
+        assert_eq!(
+            failed(&mut history, 0, false, false).blame,
+            Blame::Destination
+        );
+        assert_eq!(
+            failed(&mut history, 0, false, false).blame,
+            Blame::Destination
+        );
+        let past = failed(&mut history, 1, false, false);
+        assert_eq!(
+            (past.blame, past.failed_before),
+            (Blame::AllItsFailures, Some(0))
+        );
+        // Once known, it stays known, until the receiver is another one.
+        assert_eq!(
+            failed(&mut history, 1, true, false).blame,
+            Blame::AllItsFailures
+        );
+        let trust = crate::ship::machine::tests::settings(|_| {}).trust();
+        history.receiver_changed(false, trust);
+        let past = failed(&mut history, 9, false, false);
+        assert_eq!((past.blame, past.failed_before), (Blame::Destination, None));
+    }
+
+    #[test]
+    fn behind_an_outage_a_transient_failure_is_its_own_only_where_such_are_known_to_be() {
+        let mut history = History::default();
+        failed(&mut history, 0, true, false);
+        assert_eq!(
+            failed(&mut history, 1, false, false).blame,
+            Blame::ItsRefusals
+        );
+        let mut history = History::default();
+        failed(&mut history, 0, true, false);
+        assert_eq!(
+            failed(&mut history, 1, false, true).blame,
+            Blame::AllItsFailures
+        );
+        // What fails while the destination is held says nothing.
+        let mut history = History::default();
+        failed(&mut history, 0, true, false);
+        assert_eq!(
+            failed(&mut history, 1, true, true).blame,
+            Blame::Destination
+        );
+    }
+
+    #[test]
+    fn the_first_window_that_closes_over_it_costs_no_turn_and_the_second_one_does() {
+        let mut history = History::default();
+        assert!(history.had_its_turn());
+        history.stand_still();
+        assert!(!history.had_its_turn());
+        assert!(history.had_its_turn());
+        history.stand_still();
+        assert!(history.had_its_turn());
+    }
+}

@@ -104,3 +104,51 @@ impl Resume {
         after > before && self.vain.crept <= MOST_CREPT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::lost;
+
+    fn attempt(resumed_at_bytes: u64, asked_in_vain: bool) -> Attempt {
+        Attempt {
+            resumed_at_bytes,
+            asked_in_vain,
+            ..Outcome::Failed(lost()).into()
+        }
+    }
+
+    #[test]
+    fn a_receiver_is_asked_once_something_was_sent_and_not_where_that_led_nowhere_three_times() {
+        let mut resume = Resume::default();
+        assert!(!resume.asks_first());
+        resume.went_on(&attempt(0, false));
+        for _ in 0..MOST_IN_VAIN {
+            assert!(resume.asks_first());
+            resume.went_on(&attempt(0, true));
+        }
+        assert!(!resume.asks_first(), "the whole is sent for once");
+        assert!(resume.asks_first());
+    }
+
+    #[test]
+    fn an_attempt_that_gets_further_has_moved_and_one_that_creeps_does_so_only_for_a_while() {
+        let mut resume = Resume::default();
+        assert!(resume.went_on(&attempt(LEAST_MOVED, false)));
+        assert!(!resume.went_on(&attempt(LEAST_MOVED, false)));
+        let creeps = |n: u8| LEAST_MOVED + u64::from(n);
+        for n in 1..=MOST_CREPT {
+            assert!(resume.went_on(&attempt(creeps(n), false)), "{n}");
+        }
+        assert!(!resume.went_on(&attempt(creeps(MOST_CREPT + 1), false)));
+    }
+
+    #[test]
+    fn what_is_packed_anew_begins_at_the_first_byte_and_is_asked_after_all_the_same() {
+        let mut resume = Resume::default();
+        resume.went_on(&attempt(MUCH_BYTES, false));
+        resume.packed_anew();
+        assert_eq!(resume.kept_bytes, Some(0));
+        assert!(resume.asks_first());
+    }
+}

@@ -273,3 +273,46 @@ impl Lanes {
             }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::machine::tests::of;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn the_last_slot_is_for_small_ones_alone() {
+        let mut lanes = Lanes::default();
+        for id in ["a", "b"] {
+            assert!(lanes.free(3, 0, 0, NOW).main);
+            lanes.begin(&of(id), Lane::Any, false, NOW);
+        }
+        let free = lanes.free(3, 0, 0, NOW);
+        assert!(free.kept && !free.main);
+        lanes.begin(&of("c"), Lane::SmallOnly, false, NOW);
+        assert!(!lanes.free(3, 0, 0, NOW).any());
+        lanes.end(&of("a"));
+        assert!(lanes.free(3, 0, 0, NOW).main);
+    }
+
+    #[test]
+    fn beside_one_that_takes_long_on_the_only_slot_another_opens() {
+        let mut lanes = Lanes::default();
+        lanes.begin(&of("a"), Lane::Any, false, NOW);
+        assert!(!lanes.free(1, 0, 0, NOW).any());
+        assert_eq!(lanes.opens_at(1, NOW), Some(NOW + LONG));
+        assert!(lanes.free(1, 0, 0, NOW + LONG).any());
+    }
+
+    #[test]
+    fn what_is_wholly_sent_and_not_answered_hangs_unless_another_is_taken_meanwhile() {
+        let mut lanes = Lanes::default();
+        lanes.begin(&of("a"), Lane::Any, false, NOW);
+        lanes.whole_sent(&of("a"), NOW);
+        assert_eq!(lanes.hanging(NOW).count(), 0);
+        lanes.taken(NOW + SILENT / 2);
+        assert_eq!(lanes.hanging(NOW + SILENT).count(), 0);
+        assert_eq!(lanes.hanging(NOW + SILENT / 2 + SILENT).count(), 1);
+    }
+}
