@@ -316,7 +316,7 @@ mod tests {
         episodes.assert_index(&cx);
         assert_eq!(episodes.queues().to_pack.len(), 1);
         episodes.step(&id, &mut cx, |episode, cx| {
-            episode.pack(&id, None, true, cx)
+            episode.pack(&id, None, true, cx);
         });
         assert!(episodes.queues().to_pack.is_empty());
         let result = Ok(packed("a"));
@@ -331,7 +331,7 @@ mod tests {
         let id = of("a");
         sealed(&mut episodes, &mut cx, "a");
         episodes.step(&id, &mut cx, |episode, cx| {
-            episode.pack(&id, None, true, cx)
+            episode.pack(&id, None, true, cx);
         });
         effects(&mut cx);
         // The recorder stirs at the name while it is packed, and the episode is gone.

@@ -45,8 +45,8 @@ pub enum Event {
     PutAside(EpisodeId),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
-    /// [`Effect::FreeSpace`] came back. False where there is too little room, and nothing that may be
-    /// removed.
+    /// [`Effect::FreeSpace`] came back. False where there is too little room, and nothing that
+    /// may be removed.
     SpaceFreed(bool),
     /// [`Effect::LookBack`] came back.
     LookedBack(LookedBack),

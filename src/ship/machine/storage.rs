@@ -125,7 +125,8 @@ impl Storage {
         self.pressure.needs(id, need_bytes, is_first, cx);
     }
 
-    /// [`Effect::FreeSpace`](super::Effect::FreeSpace) came back. Returns those that may be moved now.
+    /// [`Effect::FreeSpace`](super::Effect::FreeSpace) came back. Returns those that may be
+    /// moved now.
     pub(super) fn relieved(&mut self, enough: bool, cx: &mut Context) -> BTreeSet<EpisodeId> {
         self.pressure.relieved(enough, cx)
     }

@@ -117,7 +117,8 @@ impl Episode {
         }
     }
 
-    /// [`Effect::Pack`] or [`Effect::ComputeDigest`] came back. Returns whether an archive was written.
+    /// [`Effect::Pack`] or [`Effect::ComputeDigest`] came back. Returns whether an archive
+    /// was written.
     pub(crate) fn packed(
         &mut self,
         id: &EpisodeId,
