@@ -68,10 +68,10 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Print a shell's completions, for whoever installs them
+    /// Print a shell's completions, for packagers
     #[command(hide = true)]
     Completions(completions::CompletionsArgs),
-    /// Write the manual pages, for whoever installs them
+    /// Write the manual pages, for packagers
     #[command(hide = true)]
     Man(completions::ManArgs),
 }

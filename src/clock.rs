@@ -159,7 +159,7 @@ mod tests {
                 false,
             ),
             ("and the next answer came", 103 * DAY, Some(103 * DAY), true),
-            ("nobody has answered yet", 100 * DAY, None, false),
+            ("no receiver has answered yet", 100 * DAY, None, false),
         ] {
             assert_eq!(believed(now, server), is_believed, "{what}");
         }

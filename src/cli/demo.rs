@@ -390,7 +390,7 @@ impl Demo {
                 ));
             }
             Notice::DeliveredAndGone(id) | Notice::Vanished(id) => {
-                return Err(anyhow!("{id} was taken away by somebody else"));
+                return Err(anyhow!("{id} was taken away by another process"));
             }
         }
         Ok(())

@@ -52,7 +52,7 @@ pub(crate) struct ReceiveArgs {
     /// /var/lib/sealift-receiver]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Listen beyond loopback though nobody is asked who they are, or the wire can be read
+    /// Listen beyond loopback though callers are not asked who they are, or the wire can be read
     /// (receive.anyone_may_store)
     #[arg(long)]
     anyone_may_store: bool,

@@ -21,7 +21,7 @@ pub(super) fn parse(listen: &str) -> Result<Option<SocketAddr>, ConfigError> {
     })?;
     if !address.ip().to_canonical().is_loopback() {
         let message = format!(
-            "{listen} can be reached from other machines, and nobody would be asked who they are: take 127.0.0.1 or [::1], and let a \
+            "{listen} can be reached from other machines, and callers would not be asked who they are: take 127.0.0.1 or [::1], and let a \
              collector on this machine pass it on"
         );
         return Err(value(key, message));

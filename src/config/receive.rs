@@ -113,7 +113,7 @@ impl ReceiveConfig {
     /// machine can.
     #[must_use]
     pub fn exposed(&self) -> Option<String> {
-        let nobody_asked = "nobody is asked who they are, so anybody could store and read (set receive.client_ca_file, \
+        let unasked = "callers are not asked who they are, so all could store and read (set receive.client_ca_file, \
                             or receive.tokens_file)";
         let readable = "the wire can be read and changed on the way (set receive.tls_cert_file and \
                         receive.tls_key_file)";
@@ -123,8 +123,8 @@ impl ReceiveConfig {
         match (self.asks_who(), self.tls.is_some()) {
             (true, true) => None,
             (true, false) => Some(readable.to_owned()),
-            (false, true) => Some(nobody_asked.to_owned()),
-            (false, false) => Some(format!("{nobody_asked}, and {readable}")),
+            (false, true) => Some(unasked.to_owned()),
+            (false, false) => Some(format!("{unasked}, and {readable}")),
         }
     }
 
@@ -224,7 +224,7 @@ impl RawConfig {
                 ),
             ] {
                 if is_set {
-                    let message = "needs names, and nobody is asked for one: set receive.client_ca_file or receive.tokens_file";
+                    let message = "needs names, and callers are not asked for one: set receive.client_ca_file or receive.tokens_file";
                     return Err(value(key, message));
                 }
             }

@@ -340,7 +340,8 @@ fn prepare(
     Ok(prepared)
 }
 
-/// Why there is no answer, from whoever knows best: the body's source, the layers below, hyper.
+/// Why there is no answer, from the layer that knows best: the body's source, the layers below,
+/// hyper.
 fn reason(connection: &Connection, flight: &Flight, error: &hyper::Error) -> ClientError {
     if let Some(error) = flight.take_body_error() {
         return ClientError::Body(error);

@@ -33,7 +33,7 @@ pub(crate) enum NoAnswer {
         path: String,
     },
     /// A daemon is there, and the calling user may not ask it.
-    #[error("{path} may not be asked by this user: whoever is in the daemon's group may{}, and root", joining(group.as_ref()))]
+    #[error("{path} may not be asked by this user: members of the daemon's group may{}, and root", joining(group.as_ref()))]
     NotPermitted {
         /// The socket.
         path: String,

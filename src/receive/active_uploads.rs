@@ -114,7 +114,7 @@ mod tests {
             underway.ebb(&part()).await;
             began.elapsed()
         };
-        assert_eq!(waited(&underway).await, Duration::ZERO, "nobody is there");
+        assert_eq!(waited(&underway).await, Duration::ZERO, "none is there");
         let flow = underway.begin(&part());
         assert_eq!(waited(&underway).await, SILENCE, "half open");
         let flowing = tokio::spawn(async move {

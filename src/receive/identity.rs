@@ -9,7 +9,7 @@
 //!
 //! Pure: no I/O. That a certificate is signed by an authority we trust, and not expired, was
 //! settled by the handshake. A certificate suffices: a token beside it is not looked at. Where no
-//! name is asked for, every caller is [`Caller::Anybody`].
+//! name is asked for, every caller is [`Caller::Unnamed`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// Callers are not asked who they are.
-    Anybody,
+    Unnamed,
     /// Whose certificate or token it is.
     Known(HostName),
 }
@@ -36,7 +36,7 @@ impl Caller {
     #[must_use]
     pub(crate) fn name(&self) -> Option<&HostName> {
         match self {
-            Self::Anybody => None,
+            Self::Unnamed => None,
             Self::Known(name) => Some(name),
         }
     }
@@ -61,7 +61,7 @@ pub(crate) fn identify(
     headers: &HeaderMap,
 ) -> Result<Caller, Problem> {
     if !ways.certificates && ways.tokens.is_none() {
-        return Ok(Caller::Anybody);
+        return Ok(Caller::Unnamed);
     }
     let refused = |detail: String| Err(Problem::new(ProblemType::Unauthenticated, detail));
     match certificate {
@@ -237,7 +237,7 @@ pub(crate) fn may_read(
     readers: &BTreeSet<HostName>,
 ) -> bool {
     match caller {
-        Caller::Anybody => true,
+        Caller::Unnamed => true,
         Caller::Known(name) => readers.contains(name) || owner == Some(name),
     }
 }

@@ -198,7 +198,7 @@ impl<S: Store> Exchange<'_, S> {
                 Ok(self.metrics().await)
             }
             Route::Metrics => {
-                let detail = "Readers read the metrics, and whoever asks from this machine.";
+                let detail = "Readers read the metrics, and callers on this machine.";
                 Ok(Reply::problem(&Problem::new(
                     ProblemType::Forbidden,
                     detail,

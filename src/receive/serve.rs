@@ -267,10 +267,7 @@ async fn sweep<S: Store>(receiver: Arc<RequestContext<S>>) {
             .unwrap_or(SystemTime::UNIX_EPOCH);
         match receiver.store.sweep(now - SWEEP_AFTER, before_parts).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(
-                swept,
-                "removed what uploads had left and nobody went on with"
-            ),
+            Ok(swept) => tracing::info!(swept, "removed what abandoned uploads had left"),
             Err(error) => {
                 tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour");
             }

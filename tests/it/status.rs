@@ -105,7 +105,7 @@ fn where_all_is_well_that_is_seen_at_a_glance() {
         "quarantine  0 episodes\n",
         "woken by the kernel",
         "heart       beats, last ",
-        "no watchdog: should it hang, nobody starts it anew",
+        "no watchdog: should it hang, nothing restarts it",
         "free for episodes, outbox, shipped, quarantine",
         &format!("receiver    {}  last took an episode ", sandbox.url()),
     ] {

@@ -163,7 +163,7 @@ fn tell_gap(gap: Gap, to_journal: bool) {
     let who = if to_journal {
         "journald"
     } else {
-        "whoever reads our stderr"
+        "the reader of our stderr"
     };
     tracing::warn!(
         target: ABOUT_THE_LOG,

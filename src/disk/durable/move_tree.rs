@@ -165,7 +165,7 @@ fn move_at_rest(from: &Path, name: &TargetName<'_>, progress: &Progress) -> io::
         }
         MoveChecked::Changed(_) => {
             let why = format!(
-                "{}: changed while it was copied, somebody is still writing there",
+                "{}: changed while it was copied: it is still being written",
                 from.display()
             );
             Err(io::Error::new(io::ErrorKind::ResourceBusy, why))

@@ -380,7 +380,7 @@ fn told(error: Error, path: &Path) -> io::Error {
         Error::Mount => mounted(path),
         Error::Changed => {
             let why = format!(
-                "{}: changed under our eyes, somebody is still writing there",
+                "{}: changed under our eyes: it is still being written",
                 path.display()
             );
             io::Error::new(io::ErrorKind::ResourceBusy, why)

@@ -37,7 +37,7 @@ const MAX_BUFFER_BYTES: usize = 256 * 1024;
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// `TCP_USER_TIMEOUT` (RFC 5482) ends a connection whose bytes are not acknowledged. Our own clock
-/// shall be first, since it knows what we are waiting for; this is for when nobody waits.
+/// shall be first, since it knows what we are waiting for; this is for when no request waits.
 const USER_TIMEOUT_AFTER: Duration = Duration::from_secs(5);
 
 /// So many times TCP asks a silent peer whether it is still there, before it is given up.
@@ -160,8 +160,8 @@ impl Connection {
                 .await
                 .map_err(|error| ClientError::Lost(error::chain(&error)))?;
             let task = tokio::spawn(async move {
-                // Whoever waits for an answer is told by hyper, and by the line; an idle one may
-                // end as it likes.
+                // A request that waits for an answer is told by hyper, and by the line; an idle
+                // connection may end as it likes.
                 if let Err(error) = connection.await {
                     tracing::debug!("a connection ended: {}", error::chain(&error));
                 }

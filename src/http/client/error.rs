@@ -25,7 +25,7 @@ pub enum ClientError {
     /// The name means nothing to the resolver.
     #[error("its name cannot be resolved: {0}")]
     UnknownName(String),
-    /// Nobody listens, or there is no way.
+    /// Nothing listens, or there is no way.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
     /// A certificate, the name in it, or the handshake was refused by one of the two sides.

@@ -55,7 +55,7 @@ macro_rules! ids {
 
 ids! {
     Configuration = "configuration", "The file can be read and says what can be.";
-    Credentials = "credentials", "Certificates, key and token can be read, and by nobody else.";
+    Credentials = "credentials", "Certificates, key and token can be read, and by no other user.";
     Folders = "folders", "The four folders are there, apart, and answer.";
     FolderAccess = "folder-access", "Who ships may read and write them.";
     Space = "space", "There is room, and for how long.";
@@ -73,7 +73,7 @@ ids! {
     Metrics = "metrics", "Metrics are given out where that is set.";
     ClientCertificate = "client-certificate", "Our certificate is good for a while.";
     ReceiverName = "receiver-name", "The receiver's name is known.";
-    ReceiverReachable = "receiver-reachable", "Somebody takes the connection.";
+    ReceiverReachable = "receiver-reachable", "A server takes the connection.";
     ReceiverCertificate = "receiver-certificate", "The receiver's certificate is good for a while.";
     ReceiverTls = "receiver-tls", "It is the receiver that was meant, and it takes us.";
     ReceiverAnswer = "receiver-answer", "It answers as a receiver does, and can store.";

@@ -99,7 +99,7 @@ fn unknown(options: &RequeueOptions, wanted: &EpisodeId) -> RequeueRow {
 fn other_status(candidate: &Candidate, wanted: u16) -> String {
     match candidate.status {
         Some(status) => format!("it was answered {status}, and not {wanted}"),
-        None => format!("nobody answered {wanted}: it is its own content that is at fault"),
+        None => format!("no answer was {wanted}: it is its own content that is at fault"),
     }
 }
 

@@ -455,7 +455,7 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
 }
 
 /// Another process that puts back at the same time has moved it.
-pub(super) const WENT_AWAY: &str = "it went away meanwhile: somebody else moved it";
+pub(super) const WENT_AWAY: &str = "it went away meanwhile: another process moved it";
 
 /// Neither moved nor sealed: a half must not look like a whole.
 const IS_A_HALF: &str = "it is being removed, or was when that was broken off: what is left of it is not the whole episode";

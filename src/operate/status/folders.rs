@@ -234,7 +234,7 @@ mod tests {
         for id in ["sealed", "packed", "-odd"] {
             fs::write(layout.episodes.join(id).join(MARKER), "").unwrap();
         }
-        for archive in ["packed", "of-nobody"] {
+        for archive in ["packed", "of-no-episode"] {
             fs::write(layout.archive(&EpisodeId::parse(archive).unwrap()), "").unwrap();
         }
         fs::write(

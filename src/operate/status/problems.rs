@@ -78,7 +78,7 @@ pub(super) fn of(status: &Status, hands: &CommandContext) -> Vec<StatusProblem> 
     if status.folders.quarantined > 0 {
         let waits = words::episodes(status.folders.quarantined);
         say(
-            format!("{waits} in quarantine, for somebody to look at"),
+            format!("{waits} in quarantine to look at"),
             Some(&hands.sealift("doctor")),
         );
     }
@@ -109,7 +109,7 @@ fn by_daemon(
         let then = if heart.watchdog_ms.is_some() {
             " The service manager starts the daemon anew unless it moves"
         } else {
-            " Nobody starts the daemon anew by itself: no watchdog is set"
+            " Nothing restarts it: no watchdog is set"
         };
         say(format!("{what}{then}"), None);
     }
@@ -186,7 +186,7 @@ fn by_daemon(
         let restart = hands.as_root("systemctl restart systemd-journald");
         let (who, fix) = match log.to_journal {
             true => ("journald", Some(restart.as_str())),
-            false => ("whoever reads its stderr", None),
+            false => ("the reader of its stderr", None),
         };
         let what = format!(
             "{who} has not taken a line of the log for {}. Shipping goes on; lines dropped so far: {}",
@@ -414,7 +414,7 @@ mod tests {
                     for_s: 130,
                 }];
             },
-            "the packing of a has not moved for 2 min: a hung disk or mount? Nobody starts the daemon anew",
+            "the packing of a has not moved for 2 min: a hung disk or mount? Nothing restarts it",
         );
         one(
             |told| told.watch.last_look_failed = Some("gone".to_owned()),
@@ -479,7 +479,7 @@ mod tests {
                     stuck_for_s: Some(10),
                 }
             },
-            "whoever reads its stderr has not taken a line of the log for 10 s. Shipping goes on; lines dropped so far: 1",
+            "the reader of its stderr has not taken a line of the log for 10 s. Shipping goes on; lines dropped so far: 1",
         );
         one(
             |told| told.reload.failed = Some("line 3".to_owned()),
@@ -579,10 +579,7 @@ mod tests {
         let mut status = well();
         status.folders.quarantined = 2;
         let said = of(&status, &hands());
-        assert_eq!(
-            said[0].what,
-            "2 episodes in quarantine, for somebody to look at"
-        );
+        assert_eq!(said[0].what, "2 episodes in quarantine to look at");
         assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"));
     }
 }

@@ -142,7 +142,7 @@ fn heart(snapshot: &Snapshot) -> String {
             "the watchdog waits {}",
             words::span(patience.div_ceil(1000))
         ),
-        None => "no watchdog: should it hang, nobody starts it anew".to_owned(),
+        None => "no watchdog: should it hang, nothing restarts it".to_owned(),
     };
     format!("{beats}; {watchdog}")
 }

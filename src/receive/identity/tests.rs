@@ -115,7 +115,7 @@ fn every_certificate_meets_every_token() {
         for (certificate, row) in certificates.iter().zip(rows) {
             for (headers, expected) in headers.iter().zip(row) {
                 let told = match identify(ways, certificate.as_ref(), headers) {
-                    Ok(Caller::Anybody) => "anybody".to_owned(),
+                    Ok(Caller::Unnamed) => "anybody".to_owned(),
                     Ok(Caller::Known(name)) => name.to_string(),
                     Err(problem) => {
                         assert_eq!(problem.kind, ProblemType::Unauthenticated);
@@ -243,7 +243,7 @@ fn a_host_reads_its_own_and_a_reader_everything() {
         Some(name("reader")),
     ];
     for (caller, expected) in [
-        (Caller::Anybody, [true; 4]),
+        (Caller::Unnamed, [true; 4]),
         (Caller::Known(name("lab-07")), [false, true, false, false]),
         (Caller::Known(name("lab-08")), [false, false, true, false]),
         (Caller::Known(name("stranger")), [false; 4]),

@@ -311,7 +311,7 @@ fn listen(path: PathBuf) -> Option<Bound> {
     bound
         .inspect_err(|error| {
             tracing::warn!(
-                "Nobody can ask at {} how it stands: {error}. `sealift status` tells what the folders tell, and everything else goes on.",
+                "Control socket {} unavailable: {error}. `sealift status` reads the folders instead; shipping is not affected.",
                 tree::shown(&path)
             );
         })

@@ -36,7 +36,9 @@ impl Asking {
         if let Some(bound) = &mut bound
             && let Err(error) = desk.serve_socket(bound)
         {
-            tracing::warn!("Nobody can ask how it stands: {error}. Everything else goes on.");
+            tracing::warn!(
+                "Control socket unavailable: {error}. `sealift status` reads the folders instead; shipping is not affected."
+            );
         }
         let mut metrics_failed = None;
         if let Some(listen) = metrics.listen {

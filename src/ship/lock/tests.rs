@@ -1,6 +1,6 @@
 #![expect(
     clippy::disallowed_methods,
-    reason = "a test plays whoever removes and replaces the lock file"
+    reason = "a test plays the process that removes and replaces the lock file"
 )]
 
 use std::{fs, process::Command};

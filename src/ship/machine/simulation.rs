@@ -89,7 +89,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[expect(
     clippy::print_stderr,
-    reason = "the seed of a world that failed, and its story, are for whoever reads the test"
+    reason = "the seed of a world that failed, and its story, are for the reader of the test"
 )]
 fn live(seed: u64, log: bool) -> String {
     let mut world = World::new(seed, log);

@@ -235,7 +235,7 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
     assert_eq!(
         a.settle(),
         Settled::NoOrphan,
-        "nobody has seen the first one gone"
+        "it was not seen that the first one had gone"
     );
     let place = a.layout.quarantine.join("a");
     assert_eq!(settle(), Settled::PutAside(place.clone(), Why::Changed));

@@ -308,7 +308,7 @@ fn said(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 }
 
 async fn pause(error: &io::Error) {
-    tracing::debug!("nobody can be answered just now: {error}");
+    tracing::debug!("no caller can be answered just now: {error}");
     // Nothing can come of it earlier: there is no event for a free descriptor.
     let _ = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
 }

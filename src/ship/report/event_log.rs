@@ -257,7 +257,7 @@ impl Teller {
                 self.ways.remove(id);
                 warn!(
                     EPISODE = %id, VERDICT = "delivered",
-                    "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
+                    "{id} is held by the receiver, but another process took it out of episodes/ before it could be moved."
                 );
             }
             Notice::StampsMove(id) => error!(
@@ -281,7 +281,7 @@ impl Teller {
             ),
             Notice::Vanished(id) => {
                 self.ways.remove(id);
-                warn!(EPISODE = %id, "{id} was taken out of episodes/ by somebody else. It is not shipped.");
+                warn!(EPISODE = %id, "{id} was taken out of episodes/ by another process. It is not shipped.");
             }
         }
     }

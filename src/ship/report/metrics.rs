@@ -60,12 +60,12 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
     );
     text.counter(
         "log_lines_dropped_total",
-        "Lines of the log that nobody took, and that could be kept no longer.",
+        "Lines of the log that were not taken, and that could be kept no longer.",
         log.lines_dropped,
     );
     text.gauge(
         "log_stuck_seconds",
-        "For how long nobody has taken the line that is being written; 0 where they are taken as they come.",
+        "For how long the line that is being written has not been taken; 0 where they are taken as they come.",
         log.stuck_for_s.unwrap_or(0),
     );
     text.gauge(

@@ -113,7 +113,7 @@ mod tests {
                 );
                 seen[usize::from(text == new)] += 1;
             }
-            assert!(seen.iter().sum::<usize>() > 0, "nobody has read");
+            assert!(seen.iter().sum::<usize>() > 0, "none has read");
         });
     }
 

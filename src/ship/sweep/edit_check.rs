@@ -95,7 +95,7 @@ fn tell(directory: &Path, receipt: &ShippingReceipt) {
     }
     tracing::warn!(
         EPISODE = %id,
-        "{shown} is not what was delivered of {id}: somebody has written to it since. No receiver holds it as it is, so it is \
+        "{shown} is not what was delivered of {id}: it was written to since. No receiver holds it as it is, so it is \
          kept, whatever shipped_keep_days and shipped_free_bytes say; {} holds what was delivered (sha256 {}). Copy elsewhere \
          what is wanted of it, and remove it by hand.",
         printable(&receipt.receiver), receipt.sha256

@@ -54,7 +54,7 @@ fn one_folder_that_cannot_be_watched_blinds_nobody_and_what_is_short_for_all_doe
         watching.refresh();
     }
     assert!(!watching.blind && watching.life.trouble.lock().unwrap().is_none());
-    assert!(heard.try_recv().is_err(), "nobody else need hear of it");
+    assert!(heard.try_recv().is_err(), "no other needs to hear of it");
     assert_eq!(
         watching.unwatchable,
         HashSet::from([id.clone()]),

@@ -26,7 +26,7 @@ use crate::{
 };
 
 const EACH_SECOND: &str = "[shipper]\nreconcile_interval_s = 1\n";
-const TAKEN_OUT: &str = "run-1 was taken out of episodes/ by somebody else. It is not shipped.";
+const TAKEN_OUT: &str = "run-1 was taken out of episodes/ by another process. It is not shipped.";
 
 /// A path that is known only when the server runs already.
 type Later = Arc<Mutex<Option<PathBuf>>>;
@@ -147,7 +147,7 @@ fn removed_while_it_waits_for_its_turn_it_is_not_shipped() {
     );
     remove(&sandbox.layout.episodes.join(waiting));
     daemon.wait_log(&format!(
-        "{waiting} was taken out of episodes/ by somebody else. It is not shipped."
+        "{waiting} was taken out of episodes/ by another process. It is not shipped."
     ));
     *door.0.lock().unwrap() = true;
     door.1.notify_all();
@@ -274,7 +274,7 @@ fn removed_while_it_is_sent_the_upload_goes_on_and_the_receiver_has_it() {
     *path.lock().unwrap() = Some(sandbox.layout.episodes.join("run-1"));
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
-    daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
+    daemon.wait_log("run-1 is held by the receiver, but another process took it out of episodes/");
     assert_eq!(content_of(&server.seen()[0].body, "data.bin"), b"recorded");
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
     assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
@@ -339,7 +339,7 @@ fn removed_while_it_is_moved_to_shipped_the_receiver_has_it() {
     assert!(episode.join("shipping_receipt.json").exists());
     remove(&episode);
     untrace(&daemon);
-    daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
+    daemon.wait_log("run-1 is held by the receiver, but another process took it out of episodes/");
     assert!(sandbox.stored("run-1").exists());
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
 }
@@ -435,7 +435,7 @@ fn written_to_in_shipped_it_is_kept_whatever_room_is_wanted() {
     greedy.wait_log("removed ");
     for id in ["edited", "noted"] {
         greedy.wait_log(&format!(
-            "/{id} is not what was delivered of {id}: somebody has written to it since."
+            "/{id} is not what was delivered of {id}: it was written to since."
         ));
     }
     sandbox.seal("next", &[]);

@@ -45,7 +45,7 @@ fn two_at_once_put_each_back_once() {
     for left in told.iter().flat_map(|one| of(one, "left")) {
         assert_eq!(
             left["why"],
-            "it went away meanwhile: somebody else moved it"
+            "it went away meanwhile: another process moved it"
         );
     }
     assert_eq!(names(&sandbox.layout.episodes).len(), ids.len());

@@ -102,19 +102,19 @@ async fn ask_at(
 ) -> Result<ReceiverAnswer, ClientError> {
     let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
     // No episode is called so; where the address is a template, something has to stand in it.
-    let nobody = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
+    let no_episode = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
     let (id, commit) = match &receiver.commit {
         AskedCommit::Of(id, commit) | AskedCommit::Last(id, commit) => (id, Some(commit)),
         AskedCommit::None
         | AskedCommit::LastNone
         | AskedCommit::NoEpisodes
-        | AskedCommit::Unknown => (&nobody, None),
+        | AskedCommit::Unknown => (&no_episode, None),
     };
     let (method, url) = match endpoint.address().of_admission() {
         Some(url) => (Method::GET, url),
         None => {
             receiver.at_admission = false;
-            (Method::HEAD, endpoint.address().of(&nobody))
+            (Method::HEAD, endpoint.address().of(&no_episode))
         }
     };
     let uri = url

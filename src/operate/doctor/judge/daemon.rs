@@ -101,7 +101,7 @@ fn running(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
         Some(stuck) => DoctorRow::yellow(
             Id::Daemon,
             format!(
-                "{runs} and ships; whoever reads its stderr has taken no line of its log for {stuck}."
+                "{runs} and ships; the reader of its stderr has taken no line of its log for {stuck}."
             ),
             hands.unit_to("restart"),
         ),

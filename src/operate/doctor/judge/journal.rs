@@ -48,7 +48,7 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<DoctorRow> {
                     None => DoctorRow::red(
                         id,
                         format!(
-                            "{summary} Nobody has said what updates it: ask the receiver's operator, and set doctor.update_command."
+                            "{summary} What updates it is not configured: ask the receiver's operator, and set doctor.update_command."
                         ),
                         show(" VERDICT=fatal"),
                     ),

@@ -104,7 +104,7 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
         .map(|one| format!(" The last, {}: {}", one.name, why(one)))
         .unwrap_or_default();
     let summary = format!(
-        "{} for somebody to look at in quarantine/{more}: {}.{why}",
+        "{} to look at in quarantine/{more}: {}.{why}",
         waits(all.len()),
         said.join(", ")
     );

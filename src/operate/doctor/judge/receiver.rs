@@ -178,7 +178,7 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     match error {
         ClientError::UnknownName(_) => {
             let summary = format!(
-                "Nobody knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
+                "No resolver knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
             );
             let fix = format!(
                 "getent hosts {} || {}",
@@ -360,7 +360,7 @@ fn answered(
         let said = if receiver.has_credential {
             "It knows who we are."
         } else {
-            "It asks nobody who they are."
+            "It does not ask callers who they are."
         };
         DoctorRow::green(Id::ReceiverCredential, said)
     };
@@ -374,7 +374,7 @@ fn answered(
             vec![odd(summary, look())]
         }
         200..=299 => vec![fine(
-            "Somebody answers. It is no receiver of ours: what it takes is seen when an episode comes.",
+            "A server answers. It is no receiver of ours: what it takes is seen when an episode comes.",
         )],
         401 => vec![
             fine("It answers."),
@@ -406,12 +406,12 @@ fn answered(
             vec![DoctorRow::red(id, summary, hands.configure("reload")).with("status_code", status)]
         }
         404 | 405 | 501 => vec![fine(
-            "Somebody answers. It is no receiver of ours (a web server, a bucket): what it takes is seen when an episode comes.",
+            "A server answers. It is no receiver of ours (a web server, a bucket): what it takes is seen when an episode comes.",
         )],
         403 => vec![
             DoctorRow::green(
                 id,
-                "Somebody answers who lets nobody ask. What it takes is seen when an episode comes.",
+                "A server answers, and lets no caller ask. What it takes is seen when an episode comes.",
             )
             .with("status_code", status),
         ],

@@ -334,11 +334,7 @@ mod tests {
                 !row.summary.contains('\n') && !row.summary.contains('\u{1b}'),
                 "{row:?}"
             );
-            assert_eq!(
-                rows(&facts).len(),
-                1,
-                "nothing is said of files that nobody knows of"
-            );
+            assert_eq!(rows(&facts).len(), 1, "nothing is said of unknown files");
         }
         stranger(&mut facts);
         let row = of(&facts, Id::Configuration);

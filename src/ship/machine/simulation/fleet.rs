@@ -48,7 +48,7 @@ impl Outside for Receiver {
         if now < DAY {
             return (
                 soon,
-                Outcome::Failed(Fault::Unreachable("nobody listens".to_owned())).into(),
+                Outcome::Failed(Fault::Unreachable("nothing listens".to_owned())).into(),
             );
         }
         if self.at_once == AT_ONCE {

@@ -396,7 +396,7 @@ impl World {
             return Err(PackFailure::Gone);
         };
         if before != Some(dir) || dir.marker.is_none() {
-            return Err(PackFailure::Changed("somebody wrote".into()));
+            return Err(PackFailure::Changed("written".into()));
         }
         match self.plan.poison.get(id) {
             Some(Poison::WrongManifest) => {
@@ -416,7 +416,7 @@ impl World {
                 ));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
-            Some(Poison::NeverStill) => return Err(PackFailure::Changed("somebody writes".into())),
+            Some(Poison::NeverStill) => return Err(PackFailure::Changed("writes".into())),
             Some(
                 Poison::Rejected(_)
                 | Poison::Taken
@@ -436,7 +436,7 @@ impl World {
                 0 => PackFailure::Unreadable("EIO".into()),
                 1 if !measured => PackFailure::Outbox("EROFS".into()),
                 2 if !measured => PackFailure::Full("ENOSPC".into()),
-                _ => PackFailure::Changed("somebody wrote".into()),
+                _ => PackFailure::Changed("written".into()),
             });
         }
         let archive = Archive {

@@ -39,7 +39,7 @@ fn a_second_opinion_is_asked_for_at_once() {
     assert_eq!(
         bench.take("send"),
         ["c"],
-        "two agree, and one that nobody has heard of yet is asked at once"
+        "two agree, and one that was not heard of yet is asked at once"
     );
 
     let mut bench = Bench::with(|settings| settings.concurrency = 1);

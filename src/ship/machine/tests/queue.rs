@@ -342,7 +342,7 @@ fn one_pass_waits_for_nothing_and_tells_what_is_left() {
         tally.held,
     ];
     assert_eq!(counted, [1, 2, 1, 1, 1]);
-    assert_eq!(tally.scanned, 6, "what was taken away is nobody's failure");
+    assert_eq!(tally.scanned, 6, "what was taken away is no failure");
 }
 
 #[test]

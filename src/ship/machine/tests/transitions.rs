@@ -321,7 +321,7 @@ fn only_a_later_attempt_asks_what_the_receiver_has_kept() {
     assert_eq!(
         bench.asks_first(),
         [false],
-        "nobody can have anything of it"
+        "no receiver can have anything of it"
     );
     bench.take("send");
     bench.fail("a", lost());

@@ -119,7 +119,7 @@ pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let names: Vec<_> = names.collect();
     let row = if sealed.is_empty() {
         let summary = format!(
-            "{summary} It is not sealed: it gets its name once nobody has written to it for {LEFT_ALONE_MIN} minutes."
+            "{summary} It is not sealed: it gets its name once nothing has written to it for {LEFT_ALONE_MIN} minutes."
         );
         DoctorRow::yellow(id, summary, fix)
     } else {

@@ -391,7 +391,7 @@ async fn finding(store: &FolderStore, archive: &File) -> tokio::task::JoinHandle
     let (store, a) = (store.clone(), key(store, "a"));
     let finding = tokio::spawn(async move { store.find(&a).await.unwrap().unwrap() });
     let inode = archive.metadata().unwrap().ino();
-    eventually("somebody waits for the lock", async || {
+    eventually("a waiter is at the lock", async || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         locks
             .lines()
