@@ -60,7 +60,7 @@ pub(crate) fn age_of(stamp_ns: i64) -> Option<Duration> {
     now.checked_sub(then).filter(|_| then >= released)
 }
 
-/// Whether ages may be counted by this clock: it is not before this program was built, and a
+/// Whether ages may be counted by this clock: it is not before this program was released, and a
 /// receiver's `Date` (of the same moment, and of another host: on one host both are wrong where one
 /// is) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]

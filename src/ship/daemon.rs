@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  watch thread ──hints──▶ ┌──────┐ ──Look, Unwatch──▶ watch thread
-//!  workers ─────results──▶ │ loop │ ──Pack, Check, Keep, Retire, ... ──▶ blocking workers
+//!  workers ─────results──▶ │ loop │ ──Pack, Check, Persist, Retire ──▶ blocking workers
 //!  signals, deadline ────▶ │      │ ──Send──▶ a task of the async runtime
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```

@@ -78,7 +78,7 @@ pub(super) fn of(status: &Status, hands: &CommandContext) -> Vec<StatusProblem> 
     if status.folders.quarantined > 0 {
         let waits = words::episodes(status.folders.quarantined);
         say(
-            format!("{waits} in quarantine to look at"),
+            format!("{waits} in quarantine, to be looked at"),
             Some(&hands.sealift("doctor")),
         );
     }
@@ -579,7 +579,7 @@ mod tests {
         let mut status = well();
         status.folders.quarantined = 2;
         let said = of(&status, &hands());
-        assert_eq!(said[0].what, "2 episodes in quarantine to look at");
+        assert_eq!(said[0].what, "2 episodes in quarantine, to be looked at");
         assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"));
     }
 }

@@ -1,5 +1,5 @@
 //! The folders that are ours: whether each is there, and still the one that it was at the start
-//! (`machine/folder_check.rs` compares).
+//! (`machine/storage/folder_check.rs` compares).
 
 use std::{
     collections::HashMap,

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::model::episode::EpisodeId;
 
-/// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
+/// Moves and what finishes them, orphans and flushes at once: enough to keep a disk busy beside
+/// packing.
 pub(super) const DISK_STEPS: usize = 4;
 
 /// A time that does not come.

@@ -196,7 +196,7 @@ impl Destination {
             }
             Verdict::Fatal(refusal) => {
                 self.answered(false, cx);
-                Course::Rejected(refusal)
+                Course::Quarantine(refusal)
             }
             Verdict::Unsent(refusal) => Course::PackAgain(refusal.detail),
             Verdict::Rejected(refusal, _) if self.hold().is_some() => {
@@ -273,7 +273,7 @@ impl Destination {
             Verdict::Conflict(_) => conflict,
             Verdict::Corrupted(_) => corrupted,
             Verdict::Fatal(_) => fatal,
-            // What is acted on is fatal by now.
+            // A rejection that is acted on was made fatal, or a conflict, by `weigh`.
             Verdict::Rejected(..) | Verdict::Refused(_) => refused,
             Verdict::Hold(_) => hold,
             Verdict::Transient { .. } => transient,
@@ -369,7 +369,8 @@ impl Destination {
                 Notice::StillHeld(refusal.clone(), hold.next_probe.saturating_sub(now))
             });
         }
-        Course::AwaitDestination(rest)
+        let why = refusal.detail.clone();
+        Course::AwaitDestination { rest, why }
     }
 }
 
@@ -395,7 +396,13 @@ mod tests {
             false,
             &mut cx,
         );
-        assert!(matches!(course, Course::AwaitDestination(AwaitRest::No)));
+        assert!(matches!(
+            course,
+            Course::AwaitDestination {
+                rest: AwaitRest::No,
+                ..
+            }
+        ));
         assert!(destination.hold().is_some());
         cx.advance(cx.now() + Duration::from_secs(60));
         let course = destination.attempted(

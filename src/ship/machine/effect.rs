@@ -73,7 +73,8 @@ pub enum Effect {
         /// [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
         look: bool,
     },
-    /// Stop an attempt: its archive cannot be trusted any more.
+    /// Stop an attempt: its archive cannot be trusted any more, or the program ends while it stands
+    /// still outside every upload window.
     Cancel(EpisodeId),
     /// Its episode, or the marker in it, was taken away before it was shipped: what there is of an
     /// archive without a final name goes too.

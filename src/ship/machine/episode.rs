@@ -184,8 +184,8 @@ impl Episode {
         self.is_large
     }
 
-    /// It waits in conflict, and was packed into nothing.
-    pub(super) fn is_on_demand_without_conflict(&self) -> bool {
+    /// It was packed into nothing, and no conflict waits to be written down.
+    pub(super) fn is_on_demand_without_unwritten_conflict(&self) -> bool {
         self.archive == ArchiveState::OnDemand && !matches!(self.conflict, Conflict::Unwritten(_))
     }
 
@@ -328,14 +328,14 @@ impl Episode {
     }
 
     /// Something in the outbox bears its name.
-    pub(super) fn has_archive_in_outbox(&mut self) {
+    pub(super) fn note_archive_in_outbox(&mut self) {
         if matches!(self.stage, Stage::Open) && !self.preparation.is_check() {
             self.preparation = Preparation::Check;
         }
     }
 
     /// A process before this one has sent it in vain, when its clock said so.
-    pub(super) fn was_tried(&mut self, at: Duration) {
+    pub(super) fn note_tried(&mut self, at: Duration) {
         if matches!(self.stage, Stage::Open) {
             self.waits_again_since = at;
             self.tried = TriedNote::Written;
@@ -343,18 +343,24 @@ impl Episode {
     }
 
     fn stuck(&mut self, id: &EpisodeId, next: AfterRest, why: String, cx: &mut Context) {
-        self.stuck_by(LOCAL, id, next, why, cx);
+        self.stuck_by(LOCAL, Rest::Local, id, next, why, cx);
+    }
+
+    /// It is not packed, since it would take the place of a last copy.
+    fn stuck_behind_last_copy(&mut self, id: &EpisodeId, why: String, cx: &mut Context) {
+        self.stuck_by(LOCAL, Rest::NameTaken, id, AfterRest::Pack, why, cx);
     }
 
     /// Each try reads and writes the episode up to what cannot be held, and only the operator
     /// changes that.
     fn stuck_for_long(&mut self, id: &EpisodeId, next: AfterRest, why: String, cx: &mut Context) {
-        self.stuck_by(UNHELD, id, next, why, cx);
+        self.stuck_by(UNHELD, Rest::Local, id, next, why, cx);
     }
 
     fn stuck_by(
         &mut self,
         schedule: Backoff,
+        rest: Rest,
         id: &EpisodeId,
         next: AfterRest,
         why: String,
@@ -362,7 +368,7 @@ impl Episode {
     ) {
         let wait = self.failed(|failures| &mut failures.local, schedule, cx);
         self.log(Notice::Stuck(id.clone(), why, wait), cx);
-        self.rest(next, Rest::Local, cx.now() + wait, cx);
+        self.rest(next, rest, cx.now() + wait, cx);
     }
 
     /// Counts one more failure of a kind; how long to wait for it.

@@ -77,7 +77,7 @@ impl Tally {
                 | Stage::Packing
                 | Stage::Ready(_)
                 | Stage::Sending(_)
-                | Stage::Resting(_, Rest::Transient | Rest::Local)
+                | Stage::Resting(_, Rest::Transient | Rest::Local | Rest::NameTaken)
                 | Stage::Retiring(..)
                 | Stage::Quarantining(_)
                 | Stage::Finishing
@@ -240,9 +240,8 @@ impl Sources<'_> {
                     };
                     Stuck::count(of_kind, id, why);
                 }
-                let is_to_be_checked = episode.preparation().is_check();
-                if let (true, Stage::Resting(AfterRest::Pack, Rest::Local), Some(why)) =
-                    (is_to_be_checked, episode.stage(), episode.why())
+                if let (Stage::Resting(_, Rest::NameTaken), Some(why)) =
+                    (episode.stage(), episode.why())
                 {
                     Stuck::count(&mut in_the_way, id, why);
                 }
@@ -343,7 +342,7 @@ fn waits_for_the_destination(stage: &Stage) -> bool {
         | Stage::Resting(AfterRest::Send(_), _)
         | Stage::Resting(AfterRest::Pack, Rest::Transient | Rest::Refused) => true,
         Stage::Open
-        | Stage::Resting(AfterRest::Pack, Rest::Local)
+        | Stage::Resting(AfterRest::Pack, Rest::Local | Rest::NameTaken)
         | Stage::Resting(AfterRest::Retire(..) | AfterRest::Quarantine(_) | AfterRest::Finish, _)
         | Stage::Parked(_)
         | Stage::Retiring(..)
@@ -360,7 +359,7 @@ fn shown_state(stage: &Stage) -> EpisodeState {
         Stage::Checking | Stage::Packing => EpisodeState::Packing,
         Stage::Ready(_) => EpisodeState::Ready,
         Stage::Sending(_) => EpisodeState::Uploading,
-        Stage::Resting(_, Rest::Transient | Rest::Local) => EpisodeState::Waiting,
+        Stage::Resting(_, Rest::Transient | Rest::Local | Rest::NameTaken) => EpisodeState::Waiting,
         Stage::Resting(_, Rest::Refused) => EpisodeState::Refused,
         Stage::Parked(_) => EpisodeState::Conflict,
         Stage::Retiring(..) | Stage::Quarantining(_) | Stage::Finishing | Stage::Left => {

@@ -19,7 +19,7 @@ pub(super) struct Storage {
     failed_last: Option<EpisodeId>,
     failures: u32,
     paused_until: Option<Duration>,
-    /// Why packing paused last, or wrote nothing to the outbox.
+    /// Why packing paused last.
     why: String,
     pressure: DiskPressure,
 }
@@ -71,7 +71,6 @@ impl Storage {
         self.full.failures = self.full.failures.saturating_add(1);
         let wait = cx.wait(LOCAL, self.full.failures);
         if self.has_room(cx.now()) {
-            why.clone_into(&mut self.why);
             cx.log(Notice::OutboxFull(why.to_owned(), wait));
         }
         self.full.until = self.full.until.max(Some(cx.now() + wait));

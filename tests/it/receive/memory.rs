@@ -11,8 +11,8 @@ use crate::{authority::Authority, support::Sandbox};
 const UPLOADS: usize = 256;
 const LIMIT_KIB: u64 = 64 * 1024;
 
-/// What the program's own code takes of that, KiB, in an optimised build. A debug build has twice as
-/// much, and how much of it was touched by then differs from run to run.
+/// What the program's own code takes of that, KiB, in an optimised build. A debug build has twice
+/// as much, and how much of it was touched by then differs from run to run.
 const CODE_KIB: u64 = 12 * 1024;
 
 /// The most that a process has had in memory, KiB, with the code of an optimised build

@@ -29,7 +29,7 @@
 //! What answers with a JSON object under a JSON media type counts as a receiver. An empty or HTML
 //! refusal was written by something in between, and never counts against an episode. But gateways
 //! speak JSON too: what "rejected" comes to is decided by what else is known of the destination
-//! (`delivery_result.rs`).
+//! (`circuit_breaker/rejections.rs`).
 
 use serde_json::Value;
 

@@ -29,15 +29,15 @@ pub(crate) enum Course {
     Delivered(Proof),
     /// The receiver holds something else under its name.
     Conflict(Refusal),
-    /// The receiver rejects it.
-    Rejected(Refusal),
+    /// The receiver speaks against it: it leaves for `quarantine/`.
+    Quarantine(Refusal),
     /// Nothing of it can be sent as it is.
     PackAgain(String),
     /// It is sent again as soon as there is a slot.
     SendAgain,
     /// The destination is held: it paces it, and the episode stays in the queue, so that it can be
     /// a probe again. One that is to rest is none until then, though the hold may end before.
-    AwaitDestination(AwaitRest),
+    AwaitDestination { rest: AwaitRest, why: String },
     /// It is refused, and others are not, for all that is known.
     RetryAlone(Refusal),
     /// What is transient, or what the receiver found damaged; no sooner than was asked for.
@@ -79,7 +79,7 @@ impl Episode {
         });
     }
 
-    /// The upload window has closed over it, or opened again.
+    /// The upload window has closed over it.
     pub(crate) fn stand_still(&mut self) {
         if self.is_sending() {
             self.history.stand_still();
@@ -157,6 +157,7 @@ impl Episode {
         match course {
             Course::Delivered(proof) => {
                 self.failures = Default::default();
+                self.history.delivered();
                 let notice = Notice::Delivered(id.clone(), packed.facts, proof.status());
                 self.log(notice, cx);
                 self.retire(id, packed, proof, cx);
@@ -167,7 +168,7 @@ impl Episode {
                 self.park(packed, cx);
                 self.persist(id, cx);
             }
-            Course::Rejected(Refusal {
+            Course::Quarantine(Refusal {
                 status,
                 detail,
                 body,
@@ -183,17 +184,20 @@ impl Episode {
                 self.quarantine(id, Box::new(reason), cx);
             }
             Course::PackAgain(why) => self.stuck(id, AfterRest::Pack, why, cx),
-            Course::SendAgain | Course::AwaitDestination(AwaitRest::No) => {
-                self.stage = Stage::Ready(packed);
-                self.persist(id, cx);
-            }
-            Course::AwaitDestination(AwaitRest::For(rest)) => {
-                self.send_later(id, packed, Rest::Transient, rest, cx);
-            }
-            Course::AwaitDestination(AwaitRest::Damaged) => {
-                self.preparation = Preparation::CheckBytes;
-                let wait = self.failed(|failures| &mut failures.transient, TRANSIENT, cx);
-                self.send_later(id, packed, Rest::Transient, wait, cx);
+            Course::SendAgain => self.send_in_turn(id, packed, cx),
+            Course::AwaitDestination { rest, why } => {
+                self.why = Some(why.into());
+                match rest {
+                    AwaitRest::No => self.send_in_turn(id, packed, cx),
+                    AwaitRest::For(rest) => {
+                        self.send_later(id, packed, Rest::Transient, rest, cx);
+                    }
+                    AwaitRest::Damaged => {
+                        self.preparation = Preparation::CheckBytes;
+                        let wait = self.failed(|failures| &mut failures.transient, TRANSIENT, cx);
+                        self.send_later(id, packed, Rest::Transient, wait, cx);
+                    }
+                }
             }
             Course::RetryAlone(refusal) => {
                 let wait = self.failed(|failures| &mut failures.refused, REFUSED, cx);
@@ -219,6 +223,11 @@ impl Episode {
                 self.send_later(id, packed, Rest::Transient, wait, cx);
             }
         }
+    }
+
+    fn send_in_turn(&mut self, id: &EpisodeId, packed: Arc<Packed>, cx: &mut Context) {
+        self.stage = Stage::Ready(packed);
+        self.persist(id, cx);
     }
 
     fn send_later(

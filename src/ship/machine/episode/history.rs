@@ -11,8 +11,9 @@ use crate::ship::{
 /// How an episode has fared with the receiver.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Deliveries of the process when the attempt began, and when one last failed.
+    /// Deliveries of the process when the attempt began.
     deliveries_at_start: u64,
+    /// And when one last failed.
     deliveries_at_failure: Option<u64>,
     /// When it last came back undelivered.
     failed_at: Option<Duration>,
@@ -60,9 +61,9 @@ pub(crate) enum Blame {
 enum Standstill {
     #[default]
     Never,
-    /// It stands still, or did, since then.
+    /// During the attempt that is under way.
     Now,
-    /// It did once, and was cut then.
+    /// During an earlier one, which was excused for that.
     Before,
     /// Both.
     NowAndBefore,
@@ -175,6 +176,14 @@ impl History {
         }
     }
 
+    /// A receiver holds it: where it has to be sent again, that is a beginning.
+    pub(super) fn delivered(&mut self) {
+        self.deliveries_at_failure = None;
+        self.failed_at = None;
+        self.last_end = AttemptEnd::default();
+        self.blame = Blame::Destination;
+    }
+
     /// The upload window has closed over it.
     pub(super) fn stand_still(&mut self) {
         self.standstill = match self.standstill {
@@ -271,6 +280,15 @@ mod tests {
             failed(&mut history, 1, true, true).blame,
             Blame::Destination
         );
+    }
+
+    #[test]
+    fn after_a_delivery_its_own_one_does_not_speak_against_it() {
+        let mut history = History::default();
+        failed(&mut history, 0, false, false);
+        history.delivered();
+        let past = failed(&mut history, 1, false, false);
+        assert_eq!((past.blame, past.failed_before), (Blame::Destination, None));
     }
 
     #[test]

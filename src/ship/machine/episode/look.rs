@@ -182,9 +182,13 @@ impl Episode {
         let has_archive = self.archive == ArchiveState::Durable
             || (self.preparation.is_check()
                 && !matches!(self.stage, Stage::Resting(AfterRest::Send(_), _)));
-        if !matches!(self.stage, Stage::Open) {
-            self.discard_scratch(id, cx);
-            self.vanished(id, cx);
+        match self.stage {
+            // What was left of it is removed, and not by us: it was delivered or rejected before.
+            Stage::Open | Stage::Resting(AfterRest::Finish, _) => {}
+            _ => {
+                self.discard_scratch(id, cx);
+                self.vanished(id, cx);
+            }
         }
         self.observation.has_stirred = false;
         self.leave();
@@ -206,9 +210,13 @@ impl Episode {
             return;
         }
         // What was delivered is not this any more, and its archive is no last copy: the move finds
-        // that out, and says so.
+        // that out, and says so. Where that waits for an open file, it would only find that again,
+        // and be looked at again, without end.
         if self.is_delivered() && !cx.is_stopping() {
-            return self.rested_now(id, cx);
+            if self.failures.open_file == 0 {
+                self.rested_now(id, cx);
+            }
+            return;
         }
         self.open_since = None;
         self.open_files = OpenFilePolicy::WaitedFor;

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  Retiring, Quarantining ── Moved::Leaving ──┐
-//!  (new) ── Look::BeingRemoved ───────────────┴─▶ Finishing ── open, fails ─▶ Resting ─▶ Finishing
+//!  (new) ── found being removed ──────────────┴─▶ Finishing ── open, fails ─▶ Resting ─▶ Finishing
 //!                                                     ├─ gone ─────────────────────▶ forgotten
 //!                                                     └─ it stays as an open folder ▶ forgotten
 //! ```

@@ -182,7 +182,7 @@ impl Episode {
                 self.log(Notice::NoRoom(id.clone(), why), cx);
                 self.pack_on_demand();
             }
-            // The outbox is told of (`storage.rs`), and no other episode needs to run into that.
+            // `storage.rs` has noted that the outbox is full: no other episode runs into that.
             Err(PackFailure::Full(_)) => self.pack_on_demand(),
             Err(PackFailure::Cancelled) => self.stage = Stage::Sealed,
         }
@@ -243,7 +243,7 @@ impl Episode {
             let why = format!(
                 "what was packed before under its name lies in outbox/, is nowhere else, and cannot be put aside in quarantine/: {cause}"
             );
-            self.stuck(id, AfterRest::Pack, why, cx);
+            self.stuck_behind_last_copy(id, why, cx);
         }
     }
 }

@@ -88,7 +88,7 @@ impl Episode {
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Sealed);
         match (stage, result) {
-            // It stays in conflict, and the look at it that comes soon notes that again.
+            // It stays in conflict, and the check that its new wake brings notes that again.
             (
                 stage @ (Stage::Ready(_)
                 | Stage::Parked(_)

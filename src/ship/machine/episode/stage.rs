@@ -48,4 +48,6 @@ pub(crate) enum Rest {
     Transient,
     Refused,
     Local,
+    /// What was packed before under its name is nowhere else, and cannot be put aside.
+    NameTaken,
 }

@@ -49,7 +49,7 @@ impl Episodes {
                 self.known_or_new(&id);
             }
             // An archive that this process is at work on is known already.
-            let known = self.step(&id, cx, |episode, _| episode.has_archive_in_outbox());
+            let known = self.step(&id, cx, |episode, _| episode.note_archive_in_outbox());
             if known.is_none() && !left.contains(&id) {
                 cx.settle_orphan(&id, false);
             }
@@ -62,7 +62,7 @@ impl Episodes {
             });
         }
         let taken_away = self.iter().filter(|(id, episode)| {
-            episode.is_on_demand_without_conflict() && !noted.contains(*id)
+            episode.is_on_demand_without_unwritten_conflict() && !noted.contains(*id)
         });
         let mut taken_away: Vec<_> = taken_away.map(|(id, _)| id.clone()).collect();
         taken_away.sort_unstable();
@@ -80,7 +80,7 @@ impl Episodes {
             } else {
                 cx.now()
             };
-            self.step(&id, cx, |episode, _| episode.was_tried(at.max(AT_ONCE)));
+            self.step(&id, cx, |episode, _| episode.note_tried(at.max(AT_ONCE)));
         }
     }
 }

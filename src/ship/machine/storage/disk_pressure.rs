@@ -1,5 +1,5 @@
 //! When disk pressure is felt: by the periodic look, and wherever something ended for want of room.
-//! What is removed for it, if the operator wants that at all, is in `retention.rs`.
+//! What is removed for it, if the operator wants that at all, is in `ship/sweep/pressure.rs`.
 //!
 //! ```text
 //!  look, no room, full, shipped ──▶ FreeSpace ──enough──▶ until it is felt again

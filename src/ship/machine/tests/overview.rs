@@ -170,3 +170,33 @@ fn what_cannot_be_moved_is_counted_as_what_it_is_delivered_or_rejected() {
     );
     assert_eq!(of_kind(told.left_behind), None);
 }
+
+#[test]
+fn what_cannot_be_compared_with_its_archive_is_not_taken_for_a_last_copy_in_the_way() {
+    let mut bench = Bench::new();
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &["a"]));
+    assert_eq!(bench.take("check"), ["a"]);
+    bench.hear(Event::Checked(of("a"), Check::Unknown("EIO".to_owned())));
+    assert!(bench.machine.overview(9, bench.now).in_the_way.is_none());
+    let mut bench = Bench::new();
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &["a"]));
+    bench.hear(Event::Checked(of("a"), Check::Displaced));
+    let end = OrphanEnd::Unsettled("read-only".to_owned());
+    bench.hear(Event::OrphanSettled(of("a"), end));
+    let told = bench.machine.overview(9, bench.now).in_the_way.unwrap();
+    assert!(told.why.contains("read-only"), "{}", told.why);
+}
+
+#[test]
+fn what_rests_for_a_destination_that_is_held_is_shown_with_its_own_reason() {
+    let mut bench = Bench::new();
+    for id in ["a", "b"] {
+        bench.seal_and_pack(id, 1);
+        bench.answer_after(id, 503, AnswerBody::Empty, Some(600));
+    }
+    assert!(bench.held());
+    for glimpse in bench.machine.overview(9, bench.now).episodes {
+        let why = glimpse.why.unwrap_or_default();
+        assert!(why.contains("503"), "{why}");
+    }
+}

@@ -260,3 +260,31 @@ fn what_a_move_has_left_where_it_stood_is_gone_on_with_until_it_is_gone_and_is_s
         assert!(bench.machine.episodes.get(&of("a")).is_none());
     }
 }
+
+#[test]
+fn one_that_waits_for_an_open_file_before_its_move_keeps_its_pause_though_its_marker_is_taken_away()
+{
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::open("data.mcap".into())));
+    // Its marker is gone: the move would only find the file open again, and look, without end.
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
+    assert_eq!(bench.take("retire"), [""; 0], "not before its time");
+    bench.wait_for_deadline();
+    assert_eq!(bench.take("retire"), ["a"]);
+}
+
+#[test]
+fn what_is_left_of_a_delivered_one_may_be_removed_by_others_and_that_is_no_loss() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.answer("a", 201, AnswerBody::Empty);
+    bench.hear(Event::Retired(of("a"), Moved::Leaving("a".into())));
+    bench.hear(Event::Finished(of("a"), Moved::open("x".into())));
+    bench.look("a", FolderLook::Gone);
+    assert!(!bench.told(|notice| matches!(notice, Notice::Vanished(_))));
+    assert_eq!(bench.machine.tally().scanned, 1);
+    assert!(bench.machine.episodes.get(&of("a")).is_none());
+}
