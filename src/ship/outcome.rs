@@ -1,4 +1,5 @@
-//! What one delivery attempt came to, as `transport` reports it and `machine/destination/verdict.rs` judges it.
+//! What one delivery attempt came to, as `transport` reports it and
+//! `machine/destination/verdict.rs` judges it.
 //!
 //! Pure data. Nothing here says what it means for the episode.
 

@@ -14,10 +14,10 @@
 //! written into that, over the one of that time, before the episode goes: an age is counted from
 //! the last delivery.
 //!
-//! Nothing gets here without a [`Proof`], and only `machine/destination/verdict.rs` makes one. Killed anywhere
-//! on the way, the next start sends the archive again and comes back with another proof; after the
-//! move, it finds the receipt in `shipped/`, and looks whether what stands beside it is what was
-//! delivered (`shipped_lookup.rs`).
+//! Nothing gets here without a [`Proof`], and only `machine/destination/verdict.rs` makes one.
+//! Killed anywhere on the way, the next start sends the archive again and comes back with another
+//! proof; after the move, it finds the receipt in `shipped/`, and looks whether what stands beside
+//! it is what was delivered (`shipped_lookup.rs`).
 
 use std::{io, path::Path};
 
