@@ -14,7 +14,8 @@ use super::{
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
     http::url_template,
-    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
+    model::text::word,
+    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus},
 };
 
 #[derive(Debug, Args)]
@@ -104,7 +105,7 @@ fn options(source: &ConfigSource, file: Option<&Path>) -> String {
 }
 
 fn as_typed(option: &str, value: OsString) -> String {
-    format!("{option} {}", shell_word(&value))
+    format!("{option} {}", word(&value))
 }
 
 /// A number and a unit.
