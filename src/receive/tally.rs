@@ -1,12 +1,9 @@
 //! What is counted, for those who watch the receiver. Counts begin at nothing when it starts.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::Method;
+use parking_lot::Mutex;
 use prometheus_client::{
     metrics::{
         counter::Counter,
@@ -125,7 +122,7 @@ impl Drop for Guest {
         let Some((guests, name)) = &self.of_host else {
             return;
         };
-        let mut guests = lock(guests);
+        let mut guests = guests.lock();
         match guests.get_mut(name) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
@@ -151,7 +148,7 @@ impl ReceiveCounts {
                 of_host: None,
             });
         };
-        let mut guests = lock(&self.guests);
+        let mut guests = self.guests.lock();
         let count = guests.entry(host.clone()).or_default();
         if *count >= most {
             return None;
@@ -204,7 +201,7 @@ impl ReceiveCounts {
 
     /// An upload was turned away for its commit, or for saying none.
     pub(super) fn rejected_by_window(&self, host: Option<&HostName>) {
-        let mut counts = lock(&self.window_rejections);
+        let mut counts = self.window_rejections.lock();
         let name = host
             .cloned()
             .filter(|_| counts.len() < MAX_NAMES || counts.contains_key(&host.cloned()));
@@ -214,7 +211,7 @@ impl ReceiveCounts {
     /// How many uploads were turned away for their commit, by authenticated name.
     #[must_use]
     pub fn window_rejections(&self) -> BTreeMap<Option<HostName>, u64> {
-        lock(&self.window_rejections).clone()
+        self.window_rejections.lock().clone()
     }
 }
 
@@ -228,10 +225,6 @@ fn name_of(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => "other",
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -269,7 +262,7 @@ mod tests {
         drop(first);
         assert!(tally.enter(Some(&a), 2).is_some());
         assert_eq!(
-            lock(&tally.guests).len(),
+            tally.guests.lock().len(),
             1,
             "nothing is remembered of those that have gone"
         );
