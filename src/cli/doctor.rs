@@ -2,11 +2,10 @@
 
 use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
@@ -55,10 +54,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         file,
         since: args.since,
     };
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let report = runtime.block_on(doctor::examine(&question));
-    // A thread that hangs in a system call is left behind.
-    runtime.shutdown_background();
+    let report = block_on(doctor::examine(&question))?;
     if args.json {
         println!("{}", report.to_json());
     } else {
