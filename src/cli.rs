@@ -20,12 +20,17 @@ mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use self::exit::{Exit, Failure};
 use crate::{
     config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig},
-    model::text::shell_word,
+    model::{
+        episode::EpisodeId,
+        progress::Progress,
+        text::{printable, shell_word},
+    },
 };
 
 /// Ships a recorded episode the moment it is sealed.
@@ -122,6 +127,31 @@ fn run_command() -> Exit {
         Command::Man(args) => completions::man(&args),
     };
     ended.unwrap_or_else(Failure::report)
+}
+
+/// Does a command's work, and leaves behind a thread that hangs in a system call.
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+/// The progress of work that SIGTERM and SIGINT cancel.
+fn until_stopped() -> anyhow::Result<Progress> {
+    let (stop, progress) = (ship::stop_signal()?, Progress::default());
+    let told_to_stop = progress.clone();
+    tokio::spawn(async move {
+        stop.await;
+        told_to_stop.cancel();
+    });
+    Ok(progress)
+}
+
+fn episode_id(typed: &str) -> Result<EpisodeId, Failure> {
+    EpisodeId::parse(typed)
+        .with_context(|| format!("{:?} is no episode's id", printable(typed)))
+        .map_err(Failure::Usage)
 }
 
 impl ConfigSource {

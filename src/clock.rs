@@ -2,11 +2,12 @@
 
 use std::{
     process::{Command, Stdio},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::mpsc,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::model::records::{RELEASED, WallTime};
@@ -73,7 +74,7 @@ pub(crate) fn believed(now: WallTime, server: Option<WallTime>) -> bool {
 pub(crate) fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
     static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
     believed_or(now, server, || {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = LAST.lock();
         match *last {
             Some((asked, answer)) if asked.elapsed() < ASKED_AGAIN_AFTER => answer,
             _ => last.insert((Instant::now(), kernel_says_synchronised())).1,

@@ -4,6 +4,7 @@
 //! Imports nothing of this crate, and reads no disk, network or clock.
 
 pub mod episode;
+pub(crate) mod exposition;
 pub mod layout;
 pub mod progress;
 pub mod records;

@@ -1,37 +1,32 @@
 //! `sealift demo`: a recorder, the real daemon and the real receiver on this machine.
 //!
 //! ```text
-//!  recorder (a thread) ──folders──▶ daemon ──PUT──▶ receiver (loopback, a free port)
-//!    ▲          │ Recorded            │ Notice
-//!    │ Go       ▼                     ▼
-//!    └────── Demo: one line a step, as it happens; then a summary out of what lies on the disk
+//!  recorder ──folders──▶ daemon ──PUT──▶ receiver (loopback, a free port)
+//!    ▲                      │ Notice
+//!    │                      ▼
+//!    └────────────────── Demo: one line a step, as it happens; then a summary of what is on disk
 //! ```
 //!
-//! Nothing waits for time to pass: the recorder goes on when it is told that the episode before has
-//! arrived.
+//! Nothing waits for time to pass: the next episode is recorded when the one before has arrived.
 
 mod recorder;
 mod screen;
-mod summary;
 
 use std::{
-    collections::HashMap,
+    fs::{self, File},
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::mpsc as std_mpsc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    recorder::{Go, Recorded},
-    screen::{DemoScreen, DemoStep},
-    summary::DemoShipped,
+    recorder::DemoEpisode,
+    screen::{DemoScreen, DemoStep, packed},
 };
 use super::{
     exit::{Exit, Failure},
@@ -40,7 +35,13 @@ use super::{
 };
 use crate::{
     config::{RawConfig, ReceiveConfig, ShipConfig},
-    model::{episode::EpisodeId, records::ArchiveFacts},
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::RECEIPT,
+        progress::{self, Progress},
+        records::{ArchiveFacts, ShippingReceipt},
+        text::bytes,
+    },
     receive::serve::Server,
     ship::{daemon, machine::Notice},
 };
@@ -59,87 +60,58 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
-    let place = DemoFolder::choose(args.data.as_deref())?;
-    logging::start("warn");
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let ended = runtime.block_on(demonstrate(args.episodes.get(), &place));
-    // Whatever is still on a worker thread must not write into a folder that is being removed.
-    drop(runtime);
-    let removed = place.clean_up();
-    match ended {
-        // The reader of our output has seen enough (`sealift demo | head`).
-        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
-        Err(error) => Err(Failure::Wrong(error)),
-        Ok(()) => {
-            removed?;
-            Ok(Exit::Done)
-        }
-    }
-}
-
-/// Where the demo lives: a folder that was named, or one that is removed at the end.
-struct DemoFolder {
-    root: PathBuf,
-    temporary: Option<tempfile::TempDir>,
-}
-
-impl DemoFolder {
-    fn choose(named: Option<&Path>) -> Result<Self, Failure> {
-        let Some(named) = named else {
-            let temporary = tempfile::Builder::new()
+    let (root, temporary) = match &args.data {
+        Some(named) => (named_folder(named).map_err(Failure::Usage)?, None),
+        None => {
+            let folder = tempfile::Builder::new()
                 .prefix("sealift-demo-")
                 .tempdir()
                 .context("Failed to create a temporary folder")?;
-            return Ok(Self {
-                root: temporary.path().to_owned(),
-                temporary: Some(temporary),
-            });
-        };
-        let root = std::path::absolute(named)
-            .with_context(|| format!("Failed to find {}", named.display()))
-            .map_err(Failure::Usage)?;
-        // What is sealed in there would be delivered to the demo's receiver: real episodes must not
-        // be.
-        let is_empty = match root.read_dir() {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => {
-                let error =
-                    anyhow!(error).context(format!("Failed to look into {}", root.display()));
-                return Err(Failure::Usage(error));
-            }
-        };
-        if !is_empty && !root.join("store").join("incoming").is_dir() {
-            return Err(Failure::Usage(anyhow!(
-                "{} is not empty, and not from an earlier demo. What is sealed in it would go to the demo's receiver: \
-                 name a new folder",
-                root.display()
-            )));
+            (folder.path().to_owned(), Some(folder))
         }
-        Ok(Self {
-            root,
-            temporary: None,
-        })
+    };
+    logging::start("warn");
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let ended = runtime.block_on(demonstrate(args.episodes.get(), &root, temporary.is_some()));
+    // Whatever is still on a worker thread must not write into a folder that is being removed.
+    drop(runtime);
+    let removed = temporary.map_or(Ok(()), tempfile::TempDir::close);
+    match ended {
+        // The reader of the output has seen enough (`sealift demo | head`).
+        Err(error) if is_broken_pipe(&error) => {}
+        ended => {
+            ended?;
+            removed.with_context(|| format!("Failed to remove {}", root.display()))?;
+        }
     }
-
-    fn store(&self) -> PathBuf {
-        self.root.join("store")
-    }
-
-    fn clean_up(self) -> anyhow::Result<()> {
-        let Some(temporary) = self.temporary else {
-            return Ok(());
-        };
-        temporary
-            .close()
-            .with_context(|| format!("Failed to remove {}", self.root.display()))
-    }
+    Ok(Exit::Done)
 }
 
-async fn demonstrate(episodes: usize, place: &DemoFolder) -> anyhow::Result<()> {
+/// A folder for a demo. What is sealed in it is delivered to the demo's receiver: real episodes
+/// must not be.
+fn named_folder(named: &Path) -> anyhow::Result<PathBuf> {
+    let root = std::path::absolute(named)
+        .with_context(|| format!("Failed to find {}", named.display()))?;
+    let is_empty = match root.read_dir() {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => {
+            return Err(anyhow!(error).context(format!("Failed to look into {}", root.display())));
+        }
+    };
+    ensure!(
+        is_empty || root.join("store/incoming").is_dir(),
+        "{} is not empty, and not from an earlier demo. What is sealed in it would go to the \
+         demo's receiver: name a new folder",
+        root.display()
+    );
+    Ok(root)
+}
+
+async fn demonstrate(episodes: usize, root: &Path, temporary: bool) -> anyhow::Result<()> {
     let mut stop = Box::pin(stop_signal()?);
-    let listen = "127.0.0.1:0".parse()?;
-    let server = Server::bind(ReceiveConfig::at(listen, &place.store())).await?;
+    let store = root.join("store");
+    let server = Server::bind(ReceiveConfig::at("127.0.0.1:0".parse()?, &store)).await?;
     let url = format!("http://{}", server.local_addr());
     let (stop_server, server_stops) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(async move {
@@ -147,8 +119,9 @@ async fn demonstrate(episodes: usize, place: &DemoFolder) -> anyhow::Result<()> 
         let _ = server_stops.await;
     }));
 
-    let config = shipper(&place.root, &url)?;
-    let transport = super::ship::transport(&config.receiver, &config.host_id).map_err(wrong)?;
+    let config = shipper(root, &url)?;
+    let transport =
+        super::ship::transport(&config.receiver, &config.host_id).map_err(Failure::into_error)?;
     let (observer, notices) = mpsc::unbounded_channel();
     let mut options = super::ship::options(&config, false);
     options.observer = Some(observer);
@@ -160,28 +133,43 @@ async fn demonstrate(episodes: usize, place: &DemoFolder) -> anyhow::Result<()> 
     ));
 
     let screen = DemoScreen::new();
-    screen.heading(&config.layout, &place.store(), &url)?;
-    let mut demo = Demo::start(screen, config, place.store(), episodes, notices)?;
+    screen.heading(&config.layout, &store, &url)?;
+    let mut demo = Demo {
+        screen,
+        config,
+        notices,
+        current: None,
+        shipped: Vec::new(),
+    };
     let ended = tokio::select! {
         biased;
-        () = &mut stop => Ok(DemoEnd::Stopped),
-        died = &mut daemon => Err(match died {
-            Ok(Ok(_)) => anyhow!("The shipper ended by itself"),
-            Ok(Err(error)) => error,
-            Err(panic) => anyhow!(panic).context("The shipper failed"),
-        }),
-        ended = demo.follow() => ended,
+        () = &mut stop => Ok(false),
+        died = &mut daemon => match died {
+            Ok(Ok(_)) => Err(anyhow!("The shipper ended by itself")),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(anyhow!(panic).context("The shipper failed")),
+        },
+        ended = demo.follow(episodes) => ended.map(|()| true),
     };
-    demo.dismiss_recorder();
     drop((stop_daemon, stop_server));
     if !daemon.is_finished() {
         daemon.await.context("The shipper failed")??;
     }
     server.await.context("The receiver failed")?;
-    match ended? {
-        DemoEnd::Shipped => demo.summarise(place).await,
-        DemoEnd::Stopped => Ok(demo.say_stopped(place)?),
+    if ended? {
+        demo.summarise(&store)?;
+        demo.screen.onward(root, temporary)?;
+        return Ok(());
     }
+    let shipped = demo.shipped.len();
+    demo.screen.line(&format!(
+        "Stopped: {shipped} of {episodes} episodes were shipped."
+    ))?;
+    if !temporary {
+        let line = format!("Everything is in {}.", root.display());
+        demo.screen.line(&line)?;
+    }
+    Ok(())
 }
 
 /// The daemon as an operator would have it, in this folder and to this address.
@@ -193,168 +181,106 @@ fn shipper(root: &Path, url: &str) -> anyhow::Result<ShipConfig> {
     Ok(raw.ship()?)
 }
 
-enum DemoEnd {
-    Shipped,
-    Stopped,
-}
-
-/// What is known of the episodes on their way, and who shows it.
 struct Demo {
     screen: DemoScreen,
     config: ShipConfig,
-    store: PathBuf,
-    episodes: usize,
     notices: mpsc::UnboundedReceiver<Notice>,
-    recorded: mpsc::UnboundedReceiver<Recorded>,
-    recorder: Option<(std_mpsc::Sender<Go>, JoinHandle<()>)>,
     /// Sealed and on the way.
-    sealed: HashMap<EpisodeId, DemoSealed>,
+    current: Option<DemoShipped>,
     shipped: Vec<DemoShipped>,
 }
 
-struct DemoSealed {
-    at: Instant,
-    what: String,
-    bytes: u64,
+struct DemoShipped {
+    sealed: Instant,
+    episode: DemoEpisode,
+    /// From its marker to the receiver's answer.
     delivered_after: Duration,
+    /// Where it stands in `shipped/`, and what was packed.
+    retired: Option<(PathBuf, ArchiveFacts)>,
 }
 
 impl Demo {
-    fn start(
-        screen: DemoScreen,
-        config: ShipConfig,
-        store: PathBuf,
-        episodes: usize,
-        notices: mpsc::UnboundedReceiver<Notice>,
-    ) -> anyhow::Result<Self> {
-        let (tell, recorded) = mpsc::unbounded_channel();
-        let (go, went) = std_mpsc::channel();
-        let layout = config.layout.clone();
-        let thread = std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(move || recorder::record(&layout, episodes, &tell, &went))
-            .context("Failed to start the recorder")?;
-        let recorder = Some((go, thread));
-        let (sealed, shipped) = (HashMap::new(), Vec::new());
-        Ok(Self {
-            screen,
-            config,
-            store,
-            episodes,
-            notices,
-            recorded,
-            recorder,
-            sealed,
-            shipped,
-        })
-    }
-
     /// Shows every step until the last episode is in `shipped/`.
-    async fn follow(&mut self) -> anyhow::Result<DemoEnd> {
-        while self.shipped.len() < self.episodes {
-            // The recorder speaks before it acts: heard first, its word is always there before the
-            // daemon's.
-            let next = async {
-                tokio::select! {
-                    biased;
-                    Some(recorded) = self.recorded.recv() => DemoNext::Recorded(recorded),
-                    Some(notice) = self.notices.recv() => DemoNext::Noticed(notice),
-                    else => std::future::pending().await,
-                }
+    async fn follow(&mut self, episodes: usize) -> anyhow::Result<()> {
+        let layout = self.config.layout.clone();
+        let first = recorder::first_free(&layout);
+        // One of them stays open for as long as the others travel.
+        let mut late = (episodes > 1)
+            .then(|| DemoEpisode::late(&layout, first + episodes - 1))
+            .transpose()?;
+        if let Some(late) = &late {
+            let what = "open: what has no marker stays";
+            self.screen
+                .step(None, &late.id, DemoStep::Recording, what)?;
+        }
+        for n in 0..episodes {
+            let mut episode = match late.take_if(|_| n + 1 == episodes) {
+                Some(late) => late,
+                None => DemoEpisode::record(&layout, first + n, n)?,
             };
-            match tokio::time::timeout(NO_PROGRESS, next).await {
-                Ok(DemoNext::Recorded(recorded)) => self.heard(recorded)?,
-                Ok(DemoNext::Noticed(notice)) => self.noticed(notice)?,
-                Err(_) => {
-                    let waiting: Vec<_> = self.sealed.keys().map(ToString::to_string).collect();
-                    return Err(anyhow!(
-                        "Nothing has moved for {} s. {} of {} episodes were shipped; on the way: {}",
-                        NO_PROGRESS.as_secs(),
-                        self.shipped.len(),
-                        self.episodes,
-                        if waiting.is_empty() {
-                            "none".to_owned()
-                        } else {
-                            waiting.join(", ")
-                        }
-                    ));
+            episode.complete()?;
+            self.current = Some(DemoShipped {
+                sealed: monotonic_clock(),
+                episode,
+                delivered_after: Duration::ZERO,
+                retired: None,
+            });
+            self.current
+                .as_ref()
+                .map_or(Ok(()), |current| current.episode.seal())?;
+            while self.shipped.len() <= n {
+                let next = tokio::time::timeout(NO_PROGRESS, self.notices.recv());
+                match next.await {
+                    Ok(Some(notice)) => self.noticed(notice)?,
+                    Ok(None) => std::future::pending().await,
+                    Err(_) => bail!(
+                        "Nothing has moved for {} s. {n} of {episodes} episodes were shipped",
+                        NO_PROGRESS.as_secs()
+                    ),
                 }
             }
         }
-        Ok(DemoEnd::Shipped)
-    }
-
-    fn heard(&mut self, recorded: Recorded) -> anyhow::Result<()> {
-        match recorded {
-            Recorded::Opened { id, what } => {
-                Ok(self.screen.step(None, &id, DemoStep::Recording, &what)?)
-            }
-            Recorded::Sealing {
-                id,
-                at,
-                what,
-                bytes,
-            } => {
-                self.sealed.insert(
-                    id,
-                    DemoSealed {
-                        at,
-                        what,
-                        bytes,
-                        delivered_after: Duration::ZERO,
-                    },
-                );
-                Ok(())
-            }
-            Recorded::Failed(error) => Err(error.context("The recorder failed")),
-        }
+        Ok(())
     }
 
     fn noticed(&mut self, notice: Notice) -> anyhow::Result<()> {
-        let now = monotonic_clock();
+        use DemoStep::{Delivered, Packed, Retired, Sealed, Waits};
         match notice {
             Notice::Sealed(id, _) => {
-                let what = self
-                    .sealed
-                    .get(&id)
-                    .map_or("left by an earlier demo", |sealed| &sealed.what);
-                self.screen
-                    .step(self.after(&id, now), &id, DemoStep::Sealed, what)?;
+                let what = self.current(&id).map(|it| it.episode.what());
+                let what = what.unwrap_or_else(|| "left by an earlier demo".to_owned());
+                self.step(&id, Sealed, &what)
             }
             Notice::Packed(id, facts) => {
-                let what = match self.sealed.get(&id) {
-                    Some(sealed) => screen::packed(sealed.bytes, facts.size_bytes),
-                    None => screen::bytes(facts.size_bytes),
+                let size = facts.size_bytes;
+                let what = match self.current(&id) {
+                    Some(it) => packed(it.episode.bytes, size),
+                    None => bytes(size),
                 };
-                self.screen
-                    .step(self.after(&id, now), &id, DemoStep::Packed, &what)?;
+                self.step(&id, Packed, &what)
             }
             Notice::Delivered(id, facts, status) => {
-                let after = self.after(&id, now);
-                if let (Some(sealed), Some(after)) = (self.sealed.get_mut(&id), after) {
-                    sealed.delivered_after = after;
+                let what = format!("{}, {}", screen::status(status), bytes(facts.size_bytes));
+                if let Some(it) = self.current(&id) {
+                    it.delivered_after = monotonic_clock().saturating_duration_since(it.sealed);
                 }
-                let what = format!(
-                    "{}, {}",
-                    screen::status(status),
-                    screen::bytes(facts.size_bytes)
-                );
-                self.screen.step(after, &id, DemoStep::Delivered, &what)?;
+                self.step(&id, Delivered, &what)
             }
             Notice::Retired(id, facts, _, path) => {
-                let folder = self.config.layout.shipped.parent().unwrap_or(Path::new(""));
-                let what = format!(
-                    "now in {}",
-                    path.strip_prefix(folder).unwrap_or(&path).display()
-                );
-                self.screen
-                    .step(self.after(&id, now), &id, DemoStep::Retired, &what)?;
-                self.retired(id, facts, path)?;
+                let folder = self.config.layout.shipped.parent();
+                let shown = folder.and_then(|folder| path.strip_prefix(folder).ok());
+                let what = format!("now in {}", shown.unwrap_or(&path).display());
+                self.step(&id, Retired, &what)?;
+                if let Some(mut it) = self.current.take_if(|it| it.episode.id == id) {
+                    it.retired = Some((path, facts));
+                    self.shipped.push(it);
+                    self.screen.line("")?;
+                }
+                Ok(())
             }
             // A fault that will pass is the daemon's to mend, and its log has said so on stderr.
             Notice::Retrying(id, refusal, _) | Notice::RefusedAlone(id, refusal, _) => {
-                self.screen
-                    .step(self.after(&id, now), &id, DemoStep::Waits, &refusal.detail)?;
+                self.step(&id, Waits, &refusal.detail)
             }
             Notice::StillChanging(id, why, _)
             | Notice::OpenFile(id, why, _)
@@ -362,126 +288,111 @@ impl Demo {
             | Notice::OpenFileBeforeMove { id, what: why, .. }
             | Notice::LeftBehind { id, what: why, .. }
             | Notice::Stuck(id, why, _)
-            | Notice::PackedAgain(id, why) => {
-                self.screen
-                    .step(self.after(&id, now), &id, DemoStep::Waits, &why)?;
-            }
-            Notice::Held(_)
-            | Notice::StillHeld(..)
-            | Notice::Cleared(_)
-            | Notice::StampsMove(_)
-            | Notice::PackingPaused(..)
-            | Notice::OutboxFull(..)
-            | Notice::NoRoom(..)
-            | Notice::OddMarker(..)
-            | Notice::Pace(_)
-            | Notice::ClockDoubted(_) => {}
-            Notice::Quarantined(id, reason, path) => {
-                return Err(anyhow!(
-                    "{id} was quarantined: {}. It is in {}",
-                    reason.error,
-                    path.display()
-                ));
-            }
-            Notice::Conflict(id, refusal) => {
-                return Err(anyhow!(
-                    "{id} is in conflict with what is stored: {}",
-                    refusal.detail
-                ));
-            }
+            | Notice::PackedAgain(id, why) => self.step(&id, Waits, &why),
+            Notice::Quarantined(id, reason, path) => bail!(
+                "{id} was quarantined: {}. It is in {}",
+                reason.error,
+                path.display()
+            ),
+            Notice::Conflict(id, refusal) => bail!(
+                "{id} is in conflict with what is stored: {}",
+                refusal.detail
+            ),
             Notice::DeliveredAndGone(id) | Notice::Vanished(id) => {
-                return Err(anyhow!("{id} was taken away by another process"));
+                bail!("{id} was removed while it was on its way")
             }
-        }
-        Ok(())
-    }
-
-    /// How long after its marker; unknown for what an earlier demo left.
-    fn after(&self, id: &EpisodeId, now: Instant) -> Option<Duration> {
-        self.sealed
-            .get(id)
-            .map(|sealed| now.saturating_duration_since(sealed.at))
-    }
-
-    fn retired(&mut self, id: EpisodeId, facts: ArchiveFacts, path: PathBuf) -> anyhow::Result<()> {
-        let Some(sealed) = self.sealed.remove(&id) else {
-            return Ok(());
-        };
-        let DemoSealed {
-            bytes,
-            delivered_after,
-            ..
-        } = sealed;
-        self.shipped.push(DemoShipped {
-            id,
-            path,
-            facts,
-            bytes,
-            delivered_after,
-        });
-        self.screen.gap()?;
-        if let Some((go, _)) = &self.recorder {
-            // It may have recorded its last: then it listens no more.
-            let _ = go.send(Go);
-        }
-        Ok(())
-    }
-
-    fn dismiss_recorder(&mut self) {
-        if let Some((go, thread)) = self.recorder.take() {
-            drop(go);
-            // A panic of its own has been printed, and was seen as a lack of progress.
-            let _ = thread.join();
+            _ => Ok(()),
         }
     }
 
-    async fn summarise(&mut self, place: &DemoFolder) -> anyhow::Result<()> {
-        let (shipped, store) = (std::mem::take(&mut self.shipped), self.store.clone());
-        let summary = tokio::task::spawn_blocking(move || summary::read_back(shipped, &store))
-            .await
-            .context("Reading back failed")??;
-        self.screen.summary(&summary)?;
-        self.screen.onward(&place.root, place.temporary.is_some())?;
-        Ok(())
+    /// The one on its way, if it is this one.
+    fn current(&mut self, id: &EpisodeId) -> Option<&mut DemoShipped> {
+        self.current.as_mut().filter(|it| it.episode.id == *id)
     }
 
-    fn say_stopped(&self, place: &DemoFolder) -> io::Result<()> {
-        let shipped = self.shipped.len();
-        self.screen.line(&format!(
-            "Stopped: {shipped} of {} episodes were shipped.",
-            self.episodes
+    /// The time since its marker is unknown for what an earlier demo left.
+    fn step(&mut self, id: &EpisodeId, step: DemoStep, what: &str) -> anyhow::Result<()> {
+        let after = self
+            .current(id)
+            .map(|it| monotonic_clock().saturating_duration_since(it.sealed));
+        Ok(self.screen.step(after, id, step, what)?)
+    }
+
+    /// Reads every archive back out of the store and compares its bytes, and the tar stream inside,
+    /// with the receipt beside the episode in `shipped/`; then says what the demo came to.
+    fn summarise(&mut self, store: &Path) -> anyhow::Result<()> {
+        let archives = store.join("episodes");
+        let (mut recorded_bytes, mut packed_bytes) = (0, 0);
+        for it in &self.shipped {
+            let (path, facts) = it.retired.as_ref().context("It was not retired")?;
+            compare(&it.episode.id, path, &archives)
+                .with_context(|| format!("{} was not stored as it was sent", it.episode.id))?;
+            recorded_bytes += it.episode.bytes;
+            packed_bytes += facts.size_bytes;
+        }
+        let (mut held, mut held_bytes) = (0, 0);
+        for entry in fs::read_dir(&archives)? {
+            held += 1;
+            held_bytes += entry?.metadata()?.len();
+        }
+        self.shipped.sort_by_key(|it| it.delivered_after);
+        let count = self.shipped.len();
+        let worst = self.shipped.last().context("Nothing was shipped")?;
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let ms = screen::millis;
+        self.screen.bold(&format!(
+            "{count} episode{} recorded, delivered and retired.",
+            plural(count)
         ))?;
-        if place.temporary.is_none() {
-            self.screen
-                .line(&format!("Everything is in {}.", place.root.display()))?;
-        }
+        self.screen.line(&format!(
+            "
+  marker to delivered   median {} ms, worst {} ms ({})
+  packed                {}
+  the receiver holds    {held} archive{}, {}
+  read back             {count} of {count}: bytes and content match the receipts",
+            ms(self.shipped[count / 2].delivered_after),
+            ms(worst.delivered_after),
+            worst.episode.id,
+            packed(recorded_bytes, packed_bytes),
+            plural(held),
+            bytes(held_bytes),
+        ))?;
         Ok(())
     }
 }
 
-enum DemoNext {
-    Recorded(Recorded),
-    Noticed(Notice),
-}
-
-fn wrong(failure: Failure) -> anyhow::Error {
-    match failure {
-        Failure::Usage(error) | Failure::Wrong(error) => error,
-    }
+fn compare(id: &EpisodeId, shipped: &Path, archives: &Path) -> anyhow::Result<()> {
+    let receipt = fs::read(shipped.join(RECEIPT)).context("Failed to read its receipt")?;
+    let receipt: ShippingReceipt =
+        serde_json::from_slice(&receipt).context("Failed to read its receipt")?;
+    let archive = archives.join(format!("{}.tar.zst", id.percent_encoded()));
+    let shown = archive.display();
+    let open = || File::open(&archive).with_context(|| format!("Failed to open {shown}"));
+    let hash = |from: &mut dyn io::Read| progress::hash(from, &Progress::default());
+    let sha256 = Digest::from(hash(&mut open()?)?);
+    ensure!(sha256 == receipt.sha256, "{shown} has another digest");
+    let content = Digest::from(hash(&mut zstd::Decoder::new(open()?)?)?);
+    ensure!(
+        content == receipt.content_sha256,
+        "{shown} holds other content"
+    );
+    ensure!(
+        receipt.receipt["sha256"] == receipt.sha256.to_string(),
+        "the receiver's own receipt names another digest"
+    );
+    Ok(())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().map(io::Error::kind)
-    };
-    error
-        .chain()
-        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+    error.chain().any(|cause| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the edge: what a person sees is timed here"
+    reason = "the edge: what an operator sees is timed here"
 )]
 fn monotonic_clock() -> Instant {
     Instant::now()

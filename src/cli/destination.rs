@@ -60,17 +60,9 @@ impl DestinationClient {
     }
 }
 
-/// Reads certificates and token; opens no connection.
-pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
-    Client::new(receiver.into()).map_err(|error| Failure::Usage(error.into()))
-}
-
-/// The receiver that is configured. Opens no connection.
-pub(super) fn endpoint(
-    config: &ReceiverConfig,
-    host_id: &str,
-    client: Client,
-) -> Result<Endpoint, Failure> {
+/// The receiver that is configured. Reads certificates and token; opens no connection.
+pub(super) fn endpoint(config: &ReceiverConfig, host_id: &str) -> Result<Endpoint, Failure> {
+    let client = Client::new(config.into()).map_err(|error| Failure::Usage(error.into()))?;
     Endpoint::new(&EndpointOptions::of(config, host_id), client)
         .map_err(|error| Failure::Usage(error.into()))
 }

@@ -2,11 +2,10 @@
 
 use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
@@ -14,7 +13,8 @@ use super::{
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
     http::url_template,
-    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
+    model::text::word,
+    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus},
 };
 
 #[derive(Debug, Args)]
@@ -54,10 +54,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         file,
         since: args.since,
     };
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let report = runtime.block_on(doctor::examine(&question));
-    // A thread that hangs in a system call is left behind.
-    runtime.shutdown_background();
+    let report = block_on(doctor::examine(&question))?;
     if args.json {
         println!("{}", report.to_json());
     } else {
@@ -104,7 +101,7 @@ fn options(source: &ConfigSource, file: Option<&Path>) -> String {
 }
 
 fn as_typed(option: &str, value: OsString) -> String {
-    format!("{option} {}", shell_word(&value))
+    format!("{option} {}", word(&value))
 }
 
 /// A number and a unit.

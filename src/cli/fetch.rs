@@ -7,16 +7,16 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::{self, DestinationClient},
+    episode_id,
     exit::{Exit, Failure},
-    logging,
-    ship::stop_signal,
+    logging, until_stopped,
 };
 use crate::{
     config::RawConfig,
     disk::tree::shown,
-    model::{episode::EpisodeId, progress::Progress, records::ShippingReceipt, text::printable},
+    model::{episode::EpisodeId, records::ShippingReceipt, text::printable},
     operate::{
         fetch::{self, DEFAULT_MAX_BYTES, FetchEvent, FetchOptions, Fetched, Tell, Verified},
         receiver::ReceiverClient,
@@ -57,18 +57,12 @@ pub(crate) struct FetchArgs {
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     let usage = |error: anyhow::Error| Failure::Usage(error);
-    let id = EpisodeId::parse(&args.id)
-        .with_context(|| format!("{:?} is no episode's id", printable(&args.id)))
-        .map_err(usage)?;
+    let id = episode_id(&args.id)?;
     let mut raw = args.source.read(args.destination.receiver.is_some())?;
     args.destination.lay_over(&mut raw);
     let config = raw.receiver()?;
     logging::start("warn");
-    let receiver = ReceiverClient::new(destination::endpoint(
-        &config,
-        &raw.host_id()?,
-        destination::client(&config)?,
-    )?);
+    let receiver = ReceiverClient::new(destination::endpoint(&config, &raw.host_id()?)?);
     let folder = fs::canonicalize(&args.to)
         .and_then(|folder| {
             if folder.is_dir() {
@@ -87,25 +81,17 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
         receipts,
     };
 
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let progress = Progress::default();
     let screen = FetchScreen::new(&id);
     let tell: Tell = {
         let screen = screen.clone();
         Arc::new(move |told| screen.tell(told))
     };
-    let fetched = runtime.block_on(async {
-        let stop = stop_signal()?;
-        let told_to_stop = progress.clone();
-        tokio::spawn(async move {
-            stop.await;
-            told_to_stop.cancel();
-        });
+    let fetched = block_on(async {
+        let progress = until_stopped()?;
         anyhow::Ok(fetch::fetch(&receiver, &id, &options, &progress, &tell).await)
     });
-    runtime.shutdown_background();
     screen.bar.finish_and_clear();
-    let fetched = fetched?.map_err(|error| Failure::Wrong(error.into()))?;
+    let fetched = fetched??.map_err(|error| Failure::Wrong(error.into()))?;
     if args.json {
         println!("{}", document(&id, &fetched));
     } else {

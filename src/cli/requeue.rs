@@ -1,20 +1,19 @@
 //! `sealift requeue`
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::{self, DestinationClient},
+    episode_id,
     exit::{Exit, Failure},
-    logging,
-    ship::stop_signal,
+    logging, until_stopped,
 };
 use crate::{
     config::RawConfig,
     disk::tree::shown,
-    model::{episode::EpisodeId, progress::Progress, text::printable},
+    model::text::printable,
     operate::{
         receiver::ReceiverClient,
         requeue::{self, Origin, RequeueEnd, RequeueOptions, RequeueRow},
@@ -75,12 +74,8 @@ enum Where {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
-    let parse = |id: &String| {
-        EpisodeId::parse(id)
-            .with_context(|| format!("{:?} is no episode's id", printable(id)))
-            .map_err(Failure::Usage)
-    };
-    let ids = args.ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let ids = args.ids.iter().map(|id| episode_id(id));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
     if args.from == Some(Where::Shipped) && args.status.is_some() {
         let why = "--status is about what was refused, and nothing in shipped/ was: leave it out";
         return Err(Failure::Usage(anyhow::anyhow!(why)));
@@ -110,16 +105,9 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         concurrency,
         typed: args.source.as_typed() + &args.destination.as_typed(),
     };
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let mut rows = Vec::new();
-    let finished = runtime.block_on(async {
-        let stop = stop_signal()?;
-        let progress = Progress::default();
-        let told_to_stop = progress.clone();
-        tokio::spawn(async move {
-            stop.await;
-            told_to_stop.cancel();
-        });
+    let finished = block_on(async {
+        let progress = until_stopped()?;
         let mut tell = |row: RequeueRow| {
             if !args.json {
                 println!("{}", sentence(&row));
@@ -128,9 +116,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         };
         let finished = requeue::requeue(&options, receiver.as_ref(), &progress, &mut tell).await;
         finished.map_err(anyhow::Error::new)
-    });
-    runtime.shutdown_background();
-    let finished = finished?;
+    })??;
     if args.json {
         println!("{}", document(&rows, finished));
     } else if !finished {
@@ -157,8 +143,7 @@ impl Where {
 
 fn receiver(raw: &RawConfig) -> Result<(ReceiverClient, usize), Failure> {
     let config = raw.receiver()?;
-    let client = destination::client(&config)?;
-    let endpoint = destination::endpoint(&config, &raw.host_id()?, client)?;
+    let endpoint = destination::endpoint(&config, &raw.host_id()?)?;
     Ok((ReceiverClient::new(endpoint), config.concurrency.get()))
 }
 

@@ -145,8 +145,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
 
 /// The way to the receiver. Reads certificates and token; opens no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
-    let client = destination::client(receiver)?;
-    let transport = Transport::new(destination::endpoint(receiver, host_id, client)?);
+    let transport = Transport::new(destination::endpoint(receiver, host_id)?);
     let asks = !(receiver.require_receipt || receiver.believe_bare_200);
     Ok(if asks {
         transport

@@ -2,13 +2,12 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on, episode_id,
     exit::{Exit, Failure},
     logging,
 };
@@ -50,15 +49,11 @@ pub(crate) struct TraceArgs {
     reason = "a command's result, and why there is none"
 )]
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
-    let id = EpisodeId::parse(&args.id)
-        .with_context(|| format!("{:?} is no episode's id", printable(&args.id)))
-        .map_err(Failure::Usage)?;
+    let id = episode_id(&args.id)?;
     let raw = args.source.read(args.source.data.is_some())?;
     let (layout, unit) = (raw.layout()?, raw.doctor()?.unit);
     logging::start("warn");
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let traced = runtime.block_on(trace::trace(&layout, &unit, &id));
-    runtime.shutdown_background();
+    let traced = block_on(trace::trace(&layout, &unit, &id))?;
     if args.json {
         println!("{}", document(&id, &traced));
     } else if !traced.is_empty() {

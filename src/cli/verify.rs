@@ -8,17 +8,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::{self, DestinationClient},
+    episode_id,
     exit::{Exit, Failure},
-    logging,
-    ship::stop_signal,
+    logging, until_stopped,
 };
 use crate::{
     disk::by_hand,
-    http::{client::Client, url_template},
+    http::url_template,
     model::{
-        episode::EpisodeId,
         layout::Layout,
         progress::Progress,
         text::{printable, shell_word},
@@ -65,34 +64,22 @@ pub(crate) struct VerifyArgs {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
-    let parse = |id: &String| {
-        EpisodeId::parse(id)
-            .with_context(|| format!("{:?} is no episode's id", printable(id)))
-            .map_err(Failure::Usage)
-    };
-    let ids = args.ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let ids = args.ids.iter().map(|id| episode_id(id));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let raw = destination::configuration(&args.source, &args.destination)?;
     let (layout, mut config) = (raw.layout()?, raw.receiver()?);
     if args.deep {
         config.answer_timeout = config.answer_timeout.max(DEEP_ANSWER_TIMEOUT);
     }
     logging::start("warn");
-    let client: Client = destination::client(&config)?;
-    let receiver = ReceiverClient::new(destination::endpoint(&config, &raw.host_id()?, client)?);
+    let receiver = ReceiverClient::new(destination::endpoint(&config, &raw.host_id()?)?);
     let options = VerifyOptions {
         shipped: layout.shipped.clone(),
         deep: args.deep,
         concurrency: config.concurrency.get(),
     };
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let progress = Progress::default();
-    let report = runtime.block_on(async {
-        let stop = stop_signal()?;
-        let told_to_stop = progress.clone();
-        tokio::spawn(async move {
-            stop.await;
-            told_to_stop.cancel();
-        });
+    let report = block_on(async {
+        let progress = until_stopped()?;
         let bar = bar();
         let shown = tokio::spawn(show(bar.clone(), progress.clone()));
         let report = verify::verify(&receiver, &ids, &options, &progress, |of| {
@@ -102,9 +89,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         shown.abort();
         bar.finish_and_clear();
         report.with_context(|| format!("Failed to list {}", layout.shipped.display()))
-    });
-    runtime.shutdown_background();
-    let report = report?;
+    })??;
     if args.json {
         println!("{}", document(&report));
     } else {

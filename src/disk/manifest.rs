@@ -285,7 +285,6 @@ struct ListedOnDisk {
 
 #[derive(Deserialize)]
 struct ManifestProbe {
-    #[serde(default)]
     sealift_manifest: Option<Value>,
 }
 

@@ -1,9 +1,16 @@
 //! What a piece of long work shows of itself, and how it is told to stop.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
+
+use sha2::{Digest as _, Sha256};
+
+const READ_BYTES: usize = 128 * 1024;
 
 /// Shared between one piece of work and those who watch it. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
@@ -153,6 +160,27 @@ impl Progress {
         called.as_mut().enable();
         if self.check().is_ok() {
             called.await;
+        }
+    }
+}
+
+/// Hashes everything that can be read. Memory is bounded.
+///
+/// # Errors
+/// Those of reading, and [`Cancelled`] inside of one.
+pub(crate) fn hash(mut from: impl Read, progress: &Progress) -> io::Result<Sha256> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        progress.check().map_err(io::Error::other)?;
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(hasher),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                progress.advance(read as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

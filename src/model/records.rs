@@ -262,7 +262,7 @@ fn stamp_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Wal
 }
 
 /// A moment of the wall clock, to the second, as `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339, UTC).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(i64);
 
 /// The release of this program. No true stamp is older: where a clock says so, it had lost the

@@ -80,7 +80,7 @@ pub(crate) mod journal {
 }
 
 /// Everything that a person may want to know of a running shipper.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`VERSION`].
     pub sealift_snapshot: u32,
@@ -116,13 +116,11 @@ pub struct Snapshot {
     #[serde(default)]
     pub reload: ReloadStatus,
     /// Why no metrics are given out at `shipper.metrics_listen`, where that is set.
-    #[serde(default)]
     pub metrics_failed: Option<String>,
     /// The receiver.
     #[serde(default)]
     pub destination: DestinationStatus,
     /// Nothing is packed for now.
-    #[serde(default)]
     pub packing_paused: Option<Pause>,
     /// The file systems that the folders are on, each once.
     #[serde(default)]
@@ -139,7 +137,6 @@ pub struct Snapshot {
     pub episodes_left_out: u64,
     /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was
     /// made.
-    #[serde(default)]
     pub oldest_waiting_s: Option<u64>,
     /// Sealed episodes that wait for a file of theirs that is open for writing.
     #[serde(default)]
@@ -156,11 +153,9 @@ pub struct Snapshot {
     #[serde(default)]
     pub archives_stranded: u64,
     /// What is sealed and out of sight, since a move is at work in `episodes/`.
-    #[serde(default)]
     pub left_aside: Option<LeftAside>,
     /// The first episode, printable, that was delivered and cannot be moved, since its stamps move
     /// again and again though what it packs to does not.
-    #[serde(default)]
     pub stamps_move: Option<String>,
     /// What has been done since the start.
     #[serde(default)]
@@ -213,28 +208,7 @@ impl Snapshot {
             host_id: host_id.to_owned(),
             started_at_wall: now,
             taken_at_wall: now,
-            uptime_s: 0,
-            stopping: false,
-            watch: WatchStatus::default(),
-            heart: Heart::default(),
-            log: Log::default(),
-            trial: Vec::new(),
-            reload: ReloadStatus::default(),
-            metrics_failed: None,
-            destination: DestinationStatus::default(),
-            packing_paused: None,
-            room: Vec::new(),
-            counts: Counts::default(),
-            episodes: Vec::new(),
-            episodes_left_out: 0,
-            oldest_waiting_s: None,
-            open_files: OpenFileStatus::default(),
-            shipped_changed: Vec::new(),
-            strangers: Strangers::default(),
-            archives_stranded: 0,
-            left_aside: None,
-            stamps_move: None,
-            totals: Totals::default(),
+            ..Self::default()
         }
     }
 }
@@ -316,7 +290,6 @@ pub struct StalledPart {
     /// Which, in words: "the packing of run-1".
     pub part: String,
     /// For which episode, where it is for one.
-    #[serde(default)]
     pub episode_id: Option<String>,
     /// For how long.
     pub for_s: u64,
@@ -413,7 +386,6 @@ pub struct Pause {
     /// Why.
     pub why: String,
     /// How much longer; `None` where no time is known.
-    #[serde(default)]
     pub for_s: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! Text from outside as it may be shown: harmless for a terminal or a log, as one word of a shell's
 //! command line, and without the secrets that an address may hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 /// Text from outside, made harmless for a terminal or a log: control characters, escapes,
 /// bidirectional overrides and invisible characters are shown as `\u{..}`. Ordinary text of any
@@ -19,13 +19,69 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A path as one word of a shell's command line, so that a fix can be typed as it is shown.
+/// A path as one word of a shell's command line, always in quotes.
 #[must_use]
-pub(crate) fn shell_word(path: &std::path::Path) -> String {
-    format!(
-        "'{}'",
-        printable(&path.to_string_lossy()).replace('\'', r"'\''")
-    )
+pub(crate) fn shell_word(path: &Path) -> String {
+    quoted(path.as_os_str().as_bytes(), |_| false)
+}
+
+/// A word of a shell's command line: plain where it can be.
+#[must_use]
+pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
+    quoted(text.as_ref().as_bytes(), |bytes| {
+        !bytes.is_empty() && bytes.iter().all(plain)
+    })
+}
+
+/// In quotes; and where it holds what a terminal might obey or no text has, as `$'\NNN'`.
+fn quoted(bytes: &[u8], is_plain: impl Fn(&[u8]) -> bool) -> String {
+    let text = std::str::from_utf8(bytes)
+        .ok()
+        .filter(|text| printable(text) == **text);
+    match text {
+        Some(text) if is_plain(bytes) => text.to_owned(),
+        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        None => {
+            let mut quoted = String::from("$'");
+            for byte in bytes {
+                match byte {
+                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+                    0x20..0x7f => quoted.push(char::from(*byte)),
+                    _ => {
+                        // Writing to a string does not fail. Octal: three digits and no more,
+                        // whatever comes next.
+                        let _ = write!(quoted, "\\{byte:03o}");
+                    }
+                }
+            }
+            quoted.push('\'');
+            quoted
+        }
+    }
+}
+
+/// "1.3 GB": three figures at most.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    #[expect(clippy::cast_precision_loss, reason = "three figures are shown")]
+    let (mut amount, mut unit) = (bytes as f64, 0);
+    while amount >= 999.5 && unit + 1 < UNITS.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && amount < 9.95);
+    format!("{amount:.decimals$} {}", UNITS[unit])
+}
+
+/// "3 min".
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        days => format!("{} days", days / 86_400),
+    }
 }
 
 /// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),

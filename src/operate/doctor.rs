@@ -54,9 +54,3 @@ pub(super) async fn knows_unit(name: &str) -> bool {
         .await
         .is_some_and(|unit| unit.load_state != "not-found")
 }
-
-/// A word of a shell's command line: plain, or in quotes, and harmless to a terminal.
-#[must_use]
-pub(crate) fn shell_word(text: &std::ffi::OsStr) -> String {
-    words::word(text)
-}

@@ -43,14 +43,9 @@ impl ReceiverClient {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(
-            Method::GET,
-            self.0.address().of(id),
-            (id, None),
-            extra,
-            progress,
-        )
-        .await
+        let url = self.0.address().of(id);
+        let about = (id, None);
+        self.ask(Method::GET, url, about, extra, progress).await
     }
 
     /// Asks what is held, without the archive.
@@ -63,14 +58,9 @@ impl ReceiverClient {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(
-            Method::HEAD,
-            self.0.address().of(id),
-            (id, None),
-            extra,
-            progress,
-        )
-        .await
+        let url = self.0.address().of(id);
+        let about = (id, None);
+        self.ask(Method::HEAD, url, about, extra, progress).await
     }
 
     /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is
@@ -90,15 +80,9 @@ impl ReceiverClient {
         let about = (id, commit);
         let said = commit.and_then(|commit| HeaderValue::from_str(commit.as_str()).ok());
         let extra = said.map(|commit| (HeaderName::from_static(wire::CODE_COMMIT), commit));
-        self.ask(
-            Method::GET,
-            url,
-            about,
-            extra.into_iter().collect(),
-            progress,
-        )
-        .await
-        .map(Some)
+        let extra = extra.into_iter().collect();
+        let answered = self.ask(Method::GET, url, about, extra, progress).await;
+        answered.map(Some)
     }
 
     async fn ask(

@@ -42,8 +42,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat,
-        openat, symlinkat, utimensat,
+        AtFlags, CWD, Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat,
+        symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -55,7 +55,11 @@ use self::{
 use crate::{
     disk::{
         durable,
-        tree::{MAX_DEPTH, shown, to_path},
+        tree::{
+            MAX_DEPTH,
+            open::{FOLDER, NEW_FILE},
+            shown, to_path,
+        },
     },
     model::{
         episode::{Digest, EpisodeId},
@@ -66,16 +70,6 @@ use crate::{
 
 /// How many members an archive may have. At half a kilobyte each these are 32 GiB of headers alone.
 const MAX_ENTRIES: u64 = 64 << 20;
-
-const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-const FOLDER: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// How much an archive may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,28 +2,7 @@
 
 use crate::model::{episode::EpisodeId, snapshot::Slowed};
 
-/// "1.3 GB": three figures at most.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
-    #[expect(clippy::cast_precision_loss, reason = "three figures are shown")]
-    let (mut amount, mut unit) = (bytes as f64, 0);
-    while amount >= 999.5 && unit + 1 < UNITS.len() {
-        amount /= 1000.0;
-        unit += 1;
-    }
-    let decimals = usize::from(unit > 0 && amount < 9.95);
-    format!("{amount:.decimals$} {}", UNITS[unit])
-}
-
-/// "3 min".
-pub(super) fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        days => format!("{} days", days / 86_400),
-    }
-}
+pub(super) use crate::model::text::{bytes, span};
 
 /// "1 episode", "2 episodes".
 /// At which pace uploads go, and why.

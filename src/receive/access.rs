@@ -19,10 +19,11 @@ use std::{
     fs::Metadata,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, RwLock};
 use rustls::{ServerConfig, server::danger::ClientCertVerifier, sign::CertifiedKey};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -31,6 +32,7 @@ use super::{
     tls,
     window::CommitWindow,
 };
+
 use crate::{
     clock::wall_now,
     config::{
@@ -169,7 +171,7 @@ impl Access {
     /// What is in force now.
     #[must_use]
     pub fn current(&self) -> Arc<AccessRules> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
@@ -182,7 +184,7 @@ impl Access {
     /// How the last reading of each file went. A certificate and its key are one. Never blocks.
     #[must_use]
     pub fn reports(&self) -> Arc<[FileReport]> {
-        Arc::clone(&self.reports.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.reports.read())
     }
 
     /// Reads everything again now. Each file that cannot be used is logged, and what was read of it
@@ -229,15 +231,15 @@ impl Access {
     }
 
     fn look_now(&self, look: ReadPolicy) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         let renewed = files.look(look);
-        *self.reports.write().unwrap_or_else(PoisonError::into_inner) = files.reports();
+        *self.reports.write() = files.reports();
         if !renewed {
             return;
         }
         match files.snapshot() {
             Ok(snapshot) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+                *self.current.write() = Arc::new(snapshot);
             }
             Err(error) => tracing::error!(%error, "what was read before stays in use"),
         }

@@ -5,12 +5,9 @@
 //! the bytes before it, may still wait to be read. Fenced off at once, they would be sent again. An
 //! old connection that is half open brings nothing more: that shows in a moment of silence.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -41,7 +38,7 @@ impl Underway {
     /// An upload begins, or goes on.
     pub(super) fn begin(&self, part: &PartKey) -> Flow {
         let (came, flowing) = watch::channel(0);
-        lock(&self.0).insert(part.clone(), flowing);
+        self.0.lock().insert(part.clone(), flowing);
         Flow {
             flows: Arc::clone(&self.0),
             part: part.clone(),
@@ -51,7 +48,7 @@ impl Underway {
 
     /// Waits until an upload has ended, or has fallen silent.
     pub(super) async fn ebb(&self, part: &PartKey) {
-        let Some(mut flowing) = lock(&self.0).get(part).cloned() else {
+        let Some(mut flowing) = self.0.lock().get(part).cloned() else {
             return;
         };
         let patience = Instant::now() + PATIENCE;
@@ -71,7 +68,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        let mut flows = lock(&self.flows);
+        let mut flows = self.flows.lock();
         // A newcomer may have taken the place.
         if flows
             .get(&self.part)
@@ -80,10 +77,6 @@ impl Drop for Flow {
             flows.remove(&self.part);
         }
     }
-}
-
-fn lock(flows: &Flows) -> MutexGuard<'_, HashMap<PartKey, watch::Receiver<u64>>> {
-    flows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -127,7 +120,7 @@ mod tests {
         let long = waited(&underway).await;
         assert!((800..=1000).contains(&long.as_millis()), "{long:?}");
         flowing.await.unwrap();
-        assert!(lock(&underway.0).is_empty());
+        assert!(underway.0.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,8 +148,8 @@ mod tests {
         let old = underway.begin(&part());
         let new = underway.begin(&part());
         drop(old);
-        assert_eq!(lock(&underway.0).len(), 1);
+        assert_eq!(underway.0.lock().len(), 1);
         drop(new);
-        assert_eq!(lock(&underway.0).len(), 0);
+        assert_eq!(underway.0.lock().len(), 0);
     }
 }

@@ -15,11 +15,12 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// All the places.
@@ -83,7 +84,7 @@ impl Connections {
     }
 
     fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         if taken.places.len() >= self.most {
             taken.close_one()?;
         }
@@ -104,10 +105,6 @@ impl Connections {
             leave,
             crowded,
         })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +150,7 @@ impl ConnectionSlot {
 
     /// A request is under way, until what is returned is dropped.
     pub(super) fn request(&self) -> RequestUnderWay {
-        if let Some(seen) = self.connections.taken().places.get_mut(&self.number) {
+        if let Some(seen) = self.connections.taken.lock().places.get_mut(&self.number) {
             seen.under_way += 1;
         }
         RequestUnderWay {
@@ -165,7 +162,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.connections.taken().give_back(self.number);
+        self.connections.taken.lock().give_back(self.number);
         self.connections.changed.notify_one();
     }
 }
@@ -189,7 +186,7 @@ impl RequestUnderWay {
 
 impl Drop for RequestUnderWay {
     fn drop(&mut self) {
-        let mut taken = self.connections.taken();
+        let mut taken = self.connections.taken.lock();
         let now = taken.next();
         if let Some(seen) = taken.places.get_mut(&self.number) {
             seen.under_way -= 1;
@@ -290,6 +287,6 @@ mod tests {
         let _newcomer = taking.await.unwrap();
         assert_eq!(places.each_ref().map(told), [false, true]);
         drop((first, places));
-        assert_eq!(connections.taken().of_peer.len(), 1);
+        assert_eq!(connections.taken.lock().of_peer.len(), 1);
     }
 }

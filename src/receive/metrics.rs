@@ -3,19 +3,10 @@
 
 use std::time::Duration;
 
-use prometheus_client::{
-    collector::Collector, encoding::DescriptorEncoder, encoding::EncodeMetric as _,
-    metrics::MetricType,
-};
-use prometheus_client::{
-    encoding::text::{encode_eof, encode_registry},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
-};
 use tokio::time::timeout;
 
 use super::{request_context::RequestContext, store::Store};
-use crate::{clock, model::episode::HostName};
+use crate::{clock, model::exposition::Exposition};
 
 /// What it is.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,143 +15,60 @@ pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0
 /// the next time.
 const CENSUS_WAIT: Duration = Duration::from_secs(5);
 
+const FAMILIES: &str = "\
+requests counter Requests answered, by method and status (0: dropped).
+request_seconds histogram From a request's head to its answer.
+received_bytes counter Bytes of bodies that came in.
+requests_in_flight gauge Requests under way.
+connections gauge Connections open.
+handshakes_failed counter TLS handshakes that failed.
+store_full counter Times that the store's disk had no more bytes, inodes or quota.
+can_store gauge Whether an upload could be begun
+free_files gauge Files that can still be made in the store's file system
+free_bytes gauge Room in the store's file system
+total_bytes gauge Size of the store's file system
+store_episodes gauge Episodes held
+store_bytes gauge Bytes of episodes held
+parts gauge Uploads that broke off and are kept
+parts_bytes gauge Bytes of uploads that broke off
+certificate_not_after_seconds gauge When our certificate expires, Unix time
+certificate_left_seconds gauge How long our certificate is still good
+files_refused gauge Files whose newest content cannot be used
+window_rejections counter Uploads turned away for their commit, by host";
+
 /// Everything that is known just now.
 pub(super) async fn text<S: Store>(receiver: &RequestContext<S>) -> String {
-    let mut registry = Registry::with_prefix("sealift_receiver");
-    let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        registry.register_collector(Box::new(One {
-            name: name.to_owned(),
-            help: help.to_owned(),
-            value,
-        }));
-    };
+    let mut text = Exposition::new("sealift_receiver", FAMILIES, "_total");
+    receiver.tally.tell(&mut text);
     let can_store = receiver.store.probe().await.is_ok();
-    gauge(
-        &mut registry,
-        "can_store",
-        "Whether an upload could be begun",
-        u64::from(can_store),
-    );
+    text.value("can_store", u8::from(can_store));
     if let Ok(space) = receiver.store.space().await {
-        if let Some(free_files) = space.free_files {
-            gauge(
-                &mut registry,
-                "free_files",
-                "Files that can still be made in the store's file system",
-                free_files,
-            );
-        }
-        gauge(
-            &mut registry,
-            "free_bytes",
-            "Room in the store's file system",
-            space.free_bytes,
-        );
-        gauge(
-            &mut registry,
-            "total_bytes",
-            "Size of the store's file system",
-            space.total_bytes,
-        );
+        text.known("free_files", space.free_files);
+        text.value("free_bytes", space.free_bytes);
+        text.value("total_bytes", space.total_bytes);
     }
     if let Ok(Ok(usage)) = timeout(CENSUS_WAIT, receiver.room.usage(&receiver.store)).await {
-        gauge(
-            &mut registry,
-            "store_episodes",
-            "Episodes held",
-            usage.episodes,
-        );
-        gauge(
-            &mut registry,
-            "store_bytes",
-            "Bytes of episodes held",
-            usage.bytes,
-        );
-        gauge(
-            &mut registry,
-            "parts",
-            "Uploads that broke off and are kept",
-            usage.parts,
-        );
-        gauge(
-            &mut registry,
-            "parts_bytes",
-            "Bytes of uploads that broke off",
-            usage.parts_bytes,
-        );
+        text.value("store_episodes", usage.episodes);
+        text.value("store_bytes", usage.bytes);
+        text.value("parts", usage.parts);
+        text.value("parts_bytes", usage.parts_bytes);
     }
     if let Some(not_after) = receiver.access.certificate_not_after() {
-        let seconds = u64::try_from(not_after.unix_seconds()).unwrap_or_default();
-        gauge(
-            &mut registry,
-            "certificate_not_after_seconds",
-            "When our certificate expires, Unix time",
-            seconds,
-        );
-        let left = not_after
-            .unix_seconds()
-            .saturating_sub(clock::wall_now().unix_seconds());
-        let left = u64::try_from(left).unwrap_or_default();
-        gauge(
-            &mut registry,
+        let (not_after, now) = (not_after.unix_seconds(), clock::wall_now().unix_seconds());
+        text.value("certificate_not_after_seconds", not_after.max(0));
+        text.value(
             "certificate_left_seconds",
-            "How long our certificate is still good",
-            left,
+            not_after.saturating_sub(now).max(0),
         );
     }
-    let failed = receiver
-        .access
-        .reports()
-        .iter()
-        .filter(|report| report.error.is_some())
-        .count();
-    gauge(
-        &mut registry,
-        "files_refused",
-        "Files whose newest content cannot be used",
-        failed as u64,
-    );
-    registry.register_collector(Box::new(RejectionCounts(
-        receiver.tally.window_rejections().into_iter().collect(),
-    )));
-
-    let mut text = String::new();
-    // A String takes everything.
-    let _ = encode_registry(&mut text, receiver.tally.registry())
-        .and_then(|()| encode_registry(&mut text, &registry))
-        .and_then(|()| encode_eof(&mut text));
-    text
-}
-
-/// A number that is known just now.
-#[derive(Debug)]
-struct One {
-    name: String,
-    help: String,
-    value: i64,
-}
-
-impl Collector for One {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let value = ConstGauge::new(self.value);
-        value.encode(encoder.encode_descriptor(&self.name, &self.help, None, MetricType::Gauge)?)
-    }
-}
-
-/// Who was turned away for its commit.
-#[derive(Debug)]
-struct RejectionCounts(Vec<(Option<HostName>, u64)>);
-
-impl Collector for RejectionCounts {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Uploads turned away for their commit, by host";
-        let mut metric =
-            encoder.encode_descriptor("window_rejections", help, None, MetricType::Counter)?;
-        for (host, count) in &self.0 {
-            let host = host.as_ref().map(ToString::to_string).unwrap_or_default();
-            ConstCounter::new(*count).encode(metric.encode_family(&[("host", host)])?)?;
-        }
-        Ok(())
-    }
+    let reports = receiver.access.reports();
+    let failed = reports.iter().filter(|report| report.error.is_some());
+    text.value("files_refused", failed.count());
+    let rejections = receiver.tally.window_rejections().into_iter();
+    let rejections = rejections.map(|(host, count)| {
+        let host = host.as_ref().map(ToString::to_string);
+        ([("host", host.unwrap_or_default())], count)
+    });
+    text.labelled("window_rejections", rejections);
+    text.into_text() + "# EOF\n"
 }

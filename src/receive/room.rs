@@ -70,7 +70,7 @@ struct Share {
     stored_bytes: u64,
 }
 
-type Shared = Arc<std::sync::Mutex<Since>>;
+type Shared = Arc<parking_lot::Mutex<Since>>;
 
 /// Room for one upload, until it is written or given up.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Drop for Promise {
     fn drop(&mut self) {
         self.promised.fetch_sub(self.left_bytes, Ordering::Relaxed);
         if let Some((since, host, bytes)) = &self.share
-            && let Some(share) = lock(since).shares.get_mut(host)
+            && let Some(share) = since.lock().shares.get_mut(host)
         {
             share.promised_bytes = share.promised_bytes.saturating_sub(*bytes);
         }
@@ -159,7 +159,7 @@ impl StoreRoom {
             .get(&Some(host.clone()))
             .copied()
             .unwrap_or_default();
-        let mut since = lock(&self.since);
+        let mut since = self.since.lock();
         let share = since.shares.entry(host.clone()).or_default();
         let used = walked
             .saturating_add(share.promised_bytes)
@@ -205,7 +205,7 @@ impl StoreRoom {
             return true;
         };
         let usage = self.usage(store).await;
-        let since = lock(&self.since).parts_bytes;
+        let since = self.since.lock().parts_bytes;
         usage.is_ok_and(|usage| {
             let kept = usage
                 .parts_bytes
@@ -227,7 +227,7 @@ impl StoreRoom {
                     at,
                     usage: usage.clone(),
                 });
-                let mut since = lock(&self.since);
+                let mut since = self.since.lock();
                 since.parts_bytes = 0;
                 since
                     .shares
@@ -241,7 +241,7 @@ impl StoreRoom {
 
     /// A host has stored, or left a part of, so much more.
     pub(super) fn stored(&self, host: Option<&HostName>, bytes: u64, is_part: bool) {
-        let mut since = lock(&self.since);
+        let mut since = self.since.lock();
         if is_part {
             since.parts_bytes = since
                 .parts_bytes
@@ -292,12 +292,6 @@ impl UsedUp {
     pub(super) fn said_in(self, problem: Problem) -> Problem {
         problem.with("used_up", self.name())
     }
-}
-
-fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
-    since
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn fits(bytes: u64, space: StoreSpace, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {

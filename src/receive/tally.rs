@@ -2,98 +2,53 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use http::Method;
-use prometheus_client::{
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::Registry,
-};
+use parking_lot::Mutex;
 
-use crate::model::episode::HostName;
+use crate::model::{episode::HostName, exposition::Exposition};
 
 /// So many hosts are counted each by itself; further ones are counted together, under no name. The
 /// authority that signs certificates could sign any number of names.
 const MAX_NAMES: usize = 10_000;
 /// From a millisecond to a quarter of an hour, each bucket four times the one before.
-const BUCKETS: (f64, f64, u16) = (0.001, 4.0, 11);
+const BUCKETS: usize = 11;
 
-type Labels = [(&'static str, String); 2];
 /// How many requests of each host are under way.
 type Guests = Arc<Mutex<BTreeMap<HostName, usize>>>;
-type Label = [(&'static str, &'static str); 1];
 
 /// The counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ReceiveCounts {
-    registry: Registry,
-    requests: Family<Labels, Counter>,
-    seconds: Family<Label, Histogram>,
-    received_bytes: Counter,
-    requests_in_flight: Gauge,
-    connections: Gauge,
-    handshakes_failed: Counter,
-    store_full: Family<Label, Counter>,
+    /// By method and status.
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    /// By method.
+    seconds: Mutex<BTreeMap<&'static str, Seconds>>,
+    received_bytes: AtomicU64,
+    requests_in_flight: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
+    handshakes_failed: AtomicU64,
+    store_full: Mutex<BTreeMap<&'static str, u64>>,
     window_rejections: Mutex<BTreeMap<Option<HostName>, u64>>,
     guests: Guests,
 }
 
-impl Default for ReceiveCounts {
-    fn default() -> Self {
-        let seconds = || Histogram::new(exponential_buckets(BUCKETS.0, BUCKETS.1, BUCKETS.2));
-        let mut tally = Self {
-            registry: Registry::with_prefix("sealift_receiver"),
-            requests: Family::default(),
-            seconds: Family::new_with_constructor(seconds),
-            received_bytes: Counter::default(),
-            requests_in_flight: Gauge::default(),
-            connections: Gauge::default(),
-            handshakes_failed: Counter::default(),
-            store_full: Family::default(),
-            window_rejections: Mutex::default(),
-            guests: Arc::default(),
-        };
-        let registry = &mut tally.registry;
-        registry.register(
-            "requests",
-            "Requests answered, by method and status (0: dropped)",
-            tally.requests.clone(),
-        );
-        registry.register(
-            "request_seconds",
-            "From a request's head to its answer",
-            tally.seconds.clone(),
-        );
-        registry.register(
-            "received_bytes",
-            "Bytes of bodies that came in",
-            tally.received_bytes.clone(),
-        );
-        registry.register(
-            "requests_in_flight",
-            "Requests under way",
-            tally.requests_in_flight.clone(),
-        );
-        registry.register("connections", "Connections open", tally.connections.clone());
-        registry.register(
-            "handshakes_failed",
-            "TLS handshakes that failed",
-            tally.handshakes_failed.clone(),
-        );
-        registry.register(
-            "store_full",
-            "Times that the store's disk had no more bytes, inodes or quota",
-            tally.store_full.clone(),
-        );
-        tally
-    }
+#[derive(Debug, Default)]
+struct Seconds {
+    buckets: [u64; BUCKETS],
+    sum: f64,
+    count: u64,
+}
+
+/// Up to how many seconds each bucket counts.
+fn limits() -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(0.001), |limit| Some(limit * 4.0)).take(BUCKETS)
 }
 
 /// A place among the requests of a host, and among all of them. Given back when it is dropped.
@@ -105,18 +60,18 @@ pub(super) struct Guest {
 
 /// One more on a gauge, until it is dropped.
 #[derive(Debug)]
-pub(super) struct GaugeGuard(Gauge);
+pub(super) struct GaugeGuard(Arc<AtomicU64>);
 
 impl GaugeGuard {
-    fn of(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+    fn of(gauge: &Arc<AtomicU64>) -> Self {
+        gauge.fetch_add(1, Relaxed);
+        Self(Arc::clone(gauge))
     }
 }
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -125,7 +80,7 @@ impl Drop for Guest {
         let Some((guests, name)) = &self.of_host else {
             return;
         };
-        let mut guests = lock(guests);
+        let mut guests = guests.lock();
         match guests.get_mut(name) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
@@ -136,9 +91,43 @@ impl Drop for Guest {
 }
 
 impl ReceiveCounts {
-    /// What is counted here, for the exposition.
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
+    /// Adds what is counted here to the exposition.
+    pub(super) fn tell(&self, text: &mut Exposition) {
+        let requests = self.requests.lock();
+        let requests = requests.iter().map(|((method, status), count)| {
+            let method = ("method", (*method).to_owned());
+            ([method, ("status", status.to_string())], count)
+        });
+        // A family is named once there is something in it.
+        if requests.len() > 0 {
+            text.labelled("requests", requests);
+            text.family("request_seconds");
+        }
+        for (method, seconds) in &*self.seconds.lock() {
+            let mut within = 0;
+            let buckets = limits().zip(seconds.buckets).map(|(limit, count)| {
+                within += count;
+                (limit, within)
+            });
+            let method = Some(("method", (*method).to_owned()));
+            let sums = (seconds.sum, seconds.count);
+            text.histogram("request_seconds", method, buckets, sums);
+        }
+        for (name, count) in [
+            ("received_bytes", &self.received_bytes),
+            ("requests_in_flight", &self.requests_in_flight),
+            ("connections", &self.connections),
+            ("handshakes_failed", &self.handshakes_failed),
+        ] {
+            text.value(name, count.load(Relaxed));
+        }
+        let full = self.store_full.lock();
+        let full = full
+            .iter()
+            .map(|(used_up, count)| ([("used_up", (*used_up).to_owned())], count));
+        if full.len() > 0 {
+            text.labelled("store_full", full);
+        }
     }
 
     /// One more request of this host; `None` where it has `most` under way already. A caller
@@ -151,7 +140,7 @@ impl ReceiveCounts {
                 of_host: None,
             });
         };
-        let mut guests = lock(&self.guests);
+        let mut guests = self.guests.lock();
         let count = guests.entry(host.clone()).or_default();
         if *count >= most {
             return None;
@@ -171,7 +160,7 @@ impl ReceiveCounts {
 
     /// A connection that never became one.
     pub(super) fn handshake_failed(&self) {
-        self.handshakes_failed.inc();
+        self.handshakes_failed.fetch_add(1, Relaxed);
     }
 
     /// A request was answered, or dropped (status 0).
@@ -183,28 +172,24 @@ impl ReceiveCounts {
         elapsed: Duration,
     ) {
         let method = name_of(method);
-        self.requests
-            .get_or_create(&[
-                ("method", method.to_owned()),
-                ("status", status.to_string()),
-            ])
-            .inc();
-        self.seconds
-            .get_or_create(&[("method", method)])
-            .observe(elapsed.as_secs_f64());
-        self.received_bytes.inc_by(received_bytes);
+        *self.requests.lock().entry((method, status)).or_default() += 1;
+        let mut seconds = self.seconds.lock();
+        let seconds = seconds.entry(method).or_default();
+        (seconds.sum, seconds.count) = (seconds.sum + elapsed.as_secs_f64(), seconds.count + 1);
+        if let Some(at) = limits().position(|limit| elapsed.as_secs_f64() <= limit) {
+            seconds.buckets[at] += 1;
+        }
+        self.received_bytes.fetch_add(received_bytes, Relaxed);
     }
 
     /// Something could not be stored, since there are no more of these: bytes, inodes, quota.
     pub(super) fn store_was_full(&self, of_which: &'static str) {
-        self.store_full
-            .get_or_create(&[("used_up", of_which)])
-            .inc();
+        *self.store_full.lock().entry(of_which).or_default() += 1;
     }
 
     /// An upload was turned away for its commit, or for saying none.
     pub(super) fn rejected_by_window(&self, host: Option<&HostName>) {
-        let mut counts = lock(&self.window_rejections);
+        let mut counts = self.window_rejections.lock();
         let name = host
             .cloned()
             .filter(|_| counts.len() < MAX_NAMES || counts.contains_key(&host.cloned()));
@@ -214,7 +199,7 @@ impl ReceiveCounts {
     /// How many uploads were turned away for their commit, by authenticated name.
     #[must_use]
     pub fn window_rejections(&self) -> BTreeMap<Option<HostName>, u64> {
-        lock(&self.window_rejections).clone()
+        self.window_rejections.lock().clone()
     }
 }
 
@@ -228,10 +213,6 @@ fn name_of(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => "other",
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -269,10 +250,34 @@ mod tests {
         drop(first);
         assert!(tally.enter(Some(&a), 2).is_some());
         assert_eq!(
-            lock(&tally.guests).len(),
+            tally.guests.lock().len(),
             1,
             "nothing is remembered of those that have gone"
         );
-        assert_eq!(tally.requests_in_flight.get(), 1);
+        assert_eq!(tally.requests_in_flight.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_bucket_counts_what_took_no_longer_than_its_limit() {
+        let tally = ReceiveCounts::default();
+        for ms in [1, 3, 2_000_000] {
+            tally.answered(&Method::PUT, 201, 5, Duration::from_millis(ms));
+        }
+        let families = "requests counter .\nrequest_seconds histogram .\nreceived_bytes counter .\n\
+            requests_in_flight gauge .\nconnections gauge .\nhandshakes_failed counter .\nstore_full counter .";
+        let mut text = Exposition::new("p", families, "_total");
+        tally.tell(&mut text);
+        let text = text.into_text();
+        for line in [
+            "p_requests_total{method=\"PUT\",status=\"201\"} 3",
+            "p_request_seconds_bucket{method=\"PUT\",le=\"0.001\"} 1",
+            "p_request_seconds_bucket{method=\"PUT\",le=\"0.004\"} 2",
+            "p_request_seconds_bucket{method=\"PUT\",le=\"1048.576\"} 2",
+            "p_request_seconds_bucket{method=\"PUT\",le=\"+Inf\"} 3",
+            "p_request_seconds_sum{method=\"PUT\"} 2000.004",
+            "p_received_bytes_total 15",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line}: {text}");
+        }
     }
 }

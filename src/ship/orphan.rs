@@ -26,7 +26,7 @@ mod tests;
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -34,7 +34,6 @@ use rustix::{
     fs::{AtFlags, statat},
     io::Errno,
 };
-use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::aside::Why;
 use self::aside::{put_aside, why};
@@ -47,12 +46,10 @@ use crate::{
     model::{
         episode::{Digest, EpisodeId, Fingerprint},
         layout::{Layout, MARKER, OutboxName, outbox_name},
-        progress::Progress,
+        progress::{self, Progress},
         records::{RecordedVerdict, ShippingReceipt, Sidecar, WallTime},
     },
 };
-
-const HASH_BUFFER_BYTES: usize = 1 << 20;
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +170,7 @@ impl Lying {
         archive: File,
         progress: &Progress,
     ) -> io::Result<Self> {
-        let sha256 = digest_of(archive, progress)?;
+        let sha256 = Digest::from(progress::hash(archive, progress)?);
         let sidecar =
             record_files::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
         Ok(Self { sha256, sidecar })
@@ -302,7 +299,7 @@ fn put_back_one(
         let Some(file) = outbox::open_archive(path)? else {
             return Ok(());
         };
-        let sha256 = digest_of(file, progress)?;
+        let sha256 = Digest::from(progress::hash(file, progress)?);
         Wanted {
             id,
             sha256,
@@ -443,21 +440,4 @@ fn is_the_same_again(
     // A recording under way is not it.
     Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok()
         && content_of(wanted.id, &episode)? == Some(packed))
-}
-
-fn digest_of(mut file: File, progress: &Progress) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; HASH_BUFFER_BYTES];
-    loop {
-        progress.check().map_err(io::Error::other)?;
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.into()),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                progress.advance(read as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

@@ -26,7 +26,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -36,6 +36,8 @@ use notify::{
     Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig,
     Watcher as _,
 };
+use parking_lot::Mutex;
+
 use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
@@ -165,11 +167,7 @@ impl Watch {
     /// Why watches cannot be had; `None` where they can.
     #[must_use]
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.life
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.life.trouble.lock().clone()
     }
 
     /// Whether hints were lost since this was last asked.
@@ -405,11 +403,7 @@ impl Watching {
     }
 
     fn note_trouble(&self, trouble: Option<Trouble>) {
-        *self
-            .life
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.life.trouble.lock() = trouble;
     }
 
     fn send(&self, event: Event) {

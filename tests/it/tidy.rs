@@ -431,8 +431,7 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
 fn every_fsync_rename_link_and_removal_is_in_durable() {
     let mut found = Vec::new();
     for source in sources() {
-        // The demo's recorder plays somebody who is not us.
-        if source.is_in("disk/durable") || source.name == "cli/demo/recorder.rs" {
+        if source.is_in("disk/durable") {
             continue;
         }
         for (line, text) in source.code() {

@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::summary::Summary;
-use crate::model::{episode::EpisodeId, layout::Layout, text::printable};
+use crate::model::{
+    episode::EpisodeId,
+    layout::Layout,
+    text::{bytes, printable, word},
+};
 
 /// A step on an episode's way.
 #[derive(Clone, Copy)]
@@ -47,24 +50,17 @@ impl DemoScreen {
         out.flush()
     }
 
-    /// Between two episodes.
-    pub(super) fn gap(&self) -> io::Result<()> {
-        self.line("")
-    }
-
     pub(super) fn heading(&self, layout: &Layout, store: &Path, url: &str) -> io::Result<()> {
-        self.line(&self.paint(
-            BOLD,
-            "A recorder, a shipper and a receiver, on this machine.",
-        ))?;
-        self.gap()?;
-        self.line(&format!("  recorded in    {}", layout.episodes.display()))?;
-        self.line(&format!("  delivered to   {url}"))?;
+        self.bold("A recorder, a shipper and a receiver, on this machine.")?;
         self.line(&format!(
-            "  stored in      {}",
+            "
+  recorded in    {}
+  delivered to   {url}
+  stored in      {}
+",
+            layout.episodes.display(),
             store.join("episodes").display()
         ))?;
-        self.gap()?;
         self.line(&self.paint(DIM, &format!("{:>9}  {:<19}step", "ms", "episode")))
     }
 
@@ -96,76 +92,41 @@ impl DemoScreen {
         ))
     }
 
-    pub(super) fn summary(&self, summary: &Summary) -> io::Result<()> {
-        let Summary { episodes, held, .. } = summary;
-        let noun = if *episodes == 1 {
-            "episode"
-        } else {
-            "episodes"
-        };
-        let all = format!("{episodes} {noun} recorded, delivered and retired.");
-        self.line(&self.paint(BOLD, &all))?;
-        self.gap()?;
-        let worst = format!("worst {} ms ({})", millis(summary.worst), summary.worst_id);
-        self.line(&format!(
-            "  marker to delivered   median {} ms, {worst}",
-            millis(summary.median)
-        ))?;
-        self.line(&format!(
-            "  packed                {}",
-            packed(summary.recorded_bytes, summary.packed_bytes)
-        ))?;
-        let archives = if *held == 1 { "archive" } else { "archives" };
-        self.line(&format!(
-            "  the receiver holds    {held} {archives}, {}",
-            bytes(summary.held_bytes)
-        ))?;
-        self.line(&format!(
-            "  read back             {episodes} of {episodes}: bytes and content match the receipts"
-        ))
+    pub(super) fn bold(&self, text: &str) -> io::Result<()> {
+        self.line(&self.paint(BOLD, text))
     }
 
     /// What to type next: the same pieces by hand.
     pub(super) fn onward(&self, root: &Path, temporary: bool) -> io::Result<()> {
-        let program = program();
-        self.gap()?;
+        let program = std::env::args_os().next();
+        let program = word(Path::new(&program.unwrap_or_else(|| "sealift".into())));
         let trial = std::env::temp_dir().join("sealift-trial");
-        let dir = if temporary { &trial } else { root };
+        let dir = word(if temporary { &trial } else { root });
         if temporary {
             self.line(
-                "Everything was in a temporary folder, which is gone. The same by hand, in three terminals:",
+                "\nEverything was in a temporary folder, which is gone. The same by hand, in three terminals:",
             )?;
         } else {
-            self.line("Everything is still there:")?;
-            self.gap()?;
-            for (what, path) in [
-                ("episodes that were shipped", root.join("shipped")),
-                (
-                    "archives at the receiver",
-                    root.join("store").join("episodes"),
-                ),
-            ] {
-                self.line(&format!("  {what:<28}{}", path.display()))?;
-            }
-            self.gap()?;
-            self.line("To go on by hand, in three terminals:")?;
+            self.line(&format!(
+                "\nEverything is still there:
+
+  episodes that were shipped  {}
+  archives at the receiver    {}
+
+To go on by hand, in three terminals:",
+                root.join("shipped").display(),
+                root.join("store/episodes").display()
+            ))?;
         }
-        let dir = quoted(&dir.display().to_string());
-        self.gap()?;
         self.line(&format!(
-            "  {program} receive --listen 127.0.0.1:8490 --store {dir}/store"
-        ))?;
-        self.line(&format!(
-            "  {program} ship --data {dir} --receiver http://127.0.0.1:8490"
-        ))?;
-        self.gap()?;
-        self.line(&format!(
-            "  mkdir -p {dir}/episodes/mine && date > {dir}/episodes/mine/note.txt"
-        ))?;
-        self.line(&format!("  {program} seal {dir}/episodes/mine"))?;
-        self.gap()?;
-        self.line(&format!(
-            "  tar --zstd -tvf {dir}/store/episodes/mine.tar.zst"
+            "
+  {program} receive --listen 127.0.0.1:8490 --store {dir}/store
+  {program} ship --data {dir} --receiver http://127.0.0.1:8490
+
+  mkdir -p {dir}/episodes/mine && date > {dir}/episodes/mine/note.txt
+  {program} seal {dir}/episodes/mine
+
+  tar --zstd -tvf {dir}/store/episodes/mine.tar.zst"
         ))
     }
 
@@ -175,16 +136,6 @@ impl DemoScreen {
         } else {
             text.to_owned()
         }
-    }
-}
-
-/// A size as a person says it.
-pub(super) fn bytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
 
@@ -206,44 +157,13 @@ pub(super) fn status(status: u16) -> String {
     name.map_or_else(|| status.to_string(), |name| format!("{status} {name}"))
 }
 
-fn millis(time: Duration) -> String {
+pub(super) fn millis(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64() * 1e3)
-}
-
-/// How this program was called, so that what is printed can be typed.
-fn program() -> String {
-    let called = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "sealift".into());
-    quoted(&called.to_string_lossy())
-}
-
-/// For a shell, quoted where it must be.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%~,=".contains(c);
-    if !text.is_empty() && !text.starts_with('~') && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_printed_can_be_pasted_into_a_shell() {
-        for (text, expected) in [
-            ("/tmp/a", "/tmp/a"),
-            ("/tmp/a b", "'/tmp/a b'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-            ("~x", "'~x'"),
-        ] {
-            assert_eq!(quoted(text), expected);
-        }
-    }
 
     #[test]
     fn sizes_are_said_short_and_a_ratio_only_where_something_shrank() {

@@ -11,11 +11,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Condvar, Mutex};
 
 use super::line::{LogLine, Worth};
 
@@ -79,7 +79,7 @@ impl LogQueue {
 
     /// Takes it, or drops it; never waits.
     pub(super) fn push(&self, line: LogLine) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let room = match line.worth() {
             Worth::Chatter => self.max_bytes / 2,
             Worth::Matters => self.max_bytes,
@@ -99,7 +99,7 @@ impl LogQueue {
 
     /// Waits for something to write. What was given out before is written by now.
     pub(super) fn next(&self) -> NextLine {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.writing = false;
         state.moved = now();
         loop {
@@ -115,17 +115,14 @@ impl LogQueue {
                 return NextLine::Line(line);
             }
             self.drained.notify_all();
-            state = self
-                .more
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.more.wait(&mut state);
         }
     }
 
     /// A line could not be written after all. That is counted and not told: the line that tells it
     /// might fare the same.
     pub(super) fn lost(&self) {
-        self.state().dropped += 1;
+        self.state.lock().dropped += 1;
     }
 
     /// Waits until everything is written; false where it is not within that time.
@@ -133,25 +130,22 @@ impl LogQueue {
         let waits = |state: &mut QueueState| {
             state.writing || !state.lines.is_empty() || state.gap.is_some()
         };
-        let waited = self.drained.wait_timeout_while(self.state(), grace, waits);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let mut state = self.state.lock();
+        !self
+            .drained
+            .wait_while_for(&mut state, waits, grace)
+            .timed_out()
     }
 
     /// How many were dropped so far, and for how long the writer has got rid of nothing though
     /// there is something.
     pub(super) fn standing(&self) -> (u64, Option<Duration>) {
-        let state = self.state();
+        let state = self.state.lock();
         let waits = state.writing || !state.lines.is_empty();
         (
             state.dropped,
             waits.then(|| now().saturating_duration_since(state.moved)),
         )
-    }
-
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        // A thread that panicked in there has left nothing half done: each change is one of a
-        // number or of the list.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,9 +17,10 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{SeekFrom, seek},
     io::Errno,
@@ -286,7 +287,7 @@ impl RoomClaim {
             return Ok(Self(None));
         };
         // Looked at and claimed in one, so that of two who ask at once not both get the last of it.
-        let mut all = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = CLAIMED.lock();
         let of_room = all.iter().filter(|other| other.room == room);
         let claimed = of_room.fold(0, |sum: u64, other| sum.saturating_add(other.left()));
         match size.lacks(space, claimed) {
@@ -316,10 +317,7 @@ impl RoomClaim {
     /// So much of it is on the disk now, at the beginning of a block.
     pub(super) fn written(&self, bytes: u64) {
         if let Some(claimed) = &self.0 {
-            let mut left = claimed
-                .left_bytes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut left = claimed.left_bytes.lock();
             *left = left.saturating_sub(in_blocks(bytes, claimed.block_bytes));
         }
     }
@@ -327,17 +325,14 @@ impl RoomClaim {
 
 impl Claimed {
     fn left(&self) -> u64 {
-        *self
-            .left_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.left_bytes.lock()
     }
 }
 
 impl Drop for RoomClaim {
     fn drop(&mut self) {
         if let Some(claimed) = &self.0 {
-            let mut all = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = CLAIMED.lock();
             all.retain(|other| !Arc::ptr_eq(other, claimed));
         }
     }

@@ -20,9 +20,9 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     fs::{
-        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
-        chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat,
-        mknodat, openat, symlinkat, unlinkat, utimensat,
+        AtFlags, CWD, Dir, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat,
+        fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat,
+        openat, symlinkat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     disk::tree::{
         MAX_DEPTH,
-        open::{self, Error, Stat},
+        open::{self, Error, FOLDER, NEW_FILE, Stat},
         shown,
     },
     model::{
@@ -52,17 +52,6 @@ const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 
 /// A long file is flushed in slices, so that the watchdog sees it move.
 const SYNC_EVERY_BYTES: u64 = 64 << 20;
-
-const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-const FOLDER: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// Copies `from` into the new, empty directory `to`, for which there is `room`, and flushes all of
 /// it but the name of `to`.

@@ -38,10 +38,8 @@ pub(super) struct RemovalNote {
     /// The version of this form; no other program's file has it.
     sealift_removing: u32,
     /// What it was written for; older notes do not say.
-    #[serde(default)]
     of: Option<Of>,
     /// Where the directory was copied to; none where it was to go without that.
-    #[serde(default)]
     pub(super) copied_to: Option<PathBuf>,
     /// It is removed no further: what is left is not all in the copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -56,7 +54,6 @@ struct Of {
     dev: u64,
     ino: u64,
     /// When it was made, nanoseconds after the epoch, where the file system knows.
-    #[serde(default)]
     born_ns: Option<i64>,
 }
 

@@ -1,11 +1,8 @@
 //! Renaming to a name that nothing has, whatever the file system knows of that.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::{fs, io, path::Path};
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{CWD, RenameFlags},
     io::Errno,
@@ -40,9 +37,7 @@ pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> 
 }
 
 pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
-    let _one_at_a_time = LOOKED_AND_RENAMES
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = LOOKED_AND_RENAMES.lock();
     match fs::symlink_metadata(to) {
         Ok(_) => Ok(Published::NameTaken),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -6,8 +6,9 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     clock,
@@ -30,12 +31,8 @@ pub(crate) struct Going(PathBuf);
 
 impl Drop for Going {
     fn drop(&mut self) {
-        going().remove(&self.0);
+        GOING.lock().remove(&self.0);
     }
-}
-
-fn going() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    GOING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Decides that a directory goes, where `is_due` still says so.
@@ -46,7 +43,7 @@ pub(crate) fn goes(
     directory: &Path,
     is_due: impl FnOnce() -> io::Result<bool>,
 ) -> io::Result<Option<Going>> {
-    let mut going = going();
+    let mut going = GOING.lock();
     Ok(is_due()?.then(|| {
         going.insert(directory.to_owned());
         Going(directory.to_owned())
@@ -62,7 +59,7 @@ pub(crate) fn file_anew(
     directory: &Path,
     write: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<bool> {
-    let going = going();
+    let going = GOING.lock();
     if going.contains(directory) {
         return Ok(false);
     }

@@ -6,17 +6,18 @@
 //! is, its mode, and what it holds. That is read, since a manifest that is written anew in place,
 //! with the same length, has another ctime and nothing else to tell it by.
 
-use std::{fs::File, io, io::Read as _};
-
-use sha2::{Digest as _, Sha256};
+use std::io::Read as _;
 
 use super::{Closed, Stat, TreeError, to_path};
-use crate::model::{episode::Digest, layout::MARKER, progress::Progress};
+use crate::model::{
+    episode::Digest,
+    layout::MARKER,
+    progress::{self, Progress},
+};
 
 /// No marker that means anything is longer (a manifest may have as much); a longer one counts like
 /// any other file.
 const MAX_READ_BYTES: u64 = 64 * 1024 * 1024;
-const READ_BYTES: usize = 64 * 1024;
 
 /// Whether a path relative to the episode is the marker's.
 pub(super) fn is_it(path: &[u8]) -> bool {
@@ -47,7 +48,9 @@ pub(super) fn content(file: &Closed<'_>, progress: &Progress) -> Result<Option<D
         path: to_path(file.path),
         source,
     };
-    let digest = digest_of(&opened, progress).map_err(failed)?;
+    let digest =
+        progress::hash((&opened).take(MAX_READ_BYTES), &progress.beside()).map_err(failed)?;
+    let digest = Digest::from(digest);
     progress.check()?;
     let now = Stat::of(&opened).map_err(failed)?;
     if file.is_still(&now) {
@@ -56,20 +59,5 @@ pub(super) fn content(file: &Closed<'_>, progress: &Progress) -> Result<Option<D
         Err(TreeError::Changed {
             path: to_path(file.path),
         })
-    }
-}
-
-fn digest_of(file: &File, progress: &Progress) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut reader = file.take(MAX_READ_BYTES);
-    loop {
-        progress.check().map_err(io::Error::other)?;
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.into()),
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

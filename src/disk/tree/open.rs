@@ -190,7 +190,14 @@ pub(crate) fn file(
     }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY
+/// A file that is made where nothing stands.
+pub(crate) const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+pub(crate) const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

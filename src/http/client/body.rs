@@ -4,7 +4,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flight::Flight;
@@ -111,7 +111,7 @@ impl OutgoingBody {
         // hyper drops the callback when the final answer comes; that closes the channel.
         hyper::ext::on_informational(request, move |answer| {
             if answer.status() == StatusCode::CONTINUE
-                && let Some(go) = go.lock().unwrap_or_else(PoisonError::into_inner).take()
+                && let Some(go) = go.lock().take()
             {
                 // A body that is gone needs no permission.
                 let _ = go.send(());

@@ -11,11 +11,12 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
@@ -82,62 +83,58 @@ impl Flight {
 
     /// Whether anything has come.
     pub(super) fn has_heard(&self) -> bool {
-        self.lock().heard
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FlightState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().heard
     }
 
     pub(super) fn progress(&self) -> Progress {
-        self.lock().progress.clone()
+        self.0.lock().progress.clone()
     }
 
     /// The clock starts: a connection stands.
     pub(super) fn begin(&self) {
-        self.lock().last_moved = Instant::now();
+        self.0.lock().last_moved = Instant::now();
     }
 
     pub(super) fn pulled(&self, bytes: u64) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.pulled_bytes += bytes;
         state.fed();
     }
 
     /// The whole body is with hyper (a body without bytes: from the beginning).
     pub(super) fn pulled_all(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.all_pulled = true;
         state.fed();
     }
 
     pub(super) fn starved(&self) {
-        self.lock().starved = true;
+        self.0.lock().starved = true;
     }
 
     pub(super) fn body_failed(&self, error: io::Error) {
-        self.lock().body_error = Some(error);
+        self.0.lock().body_error = Some(error);
     }
 
     pub(super) fn take_body_error(&self) -> Option<io::Error> {
-        self.lock().body_error.take()
+        self.0.lock().body_error.take()
     }
 
     /// Stops the body, and says whether all of it had left.
     pub(super) fn answered(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.answered = true;
         state.all_sent
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        self.lock().answered
+        self.0.lock().answered
     }
 
     /// Until when the next move may take, and what that wait is called. While the body's source is
     /// what we wait for, the clock does not run.
     pub(super) fn patience(&self, idle: Duration, answer: Duration) -> (Instant, Wait) {
-        let state = self.lock();
+        let state = self.0.lock();
         if state.all_sent {
             (state.last_moved + answer, Wait::Answer)
         } else if state.starved {
@@ -148,7 +145,7 @@ impl Flight {
     }
 
     fn wrote(&self, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.last_moved = Instant::now();
         state.written_bytes += bytes as u64;
         // The head is among what was written, so this may run ahead by its length, and never beyond
@@ -159,7 +156,7 @@ impl Flight {
     }
 
     fn read(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !std::mem::replace(&mut state.heard, true) {
             self.1.notify_one();
         }
@@ -171,7 +168,7 @@ impl Flight {
     }
 
     fn flushed(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         // hyper flushes when its buffer is empty, so everything that it had pulled has left.
         state.all_sent = state.all_pulled;
     }
@@ -196,23 +193,19 @@ struct LineState {
 }
 
 impl ConnectionShare {
-    fn lock(&self) -> MutexGuard<'_, LineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// From now on, what moves belongs to this exchange.
     pub(super) fn carries(&self, flight: &Flight) {
         flight.begin();
-        self.lock().flight = Some(flight.clone());
+        self.0.lock().flight = Some(flight.clone());
     }
 
     /// What the layers below said when it broke; hyper's own error wraps it, or has lost it.
     pub(super) fn take_broken(&self) -> Option<ClientError> {
-        self.lock().broken.take()
+        self.0.lock().broken.take()
     }
 
     fn tell(&self, what: impl FnOnce(&Flight)) {
-        let flight = self.lock().flight.clone();
+        let flight = self.0.lock().flight.clone();
         if let Some(flight) = flight {
             what(&flight);
         }
@@ -220,7 +213,7 @@ impl ConnectionShare {
 
     fn broke(&self, error: &io::Error) {
         let error = error::of_io(error);
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         // The first is the cause and later ones follow from it; but an alert of the other side says
         // why.
         if state.broken.is_none() || matches!(error, ClientError::Tls(_)) {

@@ -14,12 +14,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -73,10 +74,6 @@ struct Waiter {
 }
 
 impl Idle {
-    fn lock(&self) -> MutexGuard<'_, IdleState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The other end is known to serve more than one connection at a time.
     pub(super) fn serves_many(&self) {
         self.serves_many.store(true, Ordering::Relaxed);
@@ -106,7 +103,7 @@ impl Idle {
     pub(super) async fn take(&self, destination: &ConnectTarget) -> Option<Connection> {
         loop {
             let mut connection = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 self.close_those_past_their_end(&mut state);
                 let newest = state
                     .connections
@@ -122,7 +119,8 @@ impl Idle {
 
     /// One of them had ended without a sign of it: so may have the others.
     pub(super) fn forget(&self, destination: &ConnectTarget) {
-        self.lock()
+        self.state
+            .lock()
             .connections
             .retain(|one| one.destination != *destination);
     }
@@ -131,7 +129,7 @@ impl Idle {
     pub(super) fn put(self: &Arc<Self>, mut connection: Connection, question_follows: bool) {
         connection.idle_since = Instant::now();
         connection.question_follows = question_follows;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !question_follows && state.is_waited_for(&connection.destination) {
             return;
         }
@@ -152,7 +150,7 @@ impl Idle {
         destination: &ConnectTarget,
         flight: &Flight,
     ) -> WaitingExchange {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.last_number += 1;
         let number = state.last_number;
         state.waiting.push(Waiter {
@@ -186,7 +184,7 @@ pub(super) struct WaitingExchange {
 
 impl Drop for WaitingExchange {
     fn drop(&mut self) {
-        let mut state = self.idle.lock();
+        let mut state = self.idle.state.lock();
         state.waiting.retain(|waiter| waiter.number != self.number);
     }
 }
@@ -196,7 +194,7 @@ async fn sweep(idle: Weak<Idle>) {
     loop {
         let next = {
             let Some(idle) = idle.upgrade() else { return };
-            let mut state = idle.lock();
+            let mut state = idle.state.lock();
             idle.close_those_past_their_end(&mut state);
             let ends = state.connections.iter().map(|one| idle.end_of(one));
             let Some(next) = ends.min() else {

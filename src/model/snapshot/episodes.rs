@@ -65,27 +65,20 @@ pub struct EpisodeStatus {
     /// Where it is on its way.
     pub state: EpisodeState,
     /// When its marker was made, by the file system's clock; `None` where it is open.
-    #[serde(default)]
     pub sealed_at_wall: Option<WallTime>,
     /// Why it does not go on.
-    #[serde(default)]
     pub why: Option<String>,
     /// When it is tried again; `None` where no time is known: it waits for its turn, or for a
     /// person.
-    #[serde(default)]
     pub again_in_s: Option<u64>,
     /// The archive's length, where it is packed.
-    #[serde(default)]
     pub size_bytes: Option<u64>,
     /// How much of it the receiver was sent, of an upload that goes on where it broke off with what
     /// went before.
-    #[serde(default)]
     pub sent_bytes: Option<u64>,
     /// How fast that goes just now.
-    #[serde(default)]
     pub bytes_per_s: Option<u64>,
     /// How much longer at that rate.
-    #[serde(default)]
     pub left_s: Option<u64>,
 }
 
@@ -132,10 +125,8 @@ pub struct OpenFile {
     /// Its path in the episode.
     pub file: String,
     /// The process that has it open; `None` where /proc does not show it.
-    #[serde(default)]
     pub pid: Option<u32>,
     /// That process' name.
-    #[serde(default)]
     pub process: Option<String>,
     /// Since it was first found open.
     pub for_s: u64,

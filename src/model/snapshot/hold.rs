@@ -19,7 +19,6 @@ pub struct HoldStatus {
     /// Why, as last heard.
     pub why: String,
     /// The HTTP status; `None` where no answer came.
-    #[serde(default)]
     pub status_code: Option<u16>,
     /// When the next probe goes; 0: as soon as there is an episode to send.
     pub next_probe_in_s: u64,
@@ -28,7 +27,6 @@ pub struct HoldStatus {
     pub weather: bool,
     /// The one episode that this is known from, where others were delivered since the start: others
     /// are sent all the same.
-    #[serde(default)]
     pub suspect: Option<String>,
     /// Nothing waits that could be sent. So it is not known whether it is over: the next episode is
     /// tried at once.

@@ -15,13 +15,10 @@ pub struct RoomStatus {
     pub total_bytes: u64,
     /// How many files may still be made; `None` where that is not counted, or an older daemon does
     /// not say.
-    #[serde(default)]
     pub free_files: Option<u64>,
     /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it
     /// was not watched for long enough.
-    #[serde(default)]
     pub filling_bytes_per_s: Option<i64>,
     /// How long it lasts at that rate; `None` where that is not known, or it does not fill.
-    #[serde(default)]
     pub lasts_s: Option<u64>,
 }

@@ -1,6 +1,8 @@
 //! Commands and figures as a person types and reads them.
 
-use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+
+pub(super) use crate::model::text::word;
 
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,47 +164,13 @@ fn without_sudo(line: &str) -> String {
     kept
 }
 
-/// A word of a shell's command line.
-pub(super) fn word(text: impl AsRef<OsStr>) -> String {
-    quoted(text.as_ref().as_bytes())
-}
-
 /// A path as a word of a shell's command line. One that begins with a dash passes for no option.
 pub(super) fn path(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     if bytes.starts_with(b"-") {
-        quoted(&[b"./", bytes].concat())
+        word(Path::new(".").join(path))
     } else {
-        quoted(bytes)
-    }
-}
-
-/// Plain where it can be; in quotes; and where it holds what a terminal might obey or no text has,
-/// as `$'\xNN'`.
-fn quoted(bytes: &[u8]) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
-    let text = std::str::from_utf8(bytes)
-        .ok()
-        .filter(|text| crate::model::text::printable(text) == **text);
-    match text {
-        Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
-        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
-        None => {
-            let mut quoted = String::from("$'");
-            for byte in bytes {
-                match byte {
-                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-                    0x20..0x7f => quoted.push(char::from(*byte)),
-                    _ => {
-                        // Writing to a string does not fail. Octal: three digits and no more,
-                        // whatever comes next.
-                        let _ = write!(quoted, "\\{byte:03o}");
-                    }
-                }
-            }
-            quoted.push('\'');
-            quoted
-        }
+        word(path)
     }
 }
 
@@ -230,12 +198,7 @@ pub(super) fn tame(name: &OsStr) -> String {
 
 /// A span as a person says it.
 pub(super) fn span(span: Duration) -> String {
-    match span.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
+    crate::model::text::span(span.as_secs())
 }
 
 /// An amount as a person says it.
@@ -313,7 +276,7 @@ mod tests {
             "Läufe".as_bytes(),
         ];
         for name in names {
-            let quoted = quoted(name);
+            let quoted = word(OsStr::from_bytes(name));
             assert!(crate::model::text::printable(&quoted) == quoted, "{quoted}");
             let read = Command::new("bash")
                 .arg("-c")
@@ -322,7 +285,7 @@ mod tests {
                 .unwrap();
             assert_eq!(read.stdout, name, "{quoted}");
         }
-        assert_eq!(quoted(b"/var/lib/sealift"), "/var/lib/sealift");
+        assert_eq!(word("/var/lib/sealift"), "/var/lib/sealift");
         assert_eq!(path(Path::new("-rf")), "./-rf");
     }
 

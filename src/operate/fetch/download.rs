@@ -56,6 +56,15 @@ enum DownloadEnd {
     Anew(String),
 }
 
+impl DownloadEnd {
+    fn broke(why: &dyn std::fmt::Display) -> Self {
+        Self::Broke {
+            why: why.to_string(),
+            retry_after_s: None,
+        }
+    }
+}
+
 impl Download<'_> {
     /// Goes on until the archive is whole.
     pub(super) async fn run(
@@ -98,9 +107,7 @@ impl Download<'_> {
                 .await
                 .is_ok()
             {
-                return Err(FetchError::Stopped {
-                    kept: kept(&scratch),
-                });
+                return Err(stopped(&scratch));
             }
         }
         Ok(scratch)
@@ -152,9 +159,7 @@ impl Download<'_> {
     ) -> Result<(DownloadScratch, DownloadEnd), FetchError> {
         let ends = match &source {
             ClientError::Cancelled => {
-                return Err(FetchError::Stopped {
-                    kept: kept(&scratch),
-                });
+                return Err(stopped(&scratch));
             }
             // No server there at all: more likely a slip in the address than a line that dropped.
             ClientError::UnknownName(_) | ClientError::Unreachable(_) => is_first,
@@ -167,13 +172,7 @@ impl Download<'_> {
                 cause: source,
             });
         }
-        Ok((
-            scratch,
-            DownloadEnd::Broke {
-                why: source.to_string(),
-                retry_after_s: None,
-            },
-        ))
+        Ok((scratch, DownloadEnd::broke(&source)))
     }
 
     /// Whether the archive is worth its way, asked before a byte of it comes.
@@ -189,10 +188,7 @@ impl Download<'_> {
         {
             return Err(FetchError::OtherContent(why));
         }
-        let room = room_bytes(&self.options.folder).map_err(|cause| FetchError::Disk {
-            path: self.options.folder.clone(),
-            cause,
-        })?;
+        let room = room_bytes(&self.options.folder).map_err(|cause| self.failed(cause))?;
         match described.size_bytes {
             Some(size_bytes) if size_bytes > room => Err(FetchError::NoRoom(format!(
                 "the archive has {size_bytes} bytes, and the disk has room for {room}"
@@ -260,10 +256,7 @@ impl Download<'_> {
             (self.tell)(FetchEvent::Arrived { have_bytes });
         };
         drop(sender);
-        let failed = |cause| FetchError::Disk {
-            path: self.options.folder.clone(),
-            cause,
-        };
+        let failed = |cause| self.failed(cause);
         let (mut scratch, written) = writing
             .await
             .map_err(|error| failed(io::Error::other(error)))?;
@@ -274,16 +267,8 @@ impl Download<'_> {
             return Err(FetchError::NoRoom(why));
         }
         match ended {
-            Err(ClientError::Cancelled) => Err(FetchError::Stopped {
-                kept: kept(&scratch),
-            }),
-            Err(error) => Ok((
-                scratch,
-                DownloadEnd::Broke {
-                    why: error.to_string(),
-                    retry_after_s: None,
-                },
-            )),
+            Err(ClientError::Cancelled) => Err(stopped(&scratch)),
+            Err(error) => Ok((scratch, DownloadEnd::broke(&error))),
             Ok(()) if scratch.is_whole() => Ok((scratch, DownloadEnd::Whole)),
             // Where the receiver stated no length, it is what came.
             Ok(()) if size_bytes.is_none() => {
@@ -302,14 +287,8 @@ impl Download<'_> {
                 Ok((scratch, DownloadEnd::Whole))
             }
             Ok(()) => {
-                let why = "the answer ended before the archive did".to_owned();
-                Ok((
-                    scratch,
-                    DownloadEnd::Broke {
-                        why,
-                        retry_after_s: None,
-                    },
-                ))
+                let why = "the answer ended before the archive did";
+                Ok((scratch, DownloadEnd::broke(&why)))
             }
         }
     }
@@ -318,13 +297,13 @@ impl Download<'_> {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, FetchError> {
-        let folder = &self.options.folder;
-        blocking(folder, work)
-            .await?
-            .map_err(|cause| FetchError::Disk {
-                path: folder.clone(),
-                cause,
-            })
+        let done = blocking(&self.options.folder, work).await?;
+        done.map_err(|cause| self.failed(cause))
+    }
+
+    fn failed(&self, cause: io::Error) -> FetchError {
+        let path = self.options.folder.clone();
+        FetchError::Disk { path, cause }
     }
 }
 
@@ -353,6 +332,12 @@ fn range(described: &Described, offset: u64) -> HeaderMap {
             .map(|etag| (header::IF_RANGE, etag)),
     );
     headers
+}
+
+fn stopped(scratch: &DownloadScratch) -> FetchError {
+    FetchError::Stopped {
+        kept: kept(scratch),
+    }
 }
 
 fn kept(scratch: &DownloadScratch) -> KeptDownload {

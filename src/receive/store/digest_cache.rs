@@ -6,14 +6,9 @@
 //! since, is believed, and its hash goes on where it stood. Nothing of this is on the disk: a
 //! successor of this process reads everything again.
 
-use std::{
-    collections::HashMap,
-    fs::Metadata,
-    os::unix::fs::MetadataExt as _,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fs::Metadata, os::unix::fs::MetadataExt as _, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{PartKey, part::Reached};
@@ -57,13 +52,9 @@ impl FileVersion {
 }
 
 impl Vouched {
-    fn vouches(&self) -> MutexGuard<'_, HashMap<PartKey, Vouch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// All of the file was written, or read, by this process just now.
     pub(super) fn remember(&self, part: &PartKey, file: &Metadata, reached: &Reached) {
-        let mut vouches = self.vouches();
+        let mut vouches = self.0.lock();
         if vouches.len() >= MAX_VOUCHED && !vouches.contains_key(part) {
             let oldest = vouches
                 .iter()
@@ -81,7 +72,7 @@ impl Vouched {
 
     /// The hash over the file, where it is known to be still what it was.
     pub(super) fn recall(&self, part: &PartKey, file: &Metadata, offset: u64) -> Option<Reached> {
-        let vouches = self.vouches();
+        let vouches = self.0.lock();
         let vouch = vouches.get(part)?;
         let holds = vouch.file == FileVersion::of(file)
             && vouch.reached.offset == offset
@@ -90,7 +81,7 @@ impl Vouched {
     }
 
     pub(super) fn forget(&self, part: &PartKey) {
-        self.vouches().remove(part);
+        self.0.lock().remove(part);
     }
 }
 
@@ -162,6 +153,6 @@ mod tests {
         }
         let known = |n: usize| vouched.recall(&part(&n.to_string()), &file, 0).is_some();
         assert_eq!([0, 1, MAX_VOUCHED].map(known), [false, true, true]);
-        assert_eq!(vouched.vouches().len(), MAX_VOUCHED);
+        assert_eq!(vouched.0.lock().len(), MAX_VOUCHED);
     }
 }

@@ -10,12 +10,10 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{Advice, fadvise};
 
 use super::{
@@ -24,6 +22,7 @@ use super::{
     record::{self, ReceiptRecord},
     scratch::TemporaryFile,
 };
+
 use crate::{
     disk::durable,
     model::episode::{Digest, EpisodeId, HostName},
@@ -118,7 +117,7 @@ impl Places {
     /// The folders that a host's episodes will stand in, durably. Flushed once by each process: a
     /// sibling that was killed may have created them and not got so far.
     pub(super) fn make_room_for(&self, host: Option<&HostName>) -> io::Result<()> {
-        let hosts = || self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = || self.hosts.lock();
         let Some(host) = host else { return Ok(()) };
         let flushed = hosts().contains(host);
         for folder in [&self.episodes, &self.receipts] {

@@ -6,11 +6,12 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
@@ -83,7 +84,7 @@ impl PartFile {
 
     /// Writes down, durably, that it is durable so far. The caller has flushed it.
     pub(super) fn note(&self, note: &PartManifest, scratch: &Path) -> io::Result<()> {
-        let mut noted = self.noted();
+        let mut noted = self.noted.lock();
         if *noted == PartNote::CutBack {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -94,15 +95,11 @@ impl PartFile {
         Ok(())
     }
 
-    fn noted(&self) -> MutexGuard<'_, PartNote> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A write, or a note, was refused. Where the disk is full that says nothing of what was
     /// flushed and noted before: it stays, and what lies behind it goes, to leave the room to
     /// others. A flush that fails beside this, or has failed, condemns the file all the same.
     pub(super) fn refused(&self, error: &io::Error) {
-        let mut noted = self.noted();
+        let mut noted = self.noted.lock();
         if !matches!(
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -162,7 +159,7 @@ impl Drop for PartFile {
             return;
         }
         // What cannot be removed now is swept later.
-        if *self.noted() != PartNote::Nothing && self.is_noted() {
+        if *self.noted.lock() != PartNote::Nothing && self.is_noted() {
             let _ = durable::remove_file(&self.note);
         }
         let _ = durable::remove_file(&self.path);

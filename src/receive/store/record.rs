@@ -7,11 +7,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use crate::{
     model::{
         episode::{Digest, EpisodeId, HostName},
+        progress::{self, Progress},
         records::WallTime,
         wire::MAX_WINDOW_LOG,
     },
@@ -21,7 +22,6 @@ use crate::{
 /// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a
 /// few kilobytes can claim to hold petabytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 30;
-const READ_BYTES: usize = 128 * 1024;
 
 /// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time
 /// noted here.
@@ -136,18 +136,9 @@ pub(super) fn hash(from: impl Read) -> io::Result<Digest> {
     hash_to_go_on(from).map(Digest::from)
 }
 
-/// The hash over everything that can be read. Memory is bounded.
-pub(super) fn hash_to_go_on(mut from: impl Read) -> io::Result<Sha256> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(hasher),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// The hash over everything that can be read.
+pub(super) fn hash_to_go_on(from: impl Read) -> io::Result<Sha256> {
+    progress::hash(from, &Progress::default())
 }
 
 /// What the tar stream inside an archive hashes to. Time, memory and output are bounded.

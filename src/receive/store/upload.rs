@@ -17,7 +17,7 @@ use std::{
     collections::HashMap,
     io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -42,16 +42,13 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// The uploads of this process that may be kept, by what they are: of each key the one that came
 /// last.
 #[derive(Debug, Default)]
-pub(super) struct Live(Mutex<HashMap<PartKey, Arc<Session>>>);
+pub(super) struct Live(parking_lot::Mutex<HashMap<PartKey, Arc<Session>>>);
 
 impl Live {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<PartKey, Arc<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn enter(&self, session: &Arc<Session>) {
         if let Some(older) = self
-            .sessions()
+            .0
+            .lock()
             .insert(session.part.clone(), Arc::clone(session))
         {
             older.superseded.store(true, Ordering::Relaxed);
@@ -59,7 +56,7 @@ impl Live {
     }
 
     fn leave(&self, session: &Arc<Session>) {
-        let mut sessions = self.sessions();
+        let mut sessions = self.0.lock();
         if sessions
             .get(&session.part)
             .is_some_and(|live| Arc::ptr_eq(live, session))
@@ -69,7 +66,7 @@ impl Live {
     }
 
     pub(super) fn find(&self, part: &PartKey) -> Option<Arc<Session>> {
-        self.sessions().get(part).cloned()
+        self.0.lock().get(part).cloned()
     }
 }
 

@@ -10,11 +10,9 @@
 //! An error is remembered, and is final. The kernel reports a failed write-back once for an open
 //! file (fsync(2)), so a later flush would say that all is well.
 
-use std::{
-    fs::File,
-    io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::{fs::File, io, sync::Arc};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::model::progress::Progress;
 
@@ -68,7 +66,7 @@ impl Slices {
     /// That of a flush which has failed meanwhile.
     pub(super) fn wrote(&self, file: &Arc<File>, len_bytes: u64) -> io::Result<()> {
         let slice_bytes = self.0.slice_bytes;
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         let ahead_bytes = len_bytes - state.begun_at_bytes;
         if ahead_bytes < slice_bytes {
             return state.outcome();
@@ -77,7 +75,7 @@ impl Slices {
             if ahead_bytes < MAX_SLICES_AHEAD * slice_bytes {
                 return state.outcome();
             }
-            state = self.wait(state);
+            self.wait(&mut state);
         }
         state.outcome()?;
         (state.flushing, state.begun_at_bytes) = (true, len_bytes);
@@ -89,7 +87,7 @@ impl Slices {
         if let Err(error) = begun {
             tracing::debug!("no thread to flush with, the writer does it: {error}");
             self.flush(file);
-            return self.lock().outcome();
+            return self.0.state.lock().outcome();
         }
         Ok(())
     }
@@ -109,7 +107,7 @@ impl Slices {
         self.settle()?;
         progress.step();
         let behind_bytes = {
-            let mut state = self.lock();
+            let mut state = self.0.state.lock();
             let behind_bytes = len_bytes - state.begun_at_bytes;
             if behind_bytes >= self.0.slice_bytes {
                 (state.flushing, state.begun_at_bytes) = (true, len_bytes);
@@ -120,7 +118,7 @@ impl Slices {
             self.flush(file);
             progress.step();
         }
-        self.lock().outcome()
+        self.0.state.lock().outcome()
     }
 
     /// Waits for the flush that is under way.
@@ -128,12 +126,14 @@ impl Slices {
     /// # Errors
     /// That of any flush so far: the file is not to be believed, whatever a flush says now.
     pub(super) fn settle(&self) -> io::Result<()> {
-        self.wait(self.lock()).outcome()
+        let mut state = self.0.state.lock();
+        self.wait(&mut state);
+        state.outcome()
     }
 
     fn flush(&self, file: &File) {
         let flushed = (self.0.flush)(file);
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         state.flushing = false;
         if let Err(error) = flushed {
             state
@@ -143,15 +143,8 @@ impl Slices {
         self.0.at_rest.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, FlushState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, FlushState>) -> MutexGuard<'a, FlushState> {
-        self.0
-            .at_rest
-            .wait_while(state, |state| state.flushing)
-            .unwrap_or_else(PoisonError::into_inner)
+    fn wait(&self, state: &mut MutexGuard<'_, FlushState>) {
+        self.0.at_rest.wait_while(state, |state| state.flushing);
     }
 }
 
@@ -197,13 +190,13 @@ mod tests {
         static ENDED: AtomicUsize = AtomicUsize::new(0);
         static GATE: Mutex<()> = Mutex::new(());
         let slices = Slices::of(100, |_| {
-            drop(GATE.lock().unwrap());
+            drop(GATE.lock());
             ENDED.fetch_add(1, Ordering::SeqCst);
             Ok(())
         });
         let file = file();
         let (opened, open) = std::sync::mpsc::channel();
-        let closed = GATE.lock().unwrap();
+        let closed = GATE.lock();
         for len_bytes in (100..100 + MAX_SLICES_AHEAD * 100).step_by(50) {
             slices.wrote(&file, len_bytes).unwrap();
         }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::workers::{Workers, lock};
+use super::workers::Workers;
 use crate::{
     disk::{
         durable,
@@ -37,12 +37,14 @@ impl Workers {
             return false;
         }
         let retiring = |directory: &OsStr| {
-            lock(&self.known.retiring)
+            self.known
+                .retiring
+                .lock()
                 .iter()
                 .any(|id| is_numbered_in_any_case(directory, id.as_str()))
         };
         // The machine asks for one at a time, so no other worker misses it meanwhile.
-        let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
+        let mut pressure = std::mem::take(&mut *self.known.pressure.lock());
         let relieved = pressure.relieve(
             &self.layout,
             wanted_bytes,
@@ -50,7 +52,7 @@ impl Workers {
             &self.as_delivered(progress),
             progress,
         );
-        *lock(&self.known.pressure) = pressure;
+        *self.known.pressure.lock() = pressure;
         if relieved.removed > 0 {
             self.keep_spares();
         }
@@ -102,7 +104,10 @@ impl Workers {
         id: &EpisodeId,
         packed: &Packed,
     ) -> Result<(), String> {
-        let lies_nowhere = lock(&self.known.scratch)
+        let lies_nowhere = self
+            .known
+            .scratch
+            .lock()
             .get(id)
             .is_some_and(|scratch| scratch.measured.is_some());
         if !lies_nowhere {

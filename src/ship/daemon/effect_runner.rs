@@ -289,13 +289,9 @@ impl EffectRunner {
                 );
             }
             Effect::Check { id, rehash } => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        Event::Checked(id.clone(), workers.check(&id, rehash, &progress))
-                    },
-                    || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
-                );
+                workers.step_about(id, Event::Checked, Check::Unknown, move |workers, id| {
+                    workers.check(id, rehash, &progress)
+                });
             }
             Effect::Pack {
                 id,
@@ -303,14 +299,9 @@ impl EffectRunner {
                 open_files,
             } => {
                 progress.stop_beyond(most_bytes);
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        let packed = workers.pack(&id, open_files, &progress);
-                        Event::Packed(id, as_far_as_it_went(packed, &progress))
-                    },
-                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
-                );
+                workers.step_about(id, Event::Packed, unreadable, move |workers, id| {
+                    as_far_as_it_went(workers.pack(id, open_files, &progress), &progress)
+                });
             }
             Effect::ComputeDigest {
                 id,
@@ -318,64 +309,38 @@ impl EffectRunner {
                 open_files,
             } => {
                 progress.stop_beyond(most_bytes);
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        let packed = workers.measure(&id, open_files, &progress);
-                        Event::Packed(id, as_far_as_it_went(packed, &progress))
-                    },
-                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
-                );
+                workers.step_about(id, Event::Packed, unreadable, move |workers, id| {
+                    as_far_as_it_went(workers.measure(id, open_files, &progress), &progress)
+                });
             }
             Effect::Persist {
                 id,
                 packed,
                 conflict,
                 tried,
-            } => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
-                        Event::Persisted(id, kept)
-                    },
-                    || Event::Persisted(panicked, Err(PANICKED.to_owned())),
-                );
-            }
+            } => workers.step_about(id, Event::Persisted, Err, move |workers, id| {
+                workers.keep(id, &packed, conflict.as_ref(), tried, &progress)
+            }),
             Effect::Retire { id, packed, proof } => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        Event::Retired(id.clone(), workers.retire(&id, &packed, &proof, &progress))
-                    },
-                    || Event::Retired(panicked, Moved::Failed(PANICKED.to_owned())),
-                );
+                workers.step_about(id, Event::Retired, Moved::Failed, move |workers, id| {
+                    workers.retire(id, &packed, &proof, &progress)
+                });
             }
             Effect::Quarantine { id, reason } => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        Event::Quarantined(id.clone(), workers.quarantine(&id, &reason, &progress))
-                    },
-                    || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
-                );
+                workers.step_about(id, Event::Quarantined, Moved::Failed, move |workers, id| {
+                    workers.quarantine(id, &reason, &progress)
+                });
             }
             Effect::Finish(id) => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| Event::Finished(id.clone(), workers.finish(&id, &progress)),
-                    || Event::Finished(panicked, Moved::Failed(PANICKED.to_owned())),
-                );
+                workers.step_about(id, Event::Finished, Moved::Failed, move |workers, id| {
+                    workers.finish(id, &progress)
+                });
             }
             Effect::Orphan { id, displaced } => {
-                let panicked = id.clone();
-                workers.step(
-                    move |workers| {
-                        let settled = workers.settle_orphan(&id, displaced, &progress);
-                        Event::OrphanSettled(id, settled)
-                    },
-                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled(PANICKED.to_owned())),
-                );
+                let unsettled = OrphanEnd::Unsettled;
+                workers.step_about(id, Event::OrphanSettled, unsettled, move |workers, id| {
+                    workers.settle_orphan(id, displaced, &progress)
+                });
             }
             Effect::FreeSpace { need_bytes } => {
                 workers.step(
@@ -413,6 +378,32 @@ impl RunningTask {
     fn sent_bytes(&self) -> u64 {
         (self.progress.went_before() + self.progress.bytes()).min(self.size_bytes)
     }
+}
+
+impl Workers {
+    /// A step about one episode: `event` reports what the step came to, or that it `failed`.
+    fn step_about<T>(
+        self,
+        id: EpisodeId,
+        event: fn(EpisodeId, T) -> Event,
+        failed: fn(String) -> T,
+        step: impl FnOnce(&Self, &EpisodeId) -> T + Send + 'static,
+    ) where
+        T: 'static,
+    {
+        let panicked = id.clone();
+        self.step(
+            move |workers| {
+                let came_to = step(workers, &id);
+                event(id, came_to)
+            },
+            move || event(panicked, failed(PANICKED.to_owned())),
+        );
+    }
+}
+
+fn unreadable(why: String) -> Result<Packed, PackFailure> {
+    Err(PackFailure::Unreadable(why))
 }
 
 /// It was told to go no further than so far: then what stopped it is its length.

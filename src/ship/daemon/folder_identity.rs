@@ -5,10 +5,11 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
 };
 
-use super::workers::{Workers, lock};
+use parking_lot::Mutex;
+
+use super::workers::Workers;
 use crate::{
     disk::{
         durable,
@@ -41,13 +42,13 @@ impl Grounds {
     fn remember(&self, folder: &Path) {
         // One that cannot be looked at gives its own error to the step that needs it.
         if let Ok(found) = ground(folder) {
-            lock(&self.were).insert(folder.to_owned(), found);
+            self.were.lock().insert(folder.to_owned(), found);
         }
     }
 
     /// What is wrong with them, as of the last look at each.
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let wrong = lock(&self.wrong);
+        let wrong = self.wrong.lock();
         let mut findings: Vec<_> = wrong
             .iter()
             .map(|(folder, why)| Finding::Elsewhere {
@@ -62,8 +63,8 @@ impl Grounds {
     /// Notes what came of a look at one. The move check tells it.
     fn note(&self, folder: &Path, found: &Result<(), String>) {
         match found {
-            Ok(()) => lock(&self.wrong).remove(folder),
-            Err(why) => lock(&self.wrong).insert(folder.to_owned(), why.clone()),
+            Ok(()) => self.wrong.lock().remove(folder),
+            Err(why) => self.wrong.lock().insert(folder.to_owned(), why.clone()),
         };
     }
 }
@@ -76,7 +77,7 @@ impl Workers {
     /// Whether a folder of ours is there, and is what it was; where it was removed, it is made
     /// anew. Else what is wrong, in words.
     pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
-        let then = lock(&self.known.grounds.were).get(folder).copied();
+        let then = self.known.grounds.were.lock().get(folder).copied();
         let is_it = match ground(folder) {
             Ok(now) => self.is_still(folder, then, now),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

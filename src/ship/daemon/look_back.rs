@@ -18,11 +18,12 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Mutex,
     time::Duration,
 };
 
-use super::workers::{Workers, lock};
+use parking_lot::Mutex;
+
+use super::workers::Workers;
 use crate::{
     clock,
     disk::{open_files::OpenFileProbe, record_files, tree},
@@ -62,7 +63,8 @@ impl Changed {
             episode_id: id.as_str().to_owned(),
             folder: tree::shown(Path::new(path.file_name().unwrap_or_default())),
         };
-        lock(&self.found)
+        self.found
+            .lock()
             .iter()
             .take(snapshot::MAX_STRANGERS)
             .map(shown)
@@ -71,10 +73,10 @@ impl Changed {
 
     /// Forgets what was put back into the queue, or removed.
     pub(super) fn forget_what_is_gone(&self) {
-        let known: Vec<_> = lock(&self.found).keys().cloned().collect();
+        let known: Vec<_> = self.found.lock().keys().cloned().collect();
         for path in known {
             if !path.is_dir() {
-                lock(&self.found).remove(&path);
+                self.found.lock().remove(&path);
             }
         }
     }
@@ -85,9 +87,9 @@ impl Changed {
     /// there is gone.
     pub(super) fn forget_where_gone(&self, id: &EpisodeId) {
         let of_it = |(path, found): (&PathBuf, &EpisodeId)| (found == id).then(|| path.clone());
-        let known: Vec<_> = lock(&self.found).iter().filter_map(of_it).collect();
+        let known: Vec<_> = self.found.lock().iter().filter_map(of_it).collect();
         for path in known.into_iter().filter(|path| !path.is_dir()) {
-            lock(&self.found).remove(&path);
+            self.found.lock().remove(&path);
         }
     }
 }
@@ -96,7 +98,7 @@ impl Workers {
     /// One has just arrived in `shipped/`.
     pub(super) fn remember_shipped(&self, path: &Path, packed: &Packed, progress: &Progress) {
         // What was told of the one that stood there before was about another delivery.
-        lock(&self.known.changed.found).remove(path);
+        self.known.changed.found.lock().remove(path);
         // A rename changes no stamp of what is inside; of a copy they are its own.
         let renamed = packed
             .folder
@@ -107,7 +109,7 @@ impl Workers {
             tree::to_remember(path, progress)
         };
         if let Ok(fingerprint) = arrived {
-            let mut known = lock(&self.known.changed.arrived);
+            let mut known = self.known.changed.arrived.lock();
             if known.len() >= MOST {
                 known.clear();
             }
@@ -122,7 +124,7 @@ impl Workers {
             Shipped::These(shipped) => {
                 for (id, path) in shipped {
                     progress.step();
-                    let arrived = lock(&self.known.changed.arrived).remove(path);
+                    let arrived = self.known.changed.arrived.lock().remove(path);
                     if let Ok(Some(receipt)) = record_files::receipt(path) {
                         looked.changed +=
                             u64::from(self.look_at(id, path, arrived, &receipt, progress));
@@ -133,7 +135,7 @@ impl Workers {
                 for (path, receipt) in self.shipped_last(progress).unwrap_or_default() {
                     let id = &receipt.episode_id;
                     if receipt.written_to_since == Some(true) {
-                        lock(&self.known.changed.found).insert(path, id.clone());
+                        self.known.changed.found.lock().insert(path, id.clone());
                         continue;
                     }
                     looked.changed += u64::from(self.look_at(id, &path, None, &receipt, progress));
@@ -148,7 +150,7 @@ impl Workers {
     }
 
     fn is_changed(&self, path: &Path) -> bool {
-        lock(&self.known.changed.found).contains_key(path)
+        self.known.changed.found.lock().contains_key(path)
     }
 
     /// What was shipped last when this process began, with its receipts; the newest first.
@@ -214,7 +216,11 @@ impl Workers {
             }
         }
         if written_to {
-            lock(&self.known.changed.found).insert(path.to_owned(), id.clone());
+            self.known
+                .changed
+                .found
+                .lock()
+                .insert(path.to_owned(), id.clone());
             tracing::warn!(
                 EPISODE = %id,
                 "{id} was written to after it was delivered: what stands in {} is not what the receiver holds. A recorder kept a \

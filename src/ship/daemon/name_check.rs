@@ -5,7 +5,7 @@ use std::{fs::File, io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::workers::{PANICKED, Workers, content_of, lock};
+use super::workers::{PANICKED, Workers, content_of};
 use crate::{
     clock,
     disk::{filesystem::may_be_replaced_unseen, scan, tree},
@@ -120,7 +120,10 @@ impl Workers {
     /// It was read whole just now.
     pub(super) fn note_read(&self, id: &EpisodeId) {
         if File::open(self.layout.episode(id)).is_ok_and(|folder| may_be_replaced_unseen(&folder)) {
-            lock(&self.known.read_again).insert(id.clone(), Instant::now());
+            self.known
+                .read_again
+                .lock()
+                .insert(id.clone(), Instant::now());
         }
     }
 
@@ -134,14 +137,17 @@ impl Workers {
         if !now.is(packed.fingerprint) || !now.may_be_swapped {
             return Ok(now.is(packed.fingerprint));
         }
-        let read_at = lock(&self.known.read_again).get(id).copied();
+        let read_at = self.known.read_again.lock().get(id).copied();
         if read_at.is_some_and(|at| at.elapsed() < READ_AGAIN_AFTER) {
             return Ok(true);
         }
         let is_it =
             content_of(id, &directory, &progress.beside())? == Some(packed.facts.content_sha256);
         if is_it {
-            lock(&self.known.read_again).insert(id.clone(), Instant::now());
+            self.known
+                .read_again
+                .lock()
+                .insert(id.clone(), Instant::now());
         }
         Ok(is_it)
     }

@@ -4,16 +4,15 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use tokio::time::Instant;
 
-use super::workers::{Workers, lock};
+use super::workers::Workers;
 use crate::{
     disk::{
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder, find_open},
@@ -57,7 +56,7 @@ impl OpenFileMemory {
         before_move: bool,
         now: Instant,
     ) -> String {
-        let before = lock(&self.found).get(id).cloned();
+        let before = self.found.lock().get(id).cloned();
         let new = FoundOpen {
             file: file.clone(),
             since: now,
@@ -88,25 +87,26 @@ impl OpenFileMemory {
             .map(|holder| format!(" by {holder}"))
             .unwrap_or_default();
         let words = format!("{} is open for writing{by}", tree::in_words(&found.file));
-        lock(&self.found).insert(id.clone(), found);
+        self.found.lock().insert(id.clone(), found);
         words
     }
 
     /// Whether its move waits for a file.
     fn is_before_move(&self, id: &EpisodeId) -> bool {
-        lock(&self.found)
+        self.found
+            .lock()
             .get(id)
             .is_some_and(|found| found.before_move)
     }
 
     /// It was packed, or moved, or is gone, or something else is the matter with it.
     pub(super) fn forget(&self, id: &EpisodeId) {
-        lock(&self.found).remove(id);
+        self.found.lock().remove(id);
     }
 
     /// The file that was open when it was last looked at.
     pub(super) fn last(&self, id: &EpisodeId) -> Option<PathBuf> {
-        lock(&self.found).get(id).map(|found| found.file.clone())
+        self.found.lock().get(id).map(|found| found.file.clone())
     }
 
     pub(super) fn note_untold(&self) {
@@ -115,7 +115,9 @@ impl OpenFileMemory {
 
     /// For the snapshot: the longest first.
     pub(super) fn shown(&self, now: Instant) -> snapshot::OpenFileStatus {
-        let mut found: Vec<_> = lock(&self.found)
+        let mut found: Vec<_> = self
+            .found
+            .lock()
             .iter()
             .map(|(id, found)| (id.clone(), found.clone()))
             .collect();

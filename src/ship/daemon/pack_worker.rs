@@ -5,7 +5,7 @@ use std::{io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::workers::{ScratchArchive, Workers, content_of, lock};
+use super::workers::{ScratchArchive, Workers, content_of};
 use crate::{
     clock,
     disk::{
@@ -44,7 +44,7 @@ impl Workers {
         open_files: OpenFilePolicy,
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
-        lock(&self.known.scratch).remove(id);
+        self.known.scratch.lock().remove(id);
         self.known.changed.forget_where_gone(id);
         let options = pack::PackOptions {
             open_files,
@@ -75,7 +75,7 @@ impl Workers {
             Ok(packed) => {
                 self.known.lore.packed(packed.uncompressed_bytes);
                 let packed = self.told(id, packed);
-                lock(&self.known.scratch).insert(
+                self.known.scratch.lock().insert(
                     id.clone(),
                     ScratchArchive {
                         archive,
@@ -102,7 +102,7 @@ impl Workers {
         open_files: OpenFilePolicy,
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
-        lock(&self.known.scratch).remove(id);
+        self.known.scratch.lock().remove(id);
         let (directory, options) = (
             self.layout.episode(id),
             pack::PackOptions {
@@ -137,7 +137,7 @@ impl Workers {
             })
         };
         let archive = Archive::poured(pour, packed.facts);
-        lock(&self.known.scratch).insert(
+        self.known.scratch.lock().insert(
             id.clone(),
             ScratchArchive {
                 archive,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::workers::{Workers, lock};
+use super::workers::Workers;
 use crate::model::snapshot::LeftAside;
 
 impl Workers {
@@ -27,7 +27,7 @@ impl Workers {
     pub(super) fn tell_trouble(&self, error: Option<&io::Error>) {
         let episodes = self.layout.episodes.display();
         let now = error.map(ToString::to_string);
-        let mut before = lock(&self.known.scan_trouble);
+        let mut before = self.known.scan_trouble.lock();
         match &now {
             Some(why) if *before != now => tracing::error!(
                 "Failed to look through {episodes} and the outbox: {why}. Nothing is moved; it is tried again."

@@ -4,17 +4,19 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     DaemonOptions, Stop, asides, folder_identity::Grounds, source_removal::open_again,
     workers::content_of,
 };
+
 use crate::{
     disk::{
         durable::{self, Leftovers},
@@ -141,15 +143,12 @@ async fn wait_for_moves(
 
 impl Doing {
     fn begin(&self, what: fmt::Arguments<'_>) {
-        *self.what.lock().unwrap_or_else(PoisonError::into_inner) = what.to_string();
+        *self.what.lock() = what.to_string();
         self.progress.step();
     }
 
     fn what(&self) -> String {
-        self.what
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.what.lock().clone()
     }
 }
 

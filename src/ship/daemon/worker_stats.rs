@@ -2,12 +2,10 @@
 
 use std::{
     io,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::disk_usage::{self, Runway};
@@ -46,14 +44,14 @@ pub(super) struct LastScan {
 
 impl Lore {
     pub(super) fn note_look(&self, found: Result<&Scan, &io::Error>) {
-        let mut looked = lock(&self.looked);
+        let mut looked = self.looked.lock();
         match found {
             Ok(scan) => {
                 *looked = LastScan {
                     at: Some(Instant::now()),
                     failed: None,
                 };
-                *lock(&self.strangers) = strangers(scan);
+                *self.strangers.lock() = strangers(scan);
             }
             Err(error) => looked.failed = Some(printable(&error.to_string())),
         }
@@ -62,7 +60,7 @@ impl Lore {
     /// Blocks.
     pub(super) fn note_room(&self, layout: &Layout) {
         let sights = disk_usage::look(layout);
-        lock(&self.runway).note(sights, Instant::now());
+        self.runway.lock().note(sights, Instant::now());
     }
 
     pub(super) fn packed(&self, content_bytes: u64) {
@@ -71,7 +69,7 @@ impl Lore {
     }
 
     pub(super) fn note_deletions_ahead(&self, ahead: u64) {
-        *lock(&self.deletions_ahead) = Some(ahead);
+        *self.deletions_ahead.lock() = Some(ahead);
     }
 
     /// Returns how many there were before.
@@ -84,23 +82,23 @@ impl Lore {
     }
 
     pub(super) fn note_left_aside(&self, left: Option<LeftAside>) {
-        *lock(&self.left_aside) = left;
+        *self.left_aside.lock() = left;
     }
 
     pub(super) fn left_aside(&self) -> Option<LeftAside> {
-        lock(&self.left_aside).clone()
+        self.left_aside.lock().clone()
     }
 
     pub(super) fn looked(&self) -> LastScan {
-        lock(&self.looked).clone()
+        self.looked.lock().clone()
     }
 
     pub(super) fn strangers(&self) -> Strangers {
-        lock(&self.strangers).clone()
+        self.strangers.lock().clone()
     }
 
     pub(super) fn rooms(&self) -> Vec<RoomStatus> {
-        lock(&self.runway).rooms()
+        self.runway.lock().rooms()
     }
 
     pub(super) fn packed_content_bytes(&self) -> u64 {
@@ -108,7 +106,7 @@ impl Lore {
     }
 
     pub(super) fn deletions_ahead(&self) -> Option<u64> {
-        *lock(&self.deletions_ahead)
+        *self.deletions_ahead.lock()
     }
 }
 
@@ -125,8 +123,4 @@ fn strangers(scan: &Scan) -> Strangers {
         count,
         some: some.iter().take(MAX_STRANGERS).map(shown).collect(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

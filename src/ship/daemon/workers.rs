@@ -8,17 +8,19 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     FreeBytes, KeepDays, asides, folder_identity::Grounds, idle_priority::at_idle_priority,
     look_back::Changed, open_files::OpenFileMemory, worker_stats::Lore,
 };
+
 use crate::{
     clock,
     disk::{
@@ -152,7 +154,7 @@ impl WorkerShared {
 
     /// The last answer's own clock.
     pub(super) fn server_clock(&self) -> Option<ServerClock> {
-        *lock(&self.server_clock)
+        *self.server_clock.lock()
     }
 }
 
@@ -182,9 +184,9 @@ impl Workers {
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
         self.keep_spares();
         let has_outbox = self.have_all().is_ok();
-        let mut leftovers = std::mem::take(&mut *lock(&self.known.leftovers));
+        let mut leftovers = std::mem::take(&mut *self.known.leftovers.lock());
         self.tell_left_aside(asides::settle(&self.layout, &mut leftovers, progress));
-        *lock(&self.known.leftovers) = leftovers;
+        *self.known.leftovers.lock() = leftovers;
         self.known.changed.forget_what_is_gone();
         self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);
@@ -197,7 +199,7 @@ impl Workers {
             .iter()
             .map(|stranger| stranger.name.clone())
             .collect();
-        let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
+        let told = std::mem::replace(&mut *self.known.strangers.lock(), here);
         for Stranger { name, why, .. } in &found.strangers {
             if !told.contains(name) {
                 tracing::warn!(
@@ -261,16 +263,18 @@ impl Workers {
 
     /// What was measured of an episode that is sent without a copy in the outbox.
     pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
-        lock(&self.known.scratch)
+        self.known
+            .scratch
+            .lock()
             .get(id)
             .and_then(|scratch| scratch.measured.clone())
     }
 
     /// From now on nothing uses what was packed.
     pub(super) fn let_go(&self, id: &EpisodeId) {
-        lock(&self.known.scratch).remove(id);
-        lock(&self.known.delivered_to).remove(id);
-        lock(&self.known.read_again).remove(id);
+        self.known.scratch.lock().remove(id);
+        self.known.delivered_to.lock().remove(id);
+        self.known.read_again.lock().remove(id);
         self.known.open_files.forget(id);
     }
 
@@ -288,7 +292,10 @@ impl Workers {
         tried: bool,
         progress: &Progress,
     ) -> Result<(), String> {
-        let archive = lock(&self.known.scratch)
+        let archive = self
+            .known
+            .scratch
+            .lock()
             .get(id)
             .map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
@@ -318,7 +325,7 @@ impl Workers {
         });
         // It has its final name, or cannot be trusted: either way the open file is not needed any
         // more.
-        lock(&self.known.scratch).remove(id);
+        self.known.scratch.lock().remove(id);
         kept
     }
 
@@ -329,7 +336,7 @@ impl Workers {
         resume: bool,
         progress: Progress,
     ) -> Attempt {
-        let scratch = lock(&self.known.scratch).get(id).cloned();
+        let scratch = self.known.scratch.lock().get(id).cloned();
         let archive = match scratch {
             Some(scratch) => scratch.archive,
             None => match outbox::open(&self.layout, id, &packed.facts) {
@@ -353,14 +360,17 @@ impl Workers {
         if let Outcome::Answered(answer) = &attempt.outcome {
             if let Some(date) = receivers_clock(answer) {
                 let (heard, is_ours) = (Instant::now(), answer.of_this_host);
-                *lock(&self.known.server_clock) = Some(ServerClock {
+                *self.known.server_clock.lock() = Some(ServerClock {
                     date,
                     heard,
                     is_ours,
                 });
             }
             if (200..300).contains(&answer.status) {
-                lock(&self.known.delivered_to).insert(id.clone(), self.transport.url_of(id));
+                self.known
+                    .delivered_to
+                    .lock()
+                    .insert(id.clone(), self.transport.url_of(id));
             }
         }
         attempt
@@ -376,7 +386,7 @@ impl Workers {
         if let Some(waits) = self.still_open(id, progress) {
             return waits;
         }
-        let delivered_to = lock(&self.known.delivered_to).get(id).cloned();
+        let delivered_to = self.known.delivered_to.lock().get(id).cloned();
         let retirement = retire::Retirement {
             id,
             proof,
@@ -400,14 +410,14 @@ impl Workers {
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         // Until the look after the move is over, what was written to it on its way may be nowhere
         // else.
-        lock(&self.known.retiring).insert(id.clone());
+        self.known.retiring.lock().insert(id.clone());
         let retire = || retire::retire(&self.layout, &retirement, &content_of, progress);
         let mut moved = retire();
         if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
             moved = retire();
         }
         let moved = self.or_leaving(id, moved);
-        lock(&self.known.retiring).remove(id);
+        self.known.retiring.lock().remove(id);
         if let Moved::To(path) | Moved::Leaving(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
@@ -415,11 +425,11 @@ impl Workers {
             moved,
             Moved::Failed(_) | Moved::CannotHold(_) | Moved::NoRoom { .. } | Moved::Open { .. }
         ) {
-            lock(&self.known.scratch).remove(id);
-            lock(&self.known.read_again).remove(id);
+            self.known.scratch.lock().remove(id);
+            self.known.read_again.lock().remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
             if !matches!(moved, Moved::Changed) {
-                lock(&self.known.delivered_to).remove(id);
+                self.known.delivered_to.lock().remove(id);
             }
         }
         self.noted(id, moved)
@@ -429,8 +439,8 @@ impl Workers {
         if let Some(waits) = self.still_open(id, progress) {
             return waits;
         }
-        lock(&self.known.scratch).remove(id);
-        lock(&self.known.delivered_to).remove(id);
+        self.known.scratch.lock().remove(id);
+        self.known.delivered_to.lock().remove(id);
         if let Err(why) = self.have(&self.layout.quarantine) {
             return Moved::Failed(format!(
                 "rejected ({}), but it cannot be moved: {why}",
@@ -573,8 +583,4 @@ fn known_content(
             Err(io::Error::other(why))
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

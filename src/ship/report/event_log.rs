@@ -12,7 +12,11 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     clock,
-    model::{episode::EpisodeId, records::holds_other_content, text::shell_word},
+    model::{
+        episode::EpisodeId,
+        records::holds_other_content,
+        text::{self, shell_word},
+    },
     ship::machine::{Notice, destination::upload_window::Pace},
 };
 
@@ -347,9 +351,7 @@ fn rate(bytes: u64) -> String {
 fn span(wait: Duration) -> String {
     match wait.as_secs() {
         0 => format!("{} ms", wait.as_millis()),
-        seconds @ 1..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3600),
+        seconds => text::span(seconds),
     }
 }
 

@@ -1,90 +1,85 @@
 //! The snapshot as Prometheus' text (exposition format 0.0.4). Pure. docs/metrics.md lists every
 //! name; a test holds the two together.
 //!
-//! Not by prometheus-client, which writes OpenMetrics alone: there a counter's TYPE line leaves out
-//! `_total`, which node_exporter's textfile collector and `promtool check metrics` do not read.
-//! Prometheus itself reads either.
+//! Not OpenMetrics: there a counter's TYPE line leaves out `_total`, which node_exporter's textfile
+//! collector and `promtool check metrics` do not read. Prometheus itself reads either.
 
-use std::fmt::{Display, Write as _};
-
-use crate::model::snapshot::{NoticedBy, Snapshot};
+use crate::model::{
+    exposition::Exposition,
+    snapshot::{NoticedBy, Snapshot},
+};
 
 /// What it is.
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const FAMILIES: &str = "\
+build_info gauge The program that runs, by its version; always 1.
+start_time_seconds gauge When the process started, Unix time.
+last_heartbeat_timestamp_seconds gauge When every part of it was last seen to move, Unix time.
+stalled_parts gauge Parts that have shown nothing for longer than they may.
+log_lines_dropped_total counter Lines of the log that were not taken, and that could be kept no longer.
+log_stuck_seconds gauge For how long the line that is being written has not been taken; 0 where they are taken as they come.
+start_trial_findings gauge Moves that did not work when they were tried at the start.
+reload_failed gauge Whether the last reload failed, and the old configuration is kept.
+episodes gauge Episodes in episodes/, by state.
+oldest_waiting_seconds gauge How long the oldest sealed episode waits for its delivery; 0 where none does.
+strangers gauge Names in episodes/ that can be no episodes, and are left alone.
+episodes_sealed_total counter Markers seen.
+episodes_shipped_total counter Episodes moved to shipped/.
+episodes_quarantined_total counter Episodes moved to quarantine/.
+quarantine_deletions_ahead gauge Episodes in quarantine/ that the clean-up will delete within a week.
+packed_content_bytes_total counter Read from episodes and packed, before compression.
+packed_archive_bytes_total counter The same after compression.
+compression_ratio gauge Bytes before compression for each byte after it, since the start.
+sent_bytes_total counter Sent to the receiver, failed attempts among it.
+delivered_bytes_total counter Archives that a receiver holds.
+attempts_total counter Delivery attempts, by what they came to.
+marker_to_delivered_seconds histogram From the marker to the receiver's acknowledgement.
+destination_held gauge Whether the receiver is held: not sent to, but for probes.
+destination_held_seconds_total counter How long the receiver was held, all holds together.
+upload_window_closed gauge Whether it is outside every upload window: nothing is sent.
+bandwidth_limit_bytes_per_second gauge What all uploads together are limited to just now.
+last_delivery_timestamp_seconds gauge When a receiver last took an episode, Unix time.
+receiver_clock_ahead_seconds gauge How far the receiver's clock is ahead of ours; negative: behind.
+watch_overflows_total counter How often events were lost, or may have been.
+watch_blind gauge Whether watches cannot be had, and episodes are looked for instead.
+packing_paused gauge Whether packing pauses, since the outbox cannot be written.
+filesystem_free_bytes gauge Room in the file system of each folder.
+filesystem_size_bytes gauge Size of the file system of each folder.
+filesystem_free_files gauge Files that can still be made in the file system of each folder.";
+
 /// Everything that is known just now.
 #[must_use]
 pub(crate) fn text(snapshot: &Snapshot) -> String {
-    let mut text = Text(String::with_capacity(8 * 1024));
+    let mut text = Exposition::new("sealift", FAMILIES, "");
     process(&mut text, snapshot);
     episodes(&mut text, snapshot);
     deliveries(&mut text, snapshot);
     around(&mut text, snapshot);
-    text.0
+    text.into_text()
 }
 
-fn process(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot {
-        started_at_wall,
-        taken_at_wall,
-        heart,
-        log,
-        reload,
-        trial,
-        ..
-    } = snapshot;
-    let taken = taken_at_wall.unix_seconds();
-    text.family(
-        "build_info",
-        "gauge",
-        "The program that runs, by its version; always 1.",
-    );
-    text.labelled("build_info", &[("version", &snapshot.version)], 1);
-    text.gauge(
-        "start_time_seconds",
-        "When the process started, Unix time.",
-        started_at_wall.unix_seconds(),
-    );
+fn process(text: &mut Exposition, snapshot: &Snapshot) {
+    let Snapshot { heart, log, .. } = snapshot;
+    let taken = snapshot.taken_at_wall.unix_seconds();
+    text.labelled("build_info", [([("version", snapshot.version.clone())], 1)]);
+    let started = snapshot.started_at_wall.unix_seconds();
+    text.value("start_time_seconds", started);
     let beat = heart
         .last_beat_ago_s
         .map(|ago| taken.saturating_sub_unsigned(ago));
-    text.known(
-        "last_heartbeat_timestamp_seconds",
-        "When every part of it was last seen to move, Unix time.",
-        beat,
-    );
-    text.gauge(
-        "stalled_parts",
-        "Parts that have shown nothing for longer than they may.",
-        heart.stalled.len(),
-    );
-    text.counter(
-        "log_lines_dropped_total",
-        "Lines of the log that were not taken, and that could be kept no longer.",
-        log.lines_dropped,
-    );
-    text.gauge(
-        "log_stuck_seconds",
-        "For how long the line that is being written has not been taken; 0 where they are taken as they come.",
-        log.stuck_for_s.unwrap_or(0),
-    );
-    text.gauge(
-        "start_trial_findings",
-        "Moves that did not work when they were tried at the start.",
-        trial.len(),
-    );
-    let failed = u8::from(reload.failed.is_some());
-    text.gauge(
-        "reload_failed",
-        "Whether the last reload failed, and the old configuration is kept.",
-        failed,
-    );
+    text.known("last_heartbeat_timestamp_seconds", beat);
+    text.value("stalled_parts", heart.stalled.len());
+    text.value("log_lines_dropped_total", log.lines_dropped);
+    text.value("log_stuck_seconds", log.stuck_for_s.unwrap_or(0));
+    text.value("start_trial_findings", snapshot.trial.len());
+    let failed = snapshot.reload.failed.is_some();
+    text.value("reload_failed", u8::from(failed));
 }
 
-fn episodes(text: &mut Text, snapshot: &Snapshot) {
+fn episodes(text: &mut Exposition, snapshot: &Snapshot) {
     let Snapshot { counts, totals, .. } = snapshot;
-    text.family("episodes", "gauge", "Episodes in episodes/, by state.");
-    for (state, count) in [
+    let states = [
         ("open", counts.open),
         ("sealed", counts.sealed),
         ("packing", counts.packing),
@@ -94,79 +89,34 @@ fn episodes(text: &mut Text, snapshot: &Snapshot) {
         ("refused", counts.refused),
         ("conflict", counts.conflict),
         ("moving", counts.moving),
-    ] {
-        text.labelled("episodes", &[("state", state)], count);
-    }
-    text.gauge(
-        "oldest_waiting_seconds",
-        "How long the oldest sealed episode waits for its delivery; 0 where none does.",
-        snapshot.oldest_waiting_s.unwrap_or(0),
-    );
-    text.gauge(
-        "strangers",
-        "Names in episodes/ that can be no episodes, and are left alone.",
-        snapshot.strangers.count,
-    );
-    text.counter("episodes_sealed_total", "Markers seen.", totals.sealed);
-    text.counter(
-        "episodes_shipped_total",
-        "Episodes moved to shipped/.",
-        totals.shipped,
-    );
-    text.counter(
-        "episodes_quarantined_total",
-        "Episodes moved to quarantine/.",
-        totals.quarantined,
-    );
-    text.known(
-        "quarantine_deletions_ahead",
-        "Episodes in quarantine/ that the clean-up will delete within a week.",
-        totals.quarantine_deletions_ahead,
-    );
+    ];
+    text.labelled("episodes", by("state", states));
+    let oldest = snapshot.oldest_waiting_s.unwrap_or(0);
+    text.value("oldest_waiting_seconds", oldest);
+    text.value("strangers", snapshot.strangers.count);
+    text.value("episodes_sealed_total", totals.sealed);
+    text.value("episodes_shipped_total", totals.shipped);
+    text.value("episodes_quarantined_total", totals.quarantined);
+    let ahead = totals.quarantine_deletions_ahead;
+    text.known("quarantine_deletions_ahead", ahead);
 }
 
-fn deliveries(text: &mut Text, snapshot: &Snapshot) {
+fn deliveries(text: &mut Exposition, snapshot: &Snapshot) {
     let Snapshot {
         totals,
         destination,
-        taken_at_wall,
         ..
     } = snapshot;
     let (content, archive) = (totals.packed_content_bytes, totals.packed_archive_bytes);
-    text.counter(
-        "packed_content_bytes_total",
-        "Read from episodes and packed, before compression.",
-        content,
-    );
-    text.counter(
-        "packed_archive_bytes_total",
-        "The same after compression.",
-        archive,
-    );
+    text.value("packed_content_bytes_total", content);
+    text.value("packed_archive_bytes_total", archive);
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     let ratio = (archive > 0).then(|| content as f64 / archive as f64);
-    text.known(
-        "compression_ratio",
-        "Bytes before compression for each byte after it, since the start.",
-        ratio,
-    );
-    text.counter(
-        "sent_bytes_total",
-        "Sent to the receiver, failed attempts among it.",
-        totals.sent_bytes,
-    );
-    text.counter(
-        "delivered_bytes_total",
-        "Archives that a receiver holds.",
-        totals.delivered_bytes,
-    );
+    text.known("compression_ratio", ratio);
+    text.value("sent_bytes_total", totals.sent_bytes);
+    text.value("delivered_bytes_total", totals.delivered_bytes);
     let attempts = &totals.attempts;
-    text.family(
-        "attempts_total",
-        "counter",
-        "Delivery attempts, by what they came to.",
-    );
-    for (verdict, count) in [
+    let verdicts = [
         ("delivered", attempts.delivered),
         ("conflict", attempts.conflict),
         ("corrupted", attempts.corrupted),
@@ -175,173 +125,52 @@ fn deliveries(text: &mut Text, snapshot: &Snapshot) {
         ("hold", attempts.hold),
         ("transient", attempts.transient),
         ("unsent", attempts.unsent),
-    ] {
-        text.labelled("attempts_total", &[("verdict", verdict)], count);
-    }
-    histogram(text, snapshot);
-    let held = u8::from(destination.held.is_some());
-    text.gauge(
-        "destination_held",
-        "Whether the receiver is held: not sent to, but for probes.",
-        held,
-    );
-    text.counter(
-        "destination_held_seconds_total",
-        "How long the receiver was held, all holds together.",
-        totals.held_s,
-    );
-    let closed = u8::from(destination.closed_until.is_some());
-    text.gauge(
-        "upload_window_closed",
-        "Whether it is outside every upload window: nothing is sent.",
-        closed,
-    );
-    text.known(
-        "bandwidth_limit_bytes_per_second",
-        "What all uploads together are limited to just now.",
-        destination.limit_bytes_per_s,
-    );
+    ];
+    text.labelled("attempts_total", by("verdict", verdicts));
+    let histogram = &totals.marker_to_delivered;
+    let buckets = histogram.buckets.iter();
+    let buckets = buckets.map(|bucket| (bucket.up_to_s, bucket.count));
+    text.family("marker_to_delivered_seconds");
+    let sums = (histogram.sum_s, histogram.count);
+    text.histogram("marker_to_delivered_seconds", None, buckets, sums);
+    let held = destination.held.is_some();
+    text.value("destination_held", u8::from(held));
+    text.value("destination_held_seconds_total", totals.held_s);
+    let closed = destination.closed_until.is_some();
+    text.value("upload_window_closed", u8::from(closed));
+    let limit = destination.limit_bytes_per_s;
+    text.known("bandwidth_limit_bytes_per_second", limit);
+    let taken = snapshot.taken_at_wall.unix_seconds();
     let delivered = destination.last_delivery_ago_s;
-    let delivered = delivered.map(|ago| taken_at_wall.unix_seconds().saturating_sub_unsigned(ago));
-    text.known(
-        "last_delivery_timestamp_seconds",
-        "When a receiver last took an episode, Unix time.",
-        delivered,
-    );
-    text.known(
-        "receiver_clock_ahead_seconds",
-        "How far the receiver's clock is ahead of ours; negative: behind.",
-        destination.clock_ahead_s,
-    );
+    let delivered = delivered.map(|ago| taken.saturating_sub_unsigned(ago));
+    text.known("last_delivery_timestamp_seconds", delivered);
+    text.known("receiver_clock_ahead_seconds", destination.clock_ahead_s);
 }
 
-fn histogram(text: &mut Text, snapshot: &Snapshot) {
-    let name = "marker_to_delivered_seconds";
-    let histogram = &snapshot.totals.marker_to_delivered;
-    text.family(
-        name,
-        "histogram",
-        "From the marker to the receiver's acknowledgement.",
-    );
-    for bucket in &histogram.buckets {
-        let up_to = bucket.up_to_s.to_string();
-        text.labelled(&format!("{name}_bucket"), &[("le", &up_to)], bucket.count);
-    }
-    text.labelled(
-        &format!("{name}_bucket"),
-        &[("le", "+Inf")],
-        histogram.count,
-    );
-    text.labelled(&format!("{name}_sum"), &[], histogram.sum_s);
-    text.labelled(&format!("{name}_count"), &[], histogram.count);
-}
-
-fn around(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot {
-        watch,
-        room,
-        packing_paused,
-        ..
-    } = snapshot;
-    text.counter(
-        "watch_overflows_total",
-        "How often events were lost, or may have been.",
-        watch.overflows,
-    );
-    let blind = u8::from(watch.mode == NoticedBy::Blind);
-    text.gauge(
-        "watch_blind",
-        "Whether watches cannot be had, and episodes are looked for instead.",
-        blind,
-    );
-    let paused = u8::from(packing_paused.is_some());
-    text.gauge(
-        "packing_paused",
-        "Whether packing pauses, since the outbox cannot be written.",
-        paused,
-    );
-    text.family(
-        "filesystem_free_bytes",
-        "gauge",
-        "Room in the file system of each folder.",
-    );
+fn around(text: &mut Exposition, snapshot: &Snapshot) {
+    text.value("watch_overflows_total", snapshot.watch.overflows);
+    let blind = snapshot.watch.mode == NoticedBy::Blind;
+    text.value("watch_blind", u8::from(blind));
+    let paused = snapshot.packing_paused.is_some();
+    text.value("packing_paused", u8::from(paused));
     let each = || {
-        room.iter()
-            .flat_map(|room| room.folders.iter().map(move |folder| (folder, room)))
+        let rooms = snapshot.room.iter();
+        rooms.flat_map(|room| room.folders.iter().map(move |folder| (&**folder, room)))
     };
-    for (folder, room) in each() {
-        text.labelled(
-            "filesystem_free_bytes",
-            &[("folder", folder)],
-            room.free_bytes,
-        );
-    }
-    text.family(
-        "filesystem_size_bytes",
-        "gauge",
-        "Size of the file system of each folder.",
-    );
-    for (folder, room) in each() {
-        text.labelled(
-            "filesystem_size_bytes",
-            &[("folder", folder)],
-            room.total_bytes,
-        );
-    }
-    text.family(
-        "filesystem_free_files",
-        "gauge",
-        "Files that can still be made in the file system of each folder.",
-    );
-    for (folder, room) in each() {
-        if let Some(free_files) = room.free_files {
-            text.labelled("filesystem_free_files", &[("folder", folder)], free_files);
-        }
-    }
+    let free = each().map(|(folder, room)| (folder, room.free_bytes));
+    text.labelled("filesystem_free_bytes", by("folder", free));
+    let size = each().map(|(folder, room)| (folder, room.total_bytes));
+    text.labelled("filesystem_size_bytes", by("folder", size));
+    let files = each().filter_map(|(folder, room)| Some((folder, room.free_files?)));
+    text.labelled("filesystem_free_files", by("folder", files));
 }
 
-/// Writing to a string does not fail, and so nothing here can.
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(
-            self.0,
-            "# HELP sealift_{name} {help}\n# TYPE sealift_{name} {kind}"
-        );
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "counter", help);
-        self.labelled(name, &[], value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, "gauge", help);
-        self.labelled(name, &[], value);
-    }
-
-    /// Nothing is written of what is not known.
-    fn known(&mut self, name: &str, help: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.gauge(name, help, value);
-        }
-    }
-
-    fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.0, "sealift_{name}");
-        let mut before = '{';
-        for (label, text) in labels {
-            let text = text
-                .replace('\\', r"\\")
-                .replace('"', r#"\""#)
-                .replace('\n', r"\n");
-            let _ = write!(self.0, "{before}{label}=\"{text}\"");
-            before = ',';
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
-    }
+fn by<'a>(
+    label: &'static str,
+    samples: impl IntoIterator<Item = (&'a str, u64)>,
+) -> impl Iterator<Item = ([(&'static str, String); 1], u64)> {
+    let samples = samples.into_iter();
+    samples.map(move |(text, value)| ([(label, text.to_owned())], value))
 }
 
 #[cfg(test)]
@@ -422,13 +251,6 @@ mod tests {
         ] {
             assert!(!nothing_yet.contains(name), "{name}: {nothing_yet}");
         }
-    }
-
-    #[test]
-    fn a_label_cannot_end_its_line() {
-        let mut text = Text(String::new());
-        text.labelled("a", &[("b", "c\"d\\e\nf")], 1);
-        assert_eq!(text.0, "sealift_a{b=\"c\\\"d\\\\e\\nf\"} 1\n");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     disk::{durable, record_files, tree},
@@ -61,13 +62,13 @@ impl Edited {
             return Ok(false);
         };
         let now = walked.fingerprint;
-        if self.known().get(directory) == Some(&now) {
+        if self.0.lock().get(directory) == Some(&now) {
             return Ok(false);
         }
         if content_of(&receipt, directory)? == Some(receipt.content_sha256) {
             return Ok(true);
         }
-        let mut known = self.known();
+        let mut known = self.0.lock();
         if known.len() >= REMEMBERED {
             known.clear();
         }
@@ -75,10 +76,6 @@ impl Edited {
         drop(known);
         tell(directory, &receipt);
         Ok(false)
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Fingerprint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,12 +12,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{model::progress::Progress, ship::machine::destination::upload_window::Pace};
@@ -62,7 +63,7 @@ enum May {
 impl Throttle {
     /// From now on, also for what is under way.
     pub fn set(&self, pace: Pace) {
-        *self.bucket() = TokenBucket {
+        *self.0.bucket.lock() = TokenBucket {
             pace: Some(pace),
             bytes: 0.0,
             filled_at: Some(Instant::now()),
@@ -83,7 +84,7 @@ impl Throttle {
         if !self.limits() {
             return left_bytes;
         }
-        let piece = match self.bucket().pace {
+        let piece = match self.0.bucket.lock().pace {
             Some(Pace::AtMost(limit)) => {
                 (limit.get() / PIECES_PER_S).clamp(SMALLEST_PIECE_BYTES, LARGEST_PIECE_BYTES)
             }
@@ -110,7 +111,7 @@ impl Throttle {
             changed.as_mut().enable();
             let now = Instant::now();
             let sign = now + SIGN_OF_LIFE;
-            let until = match self.bucket().take(len_bytes, now) {
+            let until = match self.0.bucket.lock().take(len_bytes, now) {
                 May::Go => return,
                 May::At(at) => at.min(sign),
                 May::Not => sign,
@@ -121,10 +122,6 @@ impl Throttle {
             }
             progress.step();
         }
-    }
-
-    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
-        self.0.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -53,7 +53,7 @@ fn one_folder_that_cannot_be_watched_blinds_nobody_and_what_is_short_for_all_doe
         watching.cannot_watch(&id, &refused(own));
         watching.refresh();
     }
-    assert!(!watching.blind && watching.life.trouble.lock().unwrap().is_none());
+    assert!(!watching.blind && watching.life.trouble.lock().is_none());
     assert!(heard.try_recv().is_err(), "no other needs to hear of it");
     assert_eq!(
         watching.unwatchable,
@@ -91,7 +91,7 @@ fn a_mount_over_the_root_whose_events_cannot_be_trusted_is_looked_at_often_until
         watching.refresh();
     }
     assert!(watching.watcher.is_none());
-    let trouble = watching.life.trouble.lock().unwrap().clone().unwrap();
+    let trouble = watching.life.trouble.lock().clone().unwrap();
     assert_eq!(
         (trouble.why.as_str(), trouble.fix),
         ("events cannot be trusted on NFS", None)

@@ -62,7 +62,7 @@ impl Kept {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         // And once more, as the file that can be cut.
         Arc::get_mut(&mut self.growing.file).unwrap().file = file;
-        *self.growing.file.noted() = PartNote::Durable(4);
+        *self.growing.file.noted.lock() = PartNote::Durable(4);
         self.growing.file.refused(&error);
     }
 
