@@ -11,6 +11,7 @@ mod fetch;
 mod logging;
 mod once;
 mod receive;
+mod rename;
 mod requeue;
 mod seal;
 mod ship;
@@ -57,6 +58,8 @@ enum Command {
     /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver
     /// has lost them
     Requeue(requeue::RequeueArgs),
+    /// Give one episode another name, in episodes/ or quarantine/
+    Rename(rename::RenameArgs),
     /// Say what is wrong on this host, and what to type; the first red row is the cause
     Doctor(doctor::DoctorArgs),
     /// Ask the receiver whether it still holds what was shipped from here
@@ -113,6 +116,7 @@ fn run_command() -> Exit {
         Command::Seal(args) => seal::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Requeue(args) => requeue::run(args),
+        Command::Rename(args) => rename::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),

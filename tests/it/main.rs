@@ -35,6 +35,7 @@ mod pack;
 mod papers;
 mod poor_mounts;
 mod receive;
+mod rename;
 mod requeue;
 mod responses;
 mod resume;

@@ -297,8 +297,6 @@ pub(super) struct EpisodesFacts {
     pub(super) archives_alone: u64,
     /// Where.
     pub(super) folder: PathBuf,
-    /// Whether mv(1) copies a folder there that gets another name in it (an overlay's lower layer).
-    pub(super) copied_by_mv: bool,
     /// Each folder whose name is an id.
     pub(super) episodes: Vec<EpisodeFacts>,
     /// What can be no episode.

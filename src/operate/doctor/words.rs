@@ -23,7 +23,7 @@ pub(in crate::operate) struct CommandContext {
 }
 
 /// Commands of ours that have no `--receiver`.
-const ASK_NO_RECEIVER: [&str; 2] = ["status", "trace"];
+const ASK_NO_RECEIVER: [&str; 3] = ["status", "trace", "rename"];
 
 impl CommandContext {
     /// A command that takes root.
