@@ -14,6 +14,7 @@ mod receive;
 mod rename;
 mod requeue;
 mod seal;
+mod setup;
 mod ship;
 mod status;
 mod trace;
@@ -47,6 +48,8 @@ struct Cli {
 enum Command {
     /// Ship episodes: pack each sealed one, deliver it, move it to shipped/
     Ship(ship::ShipArgs),
+    /// Set this host up: a first configuration, the folders, their owner and modes, the unit
+    Setup(setup::SetupArgs),
     /// Receive episodes into a folder; an acknowledgement means that they would survive a power cut
     Receive(receive::ReceiveArgs),
     /// Show it at work: a receiver, a shipper and a recorder on this machine
@@ -111,6 +114,7 @@ fn run_command() -> Exit {
     };
     let ended = match command {
         Command::Ship(args) => ship::run(args),
+        Command::Setup(args) => setup::run(&args),
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
@@ -155,13 +159,17 @@ impl ConfigSource {
     /// arguments alone would do: then no file is read unless the operator named one, so that a
     /// trial is not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
-        let mut raw = match self.file(enough) {
+        let raw = match self.file(enough) {
             Some(path) => crate::config::read(&path)?,
             None => RawConfig::default(),
         };
+        Ok(self.laid_over(raw))
+    }
+
+    fn laid_over(&self, mut raw: RawConfig) -> RawConfig {
         if let Some(data) = &self.data {
             raw.shipper.data_dir = Some(data.clone());
         }
-        Ok(raw)
+        raw
     }
 }

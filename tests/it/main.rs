@@ -41,6 +41,7 @@ mod responses;
 mod resume;
 mod secrets;
 mod service;
+mod setup;
 mod ship;
 mod stamps;
 mod status;

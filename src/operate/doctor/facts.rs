@@ -54,6 +54,16 @@ pub(super) struct Facts {
     pub(super) aside: Option<FiledEpisodes>,
 }
 
+impl Facts {
+    /// What mends folders, permissions and the unit.
+    pub(super) fn setup(&self) -> String {
+        let setup = self.hands.sealift("setup");
+        let is_shipper = self.people.us.uid == self.people.shipper().uid;
+        self.hands
+            .as_root_unless(is_shipper && !self.hands.has_unit, &setup)
+    }
+}
+
 /// The configuration.
 #[derive(Debug, Default)]
 pub(super) struct SettingsFacts {

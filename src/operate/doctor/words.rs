@@ -23,7 +23,7 @@ pub(in crate::operate) struct CommandContext {
 }
 
 /// Commands of ours that have no `--receiver`.
-const ASK_NO_RECEIVER: [&str; 3] = ["status", "trace", "rename"];
+const ASK_NO_RECEIVER: [&str; 4] = ["status", "trace", "rename", "setup"];
 
 impl CommandContext {
     /// A command that takes root.

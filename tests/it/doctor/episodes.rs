@@ -33,6 +33,42 @@ fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
 }
 
 #[test]
+fn the_fix_of_each_name_can_be_pasted_into_sh_whatever_its_bytes() {
+    let host = Host::sound();
+    let names: [&[u8]; 6] = [
+        b"-rf",
+        b"it's\n$(touch pwned)",
+        b"\xff'\"`id`",
+        b"a%41\x07",
+        b"back\\slash",
+        b"-",
+    ];
+    for name in names {
+        let name = std::ffi::OsString::from_vec(name.to_vec());
+        let folder = host.sandbox.layout.episodes.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("done.marker"), "").unwrap();
+    }
+    let row = host.doctor().row("names");
+    let fixes = row["details"]["fixes"].as_array().unwrap();
+    assert_eq!(fixes.len(), names.len(), "{row}");
+    for fix in fixes {
+        let fix = fix.as_str().unwrap();
+        assert!(!fix.contains(['\n', '\u{7}']), "{fix}");
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(fix);
+        host.at_home(&mut shell);
+        let typed = shell.output().unwrap();
+        assert!(
+            typed.status.success(),
+            "{fix}: {}",
+            String::from_utf8_lossy(&typed.stderr)
+        );
+    }
+    eventually("nothing is wrong", || host.wrong().is_empty());
+}
+
+#[test]
 fn a_link_is_left_to_the_operator_and_what_it_leads_to_is_not_touched() {
     let host = Host::sound();
     let elsewhere = host.sandbox.path("elsewhere");
