@@ -1,7 +1,7 @@
 //! Text from outside as it may be shown: harmless for a terminal or a log, as one word of a shell's
 //! command line, and without the secrets that an address may hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _, os::unix::ffi::OsStrExt as _};
 
 /// Text from outside, made harmless for a terminal or a log: control characters, escapes,
 /// bidirectional overrides and invisible characters are shown as `\u{..}`. Ordinary text of any
@@ -19,13 +19,34 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A path as one word of a shell's command line, so that a fix can be typed as it is shown.
+/// A path as one word of a shell's command line, so that a fix can be typed as it is shown: in
+/// quotes, or as [`escaped_word`].
 #[must_use]
 pub(crate) fn shell_word(path: &std::path::Path) -> String {
-    format!(
-        "'{}'",
-        printable(&path.to_string_lossy()).replace('\'', r"'\''")
+    let plain = path.to_str().filter(|text| printable(text) == **text);
+    plain.map_or_else(
+        || escaped_word(path.as_os_str().as_bytes()),
+        |text| format!("'{}'", text.replace('\'', r"'\''")),
     )
+}
+
+/// What a terminal might obey, or no text has, as a word of bash, zsh and ksh: `$'\NNN'`. Octal has
+/// three digits and no more, whatever comes next.
+#[must_use]
+pub(crate) fn escaped_word(bytes: &[u8]) -> String {
+    let mut quoted = String::from("$'");
+    for byte in bytes {
+        match byte {
+            b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+            0x20..0x7f => quoted.push(char::from(*byte)),
+            _ => {
+                // Writing to a string does not fail.
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
 }
 
 /// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),
@@ -87,6 +108,19 @@ pub(crate) fn without_queries(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_reads_a_path_back_byte_for_byte_and_no_terminal_obeys_it() {
+        for name in [&b"it's"[..], b"a b", b"\xff'\\ \n7", b"\x1b[2J", b"$(id)"] {
+            let word = shell_word(std::path::Path::new(std::ffi::OsStr::from_bytes(name)));
+            assert_eq!(printable(&word), word);
+            let read = std::process::Command::new("bash")
+                .args(["-c", &format!("printf %s {word}")])
+                .output()
+                .unwrap();
+            assert_eq!(read.stdout, name, "{word}");
+        }
+    }
 
     #[test]
     fn hostile_text_is_shown_and_not_obeyed() {

@@ -1,6 +1,6 @@
 //! Commands and figures as a person types and reads them.
 
-use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,22 +187,7 @@ fn quoted(bytes: &[u8]) -> String {
     match text {
         Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
         Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
-        None => {
-            let mut quoted = String::from("$'");
-            for byte in bytes {
-                match byte {
-                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-                    0x20..0x7f => quoted.push(char::from(*byte)),
-                    _ => {
-                        // Writing to a string does not fail. Octal: three digits and no more,
-                        // whatever comes next.
-                        let _ = write!(quoted, "\\{byte:03o}");
-                    }
-                }
-            }
-            quoted.push('\'');
-            quoted
-        }
+        None => crate::model::text::escaped_word(bytes),
     }
 }
 
