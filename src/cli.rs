@@ -11,8 +11,10 @@ mod fetch;
 mod logging;
 mod once;
 mod receive;
+mod rename;
 mod requeue;
 mod seal;
+mod setup;
 mod ship;
 mod status;
 mod trace;
@@ -51,6 +53,8 @@ struct Cli {
 enum Command {
     /// Ship episodes: pack each sealed one, deliver it, move it to shipped/
     Ship(ship::ShipArgs),
+    /// Set this host up: a first configuration, the folders, their owner and modes, the unit
+    Setup(setup::SetupArgs),
     /// Receive episodes into a folder; an acknowledgement means that they would survive a power cut
     Receive(receive::ReceiveArgs),
     /// Show it at work: a receiver, a shipper and a recorder on this machine
@@ -62,6 +66,8 @@ enum Command {
     /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver
     /// has lost them
     Requeue(requeue::RequeueArgs),
+    /// Give one episode another name, in episodes/ or quarantine/
+    Rename(rename::RenameArgs),
     /// Say what is wrong on this host, and what to type; the first red row is the cause
     Doctor(doctor::DoctorArgs),
     /// Ask the receiver whether it still holds what was shipped from here
@@ -113,11 +119,13 @@ fn run_command() -> Exit {
     };
     let ended = match command {
         Command::Ship(args) => ship::run(args),
+        Command::Setup(args) => setup::run(&args),
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Requeue(args) => requeue::run(args),
+        Command::Rename(args) => rename::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
@@ -181,13 +189,17 @@ impl ConfigSource {
     /// arguments alone would do: then no file is read unless the operator named one, so that a
     /// trial is not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
-        let mut raw = match self.file(enough) {
+        let raw = match self.file(enough) {
             Some(path) => crate::config::read(&path)?,
             None => RawConfig::default(),
         };
+        Ok(self.laid_over(raw))
+    }
+
+    fn laid_over(&self, mut raw: RawConfig) -> RawConfig {
         if let Some(data) = &self.data {
             raw.shipper.data_dir = Some(data.clone());
         }
-        Ok(raw)
+        raw
     }
 }

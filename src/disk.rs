@@ -14,6 +14,7 @@ pub mod manifest;
 pub(crate) mod meta;
 pub(crate) mod move_check;
 pub mod open_files;
+pub(crate) mod ownership;
 pub(crate) mod record_files;
 pub(crate) mod scan;
 pub(crate) mod socket;

@@ -10,10 +10,12 @@
 //!  sealift status        daemon ──snapshot──▶ ask ──▶ status ◀── scan ◀── the folders
 //!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
+//!  sealift setup         what the doctor finds wrong with folders, permissions and unit is mended
+//!  sealift rename        one folder of episodes/ or quarantine/ gets another name
 //! ```
 //!
-//! Nothing here needs a running shipper. Only `requeue` changes what a shipper holds, and nothing
-//! what a receiver does.
+//! Nothing here needs a running shipper. Only `requeue` and `rename` change what a
+//! shipper holds, `setup` what the host gives it, and nothing what a receiver does.
 
 pub(crate) mod ask;
 pub mod doctor;
@@ -21,6 +23,7 @@ pub(crate) mod fetch;
 mod holder;
 pub(crate) mod journal;
 pub(crate) mod receiver;
+pub(crate) mod rename;
 pub(crate) mod requeue;
 mod reused_names;
 pub(crate) mod shipped_receipts;

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 /// The commands that are shown may be typed from anywhere.
-fn absolute(mut raw: RawConfig) -> RawConfig {
+pub(super) fn absolute(mut raw: RawConfig) -> RawConfig {
     raw.shipper.data_dir = raw
         .shipper
         .data_dir
@@ -80,7 +80,7 @@ fn absolute(mut raw: RawConfig) -> RawConfig {
 
 /// What was given on this command line of the folders, so that another command means the same. sudo
 /// keeps no variable that names the file.
-fn options(source: &ConfigSource, file: Option<&Path>) -> String {
+pub(super) fn options(source: &ConfigSource, file: Option<&Path>) -> String {
     let file = source
         .config
         .as_deref()

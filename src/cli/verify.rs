@@ -246,14 +246,8 @@ fn advice(row: &VerifyRow, layout: &Layout, typed: &str) -> Option<String> {
     match &row.verdict {
         // Where it never was it cannot be lost, and `requeue` leaves it.
         VerifyVerdict::Missing if row.delivered_to.is_some() => {
-            let is_renamed = by_hand::is_renamed(&layout.shipped, &layout.episodes);
-            let commands = by_hand::moved(
-                path,
-                &layout.episode(&row.episode_id),
-                is_renamed,
-                shell_word,
-            );
-            Some(format!("to ship it again: {}", commands.join(" && ")))
+            let moved = by_hand::moved(path, &layout.episode(&row.episode_id));
+            Some(format!("to ship it again: {moved}"))
         }
         VerifyVerdict::Missing => Some(format!(
             "to ship it again: sealift requeue --from shipped {id}{typed}"

@@ -17,8 +17,9 @@ use crate::{
     disk::{filesystem, record_files},
     model::{
         episode::{EpisodeId, IdError},
-        layout::{Layout, MARKER},
+        layout::Layout,
         progress::Progress,
+        text::shell_word,
     },
 };
 
@@ -121,49 +122,25 @@ pub(crate) fn restore(
     .join(" && ")
 }
 
-/// What is typed to give a folder another name in `episodes/`, one command after the other, each
-/// only where the one before it went well. Nothing is overwritten. Where `is_renamed` says that a
-/// rename does it, mv(1) alone does. Else mv(1) would copy it entry by entry, and the marker might
-/// come before the rest: so a hidden copy is made and compared first. Of the source the marker goes
-/// first, and no half of it looks whole.
+/// How a folder is brought under a name in `episodes/` without us: a command where mv(1) renames
+/// it. Else mv(1) would copy it entry by entry, and the marker might come before the rest.
 #[must_use]
-pub(crate) fn moved(
-    from: &Path,
-    to: &Path,
-    is_renamed: bool,
-    quoted: impl Fn(&Path) -> String,
-) -> Vec<String> {
-    let source = quoted(from);
-    if is_renamed {
-        return vec![format!("mv -nT {source} {}", quoted(to))];
+pub(crate) fn moved(from: &Path, to: &Path) -> String {
+    let (source, target) = (shell_word(from), shell_word(to));
+    if let (Some(here), Some(there)) = (from.parent(), to.parent())
+        && is_renamed(here, there)
+    {
+        return format!("mv -nT {source} {target}");
     }
-    let name = to
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let compared = |copy: &str| {
-        let diff = format!("diff -r --no-dereference {source} {copy}");
-        // To diff(1) no two FIFOs, and no two sockets, are the same. Nothing else is left out of
-        // what it says, its own errors neither.
-        let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
-        let others = format!("{{ LC_ALL=C {diff} | grep -vE {same}; }} 2>&1");
-        Some(format!(
-            "{{ test -z \"$({others})\" || {{ {diff}; false; }}; }}"
-        ))
-    };
-    let mut commands = copied(from, to, &name, compared, &quoted);
-    commands.extend([
-        format!("rm -f {}", quoted(&from.join(MARKER))),
-        format!("rm -r {source}"),
-    ]);
-    commands
+    format!(
+        "cp -aT {source} to a hidden name beside {target}, and go on as docs/operations.md#copies-by-hand says"
+    )
 }
 
 /// Whether a folder in `from` gets its name in `to` by a rename. Where that cannot be told, it does
 /// not.
 #[must_use]
-pub(crate) fn is_renamed(from: &Path, to: &Path) -> bool {
+fn is_renamed(from: &Path, to: &Path) -> bool {
     let renames = |folder: &Path| filesystem::renames_folders(folder);
     match (filesystem::ground(from), filesystem::ground(to)) {
         (Ok(here), Ok(there)) => here.is_renamed_to(there) && renames(from) && renames(to),
@@ -172,7 +149,7 @@ pub(crate) fn is_renamed(from: &Path, to: &Path) -> bool {
 }
 
 /// Whether a hidden name in `episodes/` is one of those that what is typed makes there for a while
-/// ([`restore`], [`copied`]).
+/// ([`restore`]), or that an earlier version's commands made.
 #[must_use]
 pub(crate) fn is_made_for_a_while(name: &str) -> bool {
     let unpacked = name.strip_prefix(".unpacked-");
@@ -182,31 +159,6 @@ pub(crate) fn is_made_for_a_while(name: &str) -> bool {
     unpacked.is_some_and(|rest| {
         rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
     }) || copied.is_some_and(|stem| !stem.is_empty() && !stem.starts_with('.'))
-}
-
-/// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole
-/// and on the disk. Until then it is `.<stem>.copy`; `between` says what is done with it before.
-#[must_use]
-pub(crate) fn copied(
-    from: &Path,
-    to: &Path,
-    stem: &str,
-    between: impl FnOnce(&str) -> Option<String>,
-    quoted: impl Fn(&Path) -> String,
-) -> Vec<String> {
-    let hidden = |rest: &str| quoted(&to.with_file_name(format!(".{stem}{rest}")));
-    let (copy, old) = (hidden(".copy"), hidden(".old"));
-    // What was begun once, and not finished, may be half.
-    let begun = format!("test ! -e {copy} || mv -T --backup=numbered {copy} {old}");
-    let mut commands = vec![begun, format!("cp -aHT {} {copy}", quoted(from))];
-    commands.extend(between(&copy));
-    commands.extend([
-        format!("sync -f {copy}"),
-        format!("mv -nT {copy} {}", quoted(to)),
-        // mv -n is silent where it did nothing.
-        format!("test ! -e {copy}"),
-    ]);
-    commands
 }
 
 #[cfg(test)]
@@ -272,72 +224,10 @@ mod tests {
             folder.path(),
             &folder.path().join("is not there")
         ));
-        let typed = |is_renamed| {
-            let plain = |path: &Path| path.display().to_string();
-            moved(
-                Path::new("/shipped/a"),
-                Path::new("/episodes/a"),
-                is_renamed,
-                plain,
-            )
-            .join("\n")
-        };
-        assert_eq!(typed(true), "mv -nT /shipped/a /episodes/a");
-        // Nothing is seen in `episodes/` before the last rename, and nothing goes before that.
-        let typed = typed(false);
-        let at = |text: &str| {
-            typed
-                .find(text)
-                .unwrap_or_else(|| panic!("{text} in {typed}"))
-        };
-        let (copied, compared) = (
-            at("cp -aHT /shipped/a /episodes/.a.copy"),
-            at("diff -r --no-dereference"),
-        );
-        let (renamed, removed) = (
-            at("mv -nT /episodes/.a.copy /episodes/a"),
-            at("rm -r /shipped/a"),
-        );
-        assert!(
-            copied < compared && compared < renamed && renamed < removed,
-            "{typed}"
-        );
-        assert!(at("rm -f /shipped/a/done.marker") < removed, "{typed}");
-    }
-
-    #[test]
-    fn what_is_typed_moves_fifos_and_sockets_along_and_stops_where_the_copy_differs() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from a"), folder.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        fs::write(from.join("data"), "recorded").unwrap();
-        fs::write(from.join(MARKER), "").unwrap();
-        let fifo = std::process::Command::new("mkfifo")
-            .arg(from.join("fifo"))
-            .status();
-        assert!(fifo.unwrap().success());
-        drop(std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap());
-        let type_in = |commands: &[String]| {
-            let typed = std::process::Command::new("bash")
-                .args(["-c", &commands.join(" && ")])
-                .output();
-            let typed = typed.unwrap();
-            (
-                typed.status.success(),
-                String::from_utf8_lossy(&typed.stdout).into_owned(),
-            )
-        };
-        let mut commands = moved(&from, &to, false, crate::model::text::shell_word);
-        // Something writes to the copy behind cp(1).
-        let copy = crate::model::text::shell_word(&folder.path().join(".to.copy"));
-        commands.insert(2, format!("echo more >> {copy}/data"));
-        let (moved_on, said) = type_in(&commands);
-        assert!(!moved_on && said.contains("data"), "{said}");
-        assert!(from.join(MARKER).exists() && !to.exists());
-        commands.remove(2);
-        assert_eq!(type_in(&commands), (true, String::new()));
-        assert!(!from.exists() && to.join("fifo").exists() && to.join("socket").exists());
-        assert_eq!(fs::read(to.join("data")).unwrap(), b"recorded");
+        let (from, to) = (folder.path().join("a b"), folder.path().join("c"));
+        let (source, target) = (shell_word(&from), shell_word(&to));
+        assert_eq!(moved(&from, &to), format!("mv -nT {source} {target}"));
+        assert!(moved(&from, Path::new("/proc/a")).contains("docs/operations.md#copies-by-hand"));
     }
 
     #[test]

@@ -200,6 +200,23 @@ pub(crate) fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io:
     remove(episode, REASON, own_files::reason, |found| found == this)
 }
 
+/// Takes the name out of our reason, so that it goes on being ours when the folder gets another.
+///
+/// # Errors
+/// As [`reason`], and those of writing.
+pub(crate) fn forget_name_in_reason(episode: &Path) -> io::Result<()> {
+    match find(episode, REASON, own_files::reason).map_err(io::Error::other)? {
+        Some((path, reason)) if reason.episode_id.is_some() => write_over(
+            &path,
+            &QuarantineReason {
+                episode_id: None,
+                ..reason
+            },
+        ),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The sidecar of an episode's archive in the outbox; `None` where there is none, or one that is
 /// not ours.
 ///

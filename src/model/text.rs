@@ -42,22 +42,7 @@ fn quoted(bytes: &[u8], is_plain: impl Fn(&[u8]) -> bool) -> String {
     match text {
         Some(text) if is_plain(bytes) => text.to_owned(),
         Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
-        None => {
-            let mut quoted = String::from("$'");
-            for byte in bytes {
-                match byte {
-                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-                    0x20..0x7f => quoted.push(char::from(*byte)),
-                    _ => {
-                        // Writing to a string does not fail. Octal: three digits and no more,
-                        // whatever comes next.
-                        let _ = write!(quoted, "\\{byte:03o}");
-                    }
-                }
-            }
-            quoted.push('\'');
-            quoted
-        }
+        None => escaped_word(bytes),
     }
 }
 
@@ -82,6 +67,25 @@ pub(crate) fn span(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         days => format!("{} days", days / 86_400),
     }
+}
+
+/// What a terminal might obey, or no text has, as a word of bash, zsh and ksh: `$'\NNN'`. Octal has
+/// three digits and no more, whatever comes next.
+#[must_use]
+pub(crate) fn escaped_word(bytes: &[u8]) -> String {
+    let mut quoted = String::from("$'");
+    for byte in bytes {
+        match byte {
+            b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+            0x20..0x7f => quoted.push(char::from(*byte)),
+            _ => {
+                // Writing to a string does not fail.
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
 }
 
 /// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),
@@ -143,6 +147,19 @@ pub(crate) fn without_queries(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_reads_a_path_back_byte_for_byte_and_no_terminal_obeys_it() {
+        for name in [&b"it's"[..], b"a b", b"\xff'\\ \n7", b"\x1b[2J", b"$(id)"] {
+            let word = shell_word(std::path::Path::new(std::ffi::OsStr::from_bytes(name)));
+            assert_eq!(printable(&word), word);
+            let read = std::process::Command::new("bash")
+                .args(["-c", &format!("printf %s {word}")])
+                .output()
+                .unwrap();
+            assert_eq!(read.stdout, name, "{word}");
+        }
+    }
 
     #[test]
     fn hostile_text_is_shown_and_not_obeyed() {

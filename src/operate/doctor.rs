@@ -17,12 +17,14 @@ mod facts;
 mod gather;
 mod judge;
 mod row;
+mod setup;
 mod words;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
+pub(crate) use self::setup::{SetupLine, setup};
 pub(super) use self::words::CommandContext;
 use crate::config::{ConfigError, RawConfig};
 

@@ -556,7 +556,9 @@ fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_term
         .position(|line| line.starts_with("red    names "))
         .unwrap();
     assert!(
-        lines[at + 1].trim_start().starts_with("$ mv -nT $'/"),
+        lines[at + 1]
+            .trim_start()
+            .starts_with("$ sealift rename --from episodes '%2Dodd%1B[2J' odd__2J-1 "),
         "{text}"
     );
     assert!(lines.last().unwrap().starts_with("red: "), "{text}");

@@ -1,6 +1,9 @@
 //! Renaming to a name that nothing has, whatever the file system knows of that.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use parking_lot::Mutex;
 use rustix::{
@@ -10,7 +13,11 @@ use rustix::{
 
 use super::{
     Published, named, parent_of, remove_file, rename_file_noreplace, scratch::scratch_file,
+    sync_folder,
 };
+
+/// So many are put aside under one name before an operator has to look.
+const MAX_ASIDE: u32 = 100;
 
 /// Held between a look at a name and the renaming to it: two workers of this process may want names
 /// that are one.
@@ -34,6 +41,28 @@ pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> 
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_file_noreplace(from, to),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives what stands in the way of a folder the name `<name>.aside`, numbered where that is taken.
+/// Durable when it returns.
+///
+/// # Errors
+/// Those of renameat2(2) and fsync(2).
+pub(crate) fn put_aside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for n in 0..MAX_ASIDE {
+        let mut aside = name.to_owned();
+        aside.push(".aside");
+        if n > 0 {
+            aside.push(format!(".{n}"));
+        }
+        let to = path.with_file_name(aside);
+        if rename_noreplace(path, &to)? == Published::Done {
+            sync_folder(parent_of(path)?)?;
+            return Ok(to);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {

@@ -54,6 +54,16 @@ pub(super) struct Facts {
     pub(super) aside: Option<FiledEpisodes>,
 }
 
+impl Facts {
+    /// What mends folders, permissions and the unit.
+    pub(super) fn setup(&self) -> String {
+        let setup = self.hands.sealift("setup");
+        let is_shipper = self.people.us.uid == self.people.shipper().uid;
+        self.hands
+            .as_root_unless(is_shipper && !self.hands.has_unit, &setup)
+    }
+}
+
 /// The configuration.
 #[derive(Debug, Default)]
 pub(super) struct SettingsFacts {
@@ -297,8 +307,6 @@ pub(super) struct EpisodesFacts {
     pub(super) archives_alone: u64,
     /// Where.
     pub(super) folder: PathBuf,
-    /// Whether mv(1) copies a folder there that gets another name in it (an overlay's lower layer).
-    pub(super) copied_by_mv: bool,
     /// Each folder whose name is an id.
     pub(super) episodes: Vec<EpisodeFacts>,
     /// What can be no episode.

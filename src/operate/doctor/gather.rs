@@ -132,6 +132,48 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
     }
 }
 
+/// What `sealift setup` goes by: the configuration, the folders and the unit. No receiver is asked.
+pub(super) async fn host(question: &DoctorQuery) -> Facts {
+    let settings = settings::read(question);
+    let layout = settings.known.layout;
+    let unit_name = settings.known.doctor.unit;
+    let (unit, daemon, folders) = tokio::join!(
+        service::unit(&unit_name),
+        daemon::ask(layout.as_ref()),
+        folders::look(layout.as_ref())
+    );
+    let pid = daemon_pid(&daemon);
+    let people = permissions::who(unit.as_ref(), pid).await;
+    Facts {
+        now: clock::wall_now(),
+        hands: CommandContext {
+            root: rustix::process::geteuid().is_root(),
+            unit: unit_name,
+            has_unit: unit
+                .as_ref()
+                .is_some_and(|unit| unit.load_state != "not-found"),
+            daemon_pid: pid,
+            options: question.options.clone(),
+            receiver: question.receiver.clone(),
+            file: question.file.clone(),
+        },
+        settings: settings.facts,
+        people,
+        folders: folders.folders,
+        overlap: folders.overlap,
+        in_the_way: folders.in_the_way,
+        rooms: Vec::new(),
+        moves: Moves::NotTried,
+        inotify: None,
+        journal: None,
+        unit,
+        daemon,
+        receiver: None,
+        episodes: None,
+        aside: None,
+    }
+}
+
 fn daemon_pid(daemon: &DaemonState) -> Option<u32> {
     match daemon {
         DaemonState::Answers(snapshot) => Some(snapshot.pid),

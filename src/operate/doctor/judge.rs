@@ -6,18 +6,18 @@
 mod daemon;
 mod folders;
 #[cfg(test)]
-mod healthy_host;
+pub(super) mod healthy_host;
 mod journal;
 mod partial_scan;
-mod permission_fixes;
-mod permissions;
+pub(super) mod permission_fixes;
+pub(super) mod permissions;
 mod quarantine;
 mod queue;
 mod receiver;
-mod service;
+pub(super) mod service;
 mod settings;
 mod space;
-mod unit_paths;
+pub(super) mod unit_paths;
 mod watch;
 mod writers;
 

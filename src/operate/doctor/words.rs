@@ -25,7 +25,7 @@ pub(in crate::operate) struct CommandContext {
 }
 
 /// Commands of ours that have no `--receiver`.
-const ASK_NO_RECEIVER: [&str; 2] = ["status", "trace"];
+const ASK_NO_RECEIVER: [&str; 4] = ["status", "trace", "rename", "setup"];
 
 impl CommandContext {
     /// A command that takes root.

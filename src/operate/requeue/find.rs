@@ -183,7 +183,7 @@ async fn lost(
             (VerifyVerdict::Missing, Some(elsewhere)) => format!(
                 "it was delivered to {elsewhere}, and another receiver was asked. Ask that one, with --receiver; where it is no \
                  more, type: {}",
-                by_hand(&options.layout, &row.episode_id, &folder)
+                by_hand::moved(&folder, &options.layout.episode(&row.episode_id))
             ),
             (VerifyVerdict::Missing, None) if none_is_held => format!(
                 "the receiver says that it holds nothing of all that was shipped: is this its address? Where it has really lost \
@@ -214,8 +214,8 @@ async fn lost(
                 let why = format!("it is not shown to be lost: {}", printable(why));
                 let is_named = !options.ids.is_empty();
                 if is_named && receipt_of_another_state(&folder, progress).is_some() {
-                    let by_hand = by_hand(&options.layout, &row.episode_id, &folder);
-                    format!("{why}. {MAY_BE_WRITTEN_TO}: {by_hand}")
+                    let moved = by_hand::moved(&folder, &options.layout.episode(&row.episode_id));
+                    format!("{why}. {MAY_BE_WRITTEN_TO}: {moved}")
                 } else {
                     why
                 }
@@ -469,14 +469,6 @@ pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
         "{} is there already, and nothing is overwritten. Once that one has left, type this again",
         shown(&layout.episode(&candidate.id))
     )
-}
-
-/// How it is moved without us.
-fn by_hand(layout: &Layout, id: &EpisodeId, folder: &Path) -> String {
-    let is_renamed = folder
-        .parent()
-        .is_some_and(|parent| by_hand::is_renamed(parent, &layout.episodes));
-    by_hand::moved(folder, &layout.episode(id), is_renamed, shell_word).join(" && ")
 }
 
 /// The reason says what can be done with it, and names the place.

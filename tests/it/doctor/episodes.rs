@@ -32,73 +32,61 @@ fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
     });
 }
 
-/// cp(1), which copies the marker before everything else, and goes on with the rest when the test
-/// says so.
-const SLOW_CP: &str = r#"#!/bin/bash
-here=$(dirname "$0")/..
-from=${*: -2:1} to=${*: -1}
-mkdir "$to"
-/bin/cp -a "$from/done.marker" "$to"
-touch "$here/half-copied"
-while [ ! -e "$here/go-on" ]; do read -rt 0.01 <> <(:); done
-/bin/cp "$@"
-"#;
-
 #[test]
-fn a_link_is_copied_by_the_fix_and_no_half_of_it_is_shipped() {
+fn the_fix_of_each_name_can_be_pasted_into_sh_whatever_its_bytes() {
     let host = Host::sound();
-    let elsewhere = host.sandbox.path("elsewhere");
-    fs::create_dir_all(elsewhere.join("more")).unwrap();
-    for n in 0..20 {
-        fs::write(elsewhere.join(format!("more/{n}")), vec![n; 1000]).unwrap();
+    let names: [&[u8]; 6] = [
+        b"-rf",
+        b"it's\n$(touch pwned)",
+        b"\xff'\"`id`",
+        b"a%41\x07",
+        b"back\\slash",
+        b"-",
+    ];
+    for name in names {
+        let name = std::ffi::OsString::from_vec(name.to_vec());
+        let folder = host.sandbox.layout.episodes.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("done.marker"), "").unwrap();
     }
-    fs::write(elsewhere.join("done.marker"), "").unwrap();
-    std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
-    let row = host.turned("names", &[]);
-    host.script("cp", SLOW_CP);
-    std::thread::scope(|scope| {
-        let typing = scope.spawn(|| host.type_in(row["fix"].as_str().unwrap()));
-        eventually("half of it is copied", || {
-            host.sandbox.path("half-copied").exists()
-        });
-        // The daemon looks around, and ships what is there.
-        host.daemon().signal("HUP");
-        host.sandbox.seal("another", &[]);
-        host.sandbox.wait_shipped("another");
-        fs::write(host.sandbox.path("go-on"), "").unwrap();
-        assert!(typing.join().unwrap().status.success());
-    });
-    host.sandbox.wait_shipped("link-1");
-    for n in 0..20 {
-        assert_eq!(
-            fs::read(host.sandbox.shipped("link-1").join(format!("more/{n}"))).unwrap(),
-            [n; 1000]
+    let row = host.doctor().row("names");
+    let fixes = row["details"]["fixes"].as_array().unwrap();
+    assert_eq!(fixes.len(), names.len(), "{row}");
+    for fix in fixes {
+        let fix = fix.as_str().unwrap();
+        assert!(!fix.contains(['\n', '\u{7}']), "{fix}");
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(fix);
+        host.at_home(&mut shell);
+        let typed = shell.output().unwrap();
+        assert!(
+            typed.status.success(),
+            "{fix}: {}",
+            String::from_utf8_lossy(&typed.stderr)
         );
     }
-    assert!(elsewhere.join("done.marker").exists());
-    assert_eq!(host.wrong(), Vec::<String>::new());
+    eventually("nothing is wrong", || host.wrong().is_empty());
 }
 
 #[test]
-fn a_copy_that_broke_off_is_begun_anew_by_the_same_fix() {
+fn a_link_is_left_to_the_operator_and_what_it_leads_to_is_not_touched() {
     let host = Host::sound();
     let elsewhere = host.sandbox.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    fs::write(elsewhere.join("data"), "all of it").unwrap();
     fs::write(elsewhere.join("done.marker"), "").unwrap();
-    host.breaks_and_is_mended("names", |host| {
-        let half = host.sandbox.layout.episodes.join(".link.copy");
-        fs::create_dir(&half).unwrap();
-        fs::write(half.join("data"), "all").unwrap();
-        fs::write(half.join("older"), "").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
-    });
-    host.sandbox.wait_shipped("link-1");
-    assert_eq!(
-        fs::read_to_string(host.sandbox.shipped("link-1").join("data")).unwrap(),
-        "all of it"
-    );
-    assert!(!host.sandbox.shipped("link-1").join("older").exists());
+    let link = host.sandbox.layout.episodes.join("link");
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    let row = host.turned("names", &[]);
+    let fix = row["fix"].as_str().unwrap();
+    assert!(fix.ends_with("docs/doctor.md#symlinks"), "{row}");
+    assert!(host.type_in(fix).status.success());
+    assert!(fs::read_link(&link).is_ok() && elsewhere.join("done.marker").exists());
+    // As the document says.
+    let (elsewhere, link) = (elsewhere.display(), link.display());
+    let typed = format!("rm '{link}' && mv -nT '{elsewhere}' '{link}'");
+    assert!(host.type_in(&typed).status.success());
+    host.sandbox.wait_shipped("link");
+    assert_eq!(host.wrong(), Vec::<String>::new());
 }
 
 #[test]

@@ -56,11 +56,16 @@ fn a_watchdog_that_is_not_armed_is_yellow_with_the_drop_in_that_arms_it() {
     host.unit_is("WatchdogUSec", "0");
     let row = host.turned("watchdog", &[]);
     let fix = row["fix"].as_str().unwrap();
-    assert!(
-        fix.contains("/etc/systemd/system/sealift.service.d/zz-sealift-watchdog.conf"),
-        "{fix}"
-    );
-    assert!(fix.contains("WatchdogSec=180"), "{fix}");
+    assert!(fix.starts_with("sealift setup"), "{fix}");
+    let said = host.type_in(&format!("{fix} --dry-run"));
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    for expected in [
+        "drop-in zz-sealift-watchdog.conf: [Service] WatchdogSec=180",
+        "would  systemctl daemon-reload",
+        "would  systemctl restart",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
 }
 
 #[test]

@@ -59,9 +59,11 @@ fn a_configuration_that_is_not_there_is_made_by_the_fix() {
     let row = told.first_red().unwrap();
     assert_eq!(row["id"], "configuration");
     let fix = row["fix"].as_str().unwrap();
-    assert!(fix.contains("sealift config default | "), "{fix}");
-    host.editor_writes("");
-    assert!(host.type_in(fix).status.success());
+    assert!(fix.starts_with("sealift setup --config "), "{fix}");
+    // Without a terminal it waits for no answer.
+    assert_eq!(host.type_in(fix).status.code(), Some(2));
+    let answer = format!("--receiver '{}'", host.sandbox.url());
+    assert!(host.type_in(&format!("{fix} {answer}")).status.success());
     assert!(file.exists());
     assert_eq!(host.wrong(), Vec::<String>::new());
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{DISK, folders::last_written, within};
 use crate::{
     clock,
-    disk::{durable, filesystem, manifest, scan, tree},
+    disk::{durable, manifest, scan, tree},
     model::{
         episode::{EpisodeId, FolderLook},
         layout::Layout,
@@ -54,11 +54,8 @@ pub(super) async fn look(layout: Option<&Layout>) -> Option<EpisodesFacts> {
 fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<EpisodesFacts> {
     let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
-    let folder = layout.episodes.clone();
-    let copied_by_mv = !filesystem::renames_folders(&folder);
     let mut found = EpisodesFacts {
-        folder,
-        copied_by_mv,
+        folder: layout.episodes.clone(),
         ..EpisodesFacts::default()
     };
     found.archives_alone = if whole {

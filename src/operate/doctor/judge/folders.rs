@@ -15,7 +15,7 @@ use crate::{
     operate::doctor::{
         facts::{DaemonState, Facts, FolderFacts, FolderState, Moves, Owned},
         row::{DoctorRow, Id},
-        words::{path, span, word},
+        words::{path, span},
     },
 };
 
@@ -78,9 +78,7 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
                 );
             }
             FolderState::NoFolder => {
-                let here = path(&folder.path);
-                let aside = hands.as_root(&format!("mv -nT {here} {here}.aside"));
-                let fix = format!("{aside} && {}", make(facts, &[folder]));
+                let fix = facts.setup();
                 return Some(
                     DoctorRow::red(id, format!("{shown} is no folder."), fix)
                         .with("folder", folder.name),
@@ -96,7 +94,7 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
             names(&missing)
         );
         let names: Vec<_> = missing.iter().map(|folder| folder.name).collect();
-        return Some(DoctorRow::red(id, summary, make(facts, &missing)).with("missing", names));
+        return Some(DoctorRow::red(id, summary, facts.setup()).with("missing", names));
     }
     if let Some([one, other]) = &facts.overlap {
         let summary = format!(
@@ -125,37 +123,6 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
         return Some(DoctorRow::red(id, summary, fix).with("in_the_way", facts.in_the_way.len()));
     }
     Some(DoctorRow::green(id, "The four folders are there."))
-}
-
-/// mkdir(1) makes what is not there, and leaves alone what is there meanwhile (a disk that was
-/// mounted).
-fn make(facts: &Facts, folders: &[&FolderFacts]) -> String {
-    let (shipper, hands) = (facts.people.shipper(), &facts.hands);
-    let mut above: Vec<_> = folders
-        .iter()
-        .filter_map(|folder| folder.path.parent())
-        .map(path)
-        .collect();
-    above.dedup();
-    let paths = folders
-        .iter()
-        .map(|folder| path(&folder.path))
-        .collect::<Vec<_>>()
-        .join(" ");
-    let make = [
-        format!("mkdir -p {}", above.join(" ")),
-        format!("mkdir -m 2770 {paths}"),
-    ];
-    if facts.people.us.uid == shipper.uid {
-        return make.join(" && ");
-    }
-    let [above, make] = make.map(|command| hands.as_root(&command));
-    let give = hands.as_root(&format!(
-        "chown {}:{} {paths}",
-        word(&shipper.name),
-        shipper.gid
-    ));
-    format!("{above} && {make} && {give}")
 }
 
 fn access(facts: &Facts) -> Option<DoctorRow> {
@@ -192,7 +159,7 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
             "{}: it reaches nothing below.",
             permission_fixes::closed(facts, step)
         );
-        DoctorRow::red(id, summary, permission_fixes::to_pass(facts, step))
+        DoctorRow::red(id, summary, facts.setup())
     } else if let Some(folder) = read_only {
         let (shown, named) = (folder.path.display(), path(&folder.path));
         let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
@@ -205,26 +172,14 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
             "{}, who ships, may not read and write {shown} (owner {}, group {}, mode {mode:04o}).",
             shipper.name, owned.uid, owned.gid
         );
-        DoctorRow::red(
-            id,
-            summary,
-            for_each(&closed(facts), |folder, owned| {
-                permission_fixes::to_write(facts, folder, owned)
-            }),
-        )
+        DoctorRow::red(id, summary, facts.setup())
     } else if let [(folder, owned), ..] = &open_to_all[..] {
         let summary = format!(
             "Everybody on this host may write to {} (mode {:04o}), and so move or replace what is on its way.",
             folder.path.display(),
             owned.mode & 0o7777
         );
-        DoctorRow::yellow(
-            id,
-            summary,
-            for_each(&open_to_all, |folder, owned| {
-                permission_fixes::to_guard(facts, folder, owned)
-            }),
-        )
+        DoctorRow::yellow(id, summary, facts.setup())
     } else if all {
         DoctorRow::green(
             id,
@@ -251,17 +206,6 @@ fn closed(facts: &Facts) -> Vec<(&FolderFacts, Owned)> {
     there
         .filter(|(_, owned)| !facts.people.shipper().may(ALL, *owned))
         .collect()
-}
-
-fn for_each(
-    folders: &[(&FolderFacts, Owned)],
-    fix: impl Fn(&FolderFacts, Owned) -> String,
-) -> String {
-    folders
-        .iter()
-        .map(|(folder, owned)| fix(folder, *owned))
-        .collect::<Vec<_>>()
-        .join(" && ")
 }
 
 fn moves(facts: &Facts) -> Option<DoctorRow> {
@@ -308,10 +252,6 @@ fn path_of_episodes_in(facts: &Facts) -> &Path {
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
     let id = Id::Moves;
     let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
-    let episodes = facts
-        .folders
-        .iter()
-        .find(|folder| folder.name == "episodes");
     let path_of_episodes = path_of_episodes_in(facts);
     let look = || format!("findmnt --target {}", path(path_of_episodes));
     let row = if let Some(finding) = of(TrialKind::Elsewhere) {
@@ -323,13 +263,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
             not_permitted(facts, who).unwrap_or_else(look),
         )
     } else if let Some(finding) = of(TrialKind::Sticky) {
-        let owned = episodes.and_then(|folder| match &folder.state {
-            FolderState::There { owned, .. } => Some((folder, *owned)),
-            _ => None,
-        });
-        let fix =
-            owned.map(|(folder, owned)| permission_fixes::to_move_by_owner(facts, folder, owned));
-        DoctorRow::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
+        DoctorRow::red(id, &finding.what_to_do, facts.setup())
     } else if let Some(finding) = of(TrialKind::Stuck) {
         let fix = finding.fix.as_ref();
         // Another folder, where no command mends the one that is set.
@@ -339,16 +273,12 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
         );
         DoctorRow::red(id, with_others(finding, findings), fix)
     } else if let Some(finding) = of(TrialKind::Unmovable) {
-        DoctorRow::red(
-            id,
-            &finding.what_to_do,
-            permission_fixes::sealed(facts, path_of_episodes),
-        )
+        DoctorRow::red(id, &finding.what_to_do, facts.setup())
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
         DoctorRow::yellow(
             id,
             &finding.what_to_do,
-            unit_paths::drop_in_of_paths(facts).unwrap_or_else(look),
+            unit_paths::drop_in_of_paths(facts).map_or_else(look, |_| facts.setup()),
         )
     } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
         DoctorRow::yellow(
@@ -381,32 +311,9 @@ fn with_others(first: &TrialFinding, findings: &[TrialFinding]) -> String {
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.
 fn not_permitted(facts: &Facts, who: &str) -> Option<String> {
-    let closed = closed(facts);
-    if !closed.is_empty() {
-        return Some(for_each(&closed, |folder, owned| {
-            permission_fixes::to_write(facts, folder, owned)
-        }));
-    }
-    unit_paths::drop_in_of_paths(facts).filter(|_| who == "the daemon")
-}
-
-/// Lines of a drop-in of the unit, written, and in force. `name` should sort behind those of
-/// others: the last one counts. What stands there already stays.
-pub(super) fn drop_in(facts: &Facts, name: &str, lines: &[String]) -> String {
-    let hands = &facts.hands;
-    let folder = format!("/etc/systemd/system/{}.d", hands.unit);
-    let file = word(format!("{folder}/{name}.conf"));
-    let lines = lines.iter().map(word).collect::<Vec<_>>().join(" ");
-    [
-        hands.as_root(&format!("mkdir -p {}", word(&folder))),
-        format!(
-            "printf '%s\\n' {lines} | {} >/dev/null",
-            hands.as_root(&format!("tee -a {file}"))
-        ),
-        hands.as_root("systemctl daemon-reload"),
-        hands.unit_to("restart"),
-    ]
-    .join(" && ")
+    let mends = !closed(facts).is_empty()
+        || (who == "the daemon" && unit_paths::drop_in_of_paths(facts).is_some());
+    mends.then(|| facts.setup())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Commands that give the shipper what it lacks, and take nothing from a user who may be at work.
+//! What gives the shipper what it lacks, and takes nothing from a user who may be at work.
 //!
 //! A recorder writes into `episodes/` as its owner, in its group, or as any other user, and there
 //! is no telling which. So what is there is only added to: an owner is replaced where that is root,
@@ -10,7 +10,8 @@ use std::path::Path;
 use super::permissions::{ALL, READ, SEARCH};
 use crate::operate::doctor::{
     facts::{Facts, FolderFacts, Owned, PassedFolder, Person},
-    words::{path, word},
+    setup::Change,
+    words::path,
 };
 
 const OTHERS: u32 = 0o007;
@@ -18,7 +19,10 @@ const GROUP: u32 = 0o070;
 
 /// The first folder on the way that the shipper may not pass. `None` where the shipper's user is
 /// not known: what the calling user may do says nothing of it.
-pub(super) fn barrier<'a>(facts: &Facts, way: &'a [PassedFolder]) -> Option<&'a PassedFolder> {
+pub(in crate::operate::doctor) fn barrier<'a>(
+    facts: &Facts,
+    way: &'a [PassedFolder],
+) -> Option<&'a PassedFolder> {
     let shipper = facts.people.shipper.as_ref()?;
     way.iter().find(|(_, owned)| !shipper.may(SEARCH, *owned))
 }
@@ -36,125 +40,102 @@ pub(super) fn closed(facts: &Facts, (folder, owned): &PassedFolder) -> String {
 }
 
 /// Lets who ships pass a folder.
-pub(super) fn to_pass(facts: &Facts, (folder, owned): &PassedFolder) -> String {
-    let (shipper, named) = (facts.people.shipper(), path(folder));
-    if shipper.uid == owned.uid {
-        as_root(facts, [format!("chmod u+x {named}")])
+pub(in crate::operate::doctor) fn to_pass(
+    shipper: &Person,
+    (folder, owned): &PassedFolder,
+) -> Change {
+    let (group, set) = if shipper.uid == owned.uid {
+        (None, 0o100)
     } else if shipper.is_in(owned.gid) {
-        as_root(facts, [format!("chmod g+x {named}")])
+        (None, 0o010)
     } else if owned.mode & GROUP == 0 {
-        as_root(
-            facts,
-            [
-                format!("chgrp {} {named}", shipper.gid),
-                format!("chmod g+x {named}"),
-            ],
-        )
+        (Some(shipper.gid), 0o010)
     } else {
-        as_root(facts, [format!("chmod o+x {named}")])
-    }
+        (None, 0o001)
+    };
+    Change::access(folder, *owned, None, group, set, 0)
 }
 
-/// Lets who ships read a file; and what has to be done to the unit for that to count.
-pub(super) fn to_read(facts: &Facts, file: &Path, owned: Owned) -> (String, &'static str) {
-    let (shipper, named) = (facts.people.shipper(), path(file));
-    if shipper.uid == owned.uid {
-        (as_root(facts, [format!("chmod u+r {named}")]), "reload")
+/// Lets who ships read a file.
+pub(in crate::operate::doctor) fn to_read(shipper: &Person, file: &Path, owned: Owned) -> Change {
+    let (group, set) = if shipper.uid == owned.uid {
+        (None, 0o400)
     } else if shipper.is_in(owned.gid) {
-        (as_root(facts, [format!("chmod g+r {named}")]), "reload")
+        (None, 0o040)
     } else if owned.gid != 0 && owned.mode >> 3 & READ != 0 {
-        (join_group(facts, owned.gid), "restart")
+        return Change::JoinGroup(owned.gid);
     } else {
-        let give = [
-            format!("chgrp {} {named}", shipper.gid),
-            format!("chmod g+r {named}"),
-        ];
-        (as_root(facts, give), "reload")
-    }
+        (Some(shipper.gid), 0o040)
+    };
+    Change::access(file, owned, None, group, set, 0)
 }
 
-/// Takes a secret from everybody but its owner and its group, one of which who ships must be first.
-pub(super) fn to_keep(facts: &Facts, file: &Path, owned: Owned) -> String {
-    let close = as_root(facts, [format!("chmod g-wx,o= {}", path(file))]);
-    if may_without_others(facts.people.shipper(), READ, owned) {
-        close
-    } else {
-        let (give, deed) = to_read(facts, file, owned);
-        then(facts, &format!("{give} && {close}"), deed)
-    }
+/// Takes a secret from everybody but its owner and its group. `None` where who ships is none of
+/// these yet.
+pub(in crate::operate::doctor) fn to_keep(
+    shipper: &Person,
+    file: &Path,
+    owned: Owned,
+) -> Option<Change> {
+    may_without_others(shipper, READ, owned)
+        .then(|| Change::access(file, owned, None, None, 0, 0o037))
 }
 
 /// Lets who ships read and write one of the folders.
-pub(super) fn to_write(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
-    let (shipper, named) = (facts.people.shipper(), path(&folder.path));
+pub(in crate::operate::doctor) fn to_write(
+    shipper: &Person,
+    folder: &FolderFacts,
+    owned: Owned,
+) -> Change {
     // Only the shipper works in the others.
     let is_recorders = folder.name == "episodes" && owned.uid != 0;
-    if shipper.uid == owned.uid {
-        as_root(facts, [format!("chmod u+rwx {named}")])
+    let (owner, group, set) = if shipper.uid == owned.uid {
+        (None, None, 0o700)
     } else if !is_recorders {
-        as_root(
-            facts,
-            [
-                format!("chown {} {named}", word(&shipper.name)),
-                format!("chmod u+rwx {named}"),
-            ],
-        )
+        (Some(shipper.uid), None, 0o700)
     } else if shipper.is_in(owned.gid) {
-        as_root(facts, [format!("chmod g+rwx {named}")])
+        (None, None, 0o070)
     } else if owned.mode & 0o020 != 0 {
-        then(facts, &join_group(facts, owned.gid), "restart")
+        return Change::JoinGroup(owned.gid);
     } else {
         // Who came through by that group comes through still.
-        let pass = if owned.mode & 0o010 != 0 { ",o+x" } else { "" };
-        let give = [
-            format!("chgrp {} {named}", shipper.gid),
-            format!("chmod g+rwx{pass} {named}"),
-        ];
-        as_root(facts, give)
-    }
+        let pass = owned.mode >> 3 & SEARCH;
+        (None, Some(shipper.gid), 0o070 | pass)
+    };
+    Change::access(place(folder), owned, owner, group, set, 0)
 }
 
 /// Keeps everybody from moving and replacing what is in one of the folders.
-pub(super) fn to_guard(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
-    let (shipper, named) = (facts.people.shipper(), path(&folder.path));
-    let own = format!("chown {} {named}", word(&shipper.name));
-    if folder.name == "episodes" {
+pub(in crate::operate::doctor) fn to_guard(
+    shipper: &Person,
+    folder: &FolderFacts,
+    owned: Owned,
+) -> Change {
+    let own = (shipper.uid != owned.uid).then_some(shipper.uid);
+    let (owner, set, clear) = if folder.name == "episodes" {
         // A recorder that writes as any other user goes on, also where its user was the owner until
         // now. With the sticky bit, only owners move what is theirs, and the folder's owner.
-        let guard = format!("chmod u+rwx,o+rx,+t {named}");
-        return if shipper.uid == owned.uid {
-            as_root(facts, [guard])
-        } else {
-            as_root(facts, [own, guard])
-        };
-    }
-    if may_without_others(shipper, ALL, owned) {
-        as_root(facts, [format!("chmod o-w {named}")])
+        (own, 0o1705, 0)
+    } else if may_without_others(shipper, ALL, owned) {
+        (None, 0, 0o002)
     } else {
-        as_root(facts, [own, format!("chmod u+rwx,o-w {named}")])
-    }
+        (own, 0o700, 0o002)
+    };
+    Change::access(place(folder), owned, owner, None, set, clear)
 }
 
 /// Gives `episodes/` to who ships, who may then move what is in it though it has the sticky bit;
 /// where its owner may be at work there as that, takes the bit.
-pub(super) fn to_move_by_owner(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
-    let named = path(&folder.path);
+pub(in crate::operate::doctor) fn to_move_by_owner(
+    shipper: &Person,
+    folder: &FolderFacts,
+    owned: Owned,
+) -> Change {
     if owned.uid == 0 || owned.mode & OTHERS == OTHERS {
-        let own = format!("chown {} {named}", word(&facts.people.shipper().name));
-        as_root(facts, [own, format!("chmod u+rwx {named}")])
+        Change::access(place(folder), owned, Some(shipper.uid), None, 0o700, 0)
     } else {
-        as_root(facts, [format!("chmod -t {named}")])
+        Change::access(place(folder), owned, None, None, 0, 0o1000)
     }
-}
-
-/// Gives the episodes that are sealed, and cannot be moved by who ships, to them. Not by their
-/// modes: those are content, and with others a receiver would find another episode.
-pub(super) fn sealed(facts: &Facts, episodes: &Path) -> String {
-    let whose = word(&facts.people.shipper().name);
-    facts.hands.as_root(&format!(
-        "{} -exec test -f {{}}/done.marker ';' -exec chown -R {whose} {{}} +",
-        theirs(facts, episodes)
-    ))
 }
 
 /// Shows the open ones, and whose they are.
@@ -188,6 +169,14 @@ fn theirs(facts: &Facts, episodes: &Path) -> String {
     )
 }
 
+/// Where a folder is once symlinks are followed.
+fn place(folder: &FolderFacts) -> &Path {
+    folder
+        .real
+        .as_ref()
+        .map_or(folder.path.as_path(), |(real, _)| real)
+}
+
 fn may_without_others(shipper: &Person, bits: u32, owned: Owned) -> bool {
     shipper.may(
         bits,
@@ -196,24 +185,6 @@ fn may_without_others(shipper: &Person, bits: u32, owned: Owned) -> bool {
             ..owned
         },
     )
-}
-
-fn join_group(facts: &Facts, gid: u32) -> String {
-    let group = format!("\"$(getent group {gid} | cut -d: -f1)\"");
-    facts.hands.as_root(&format!(
-        "usermod -aG {group} {}",
-        word(&facts.people.shipper().name)
-    ))
-}
-
-fn then(facts: &Facts, command: &str, deed: &str) -> String {
-    format!("{command} && {}", facts.hands.unit_to(deed))
-}
-
-fn as_root<const N: usize>(facts: &Facts, commands: [String; N]) -> String {
-    commands
-        .map(|command| facts.hands.as_root(&command))
-        .join(" && ")
 }
 
 #[cfg(test)]
@@ -231,125 +202,102 @@ mod tests {
         }
     }
 
-    fn folder(name: &'static str) -> (Facts, FolderFacts) {
-        let facts = sound();
-        let folder = facts
-            .folders
-            .iter()
+    fn shipper() -> Person {
+        sound().people.shipper.unwrap()
+    }
+
+    fn folder(name: &'static str) -> FolderFacts {
+        let folders = sound().folders;
+        folders
+            .into_iter()
             .find(|folder| folder.name == name)
             .unwrap()
-            .clone();
-        (facts, folder)
+    }
+
+    /// What is there afterwards; `Err` of a group that is joined.
+    fn becomes(change: &Change, before: Owned) -> Result<(u32, u32, u32), u32> {
+        match change {
+            Change::JoinGroup(gid) => Err(*gid),
+            change => {
+                let after = change.after(before);
+                Ok((after.uid, after.gid, after.mode))
+            }
+        }
     }
 
     #[test]
     fn who_ships_may_write_to_episodes_and_whoever_recorded_there_may_still() {
-        for (name, owned, fix) in [
-            (
-                "episodes",
-                owned(0, 0, 0o755),
-                "chown sealift /d/episodes && chmod u+rwx /d/episodes",
-            ),
-            (
-                "episodes",
-                owned(0, 77, 0o2770),
-                "chown sealift /d/episodes && chmod u+rwx /d/episodes",
-            ),
-            ("episodes", owned(10, 77, 0o570), "chmod u+rwx /d/episodes"),
-            ("episodes", owned(77, 20, 0o750), "chmod g+rwx /d/episodes"),
-            (
-                "episodes",
-                owned(77, 77, 0o2770),
-                "usermod -aG \"$(getent group 77 | cut -d: -f1)\" sealift && systemctl restart sealift.service",
-            ),
-            (
-                "episodes",
-                owned(77, 77, 0o700),
-                "chgrp 20 /d/episodes && chmod g+rwx /d/episodes",
-            ),
-            (
-                "episodes",
-                owned(77, 77, 0o750),
-                "chgrp 20 /d/episodes && chmod g+rwx,o+x /d/episodes",
-            ),
-            (
-                "shipped",
-                owned(77, 77, 0o750),
-                "chown sealift /d/shipped && chmod u+rwx /d/shipped",
-            ),
+        for (name, owned, after) in [
+            ("episodes", owned(0, 0, 0o755), Ok((10, 0, 0o755))),
+            ("episodes", owned(0, 77, 0o2770), Ok((10, 77, 0o2770))),
+            ("episodes", owned(10, 77, 0o570), Ok((10, 77, 0o770))),
+            ("episodes", owned(77, 20, 0o750), Ok((77, 20, 0o770))),
+            ("episodes", owned(77, 77, 0o2770), Err(77)),
+            ("episodes", owned(77, 77, 0o700), Ok((77, 20, 0o770))),
+            ("episodes", owned(77, 77, 0o750), Ok((77, 20, 0o771))),
+            ("shipped", owned(77, 77, 0o750), Ok((10, 77, 0o750))),
         ] {
-            let (facts, folder) = folder(name);
-            assert_eq!(to_write(&facts, &folder, owned), fix, "{name} {owned:?}");
+            let change = to_write(&shipper(), &folder(name), owned);
+            assert_eq!(becomes(&change, owned), after, "{name} {owned:?}");
         }
     }
 
     #[test]
     fn what_everybody_may_write_to_is_guarded_and_nobody_is_locked_out() {
-        for (name, owned, fix) in [
-            ("shipped", owned(10, 0, 0o777), "chmod o-w /d/shipped"),
-            ("shipped", owned(0, 20, 0o777), "chmod o-w /d/shipped"),
-            (
-                "shipped",
-                owned(0, 0, 0o777),
-                "chown sealift /d/shipped && chmod u+rwx,o-w /d/shipped",
-            ),
-            (
-                "episodes",
-                owned(10, 0, 0o777),
-                "chmod u+rwx,o+rx,+t /d/episodes",
-            ),
-            (
-                "episodes",
-                owned(77, 0, 0o777),
-                "chown sealift /d/episodes && chmod u+rwx,o+rx,+t /d/episodes",
-            ),
+        for (name, owned, after) in [
+            ("shipped", owned(10, 0, 0o777), (10, 0, 0o775)),
+            ("shipped", owned(0, 20, 0o777), (0, 20, 0o775)),
+            ("shipped", owned(0, 0, 0o777), (10, 0, 0o775)),
+            ("episodes", owned(10, 0, 0o777), (10, 0, 0o1777)),
+            ("episodes", owned(77, 0, 0o777), (10, 0, 0o1777)),
         ] {
-            let (facts, folder) = folder(name);
-            assert_eq!(to_guard(&facts, &folder, owned), fix, "{name} {owned:?}");
+            let change = to_guard(&shipper(), &folder(name), owned);
+            assert_eq!(becomes(&change, owned), Ok(after), "{name} {owned:?}");
         }
-        let (facts, folder) = folder("episodes");
-        assert_eq!(
-            to_move_by_owner(&facts, &folder, owned(0, 0, 0o1770)),
-            "chown sealift /d/episodes && chmod u+rwx /d/episodes"
-        );
-        assert_eq!(
-            to_move_by_owner(&facts, &folder, owned(77, 0, 0o1770)),
-            "chmod -t /d/episodes"
-        );
+        for (owned, after) in [
+            (owned(0, 0, 0o1770), (10, 0, 0o1770)),
+            (owned(77, 0, 0o1770), (77, 0, 0o770)),
+        ] {
+            let change = to_move_by_owner(&shipper(), &folder("episodes"), owned);
+            assert_eq!(becomes(&change, owned), Ok(after));
+        }
     }
 
     #[test]
     fn a_secret_is_taken_from_others_once_who_ships_reads_it_without_them() {
-        for (owned, fix) in [
-            (owned(0, 20, 0o644), "chmod g-wx,o= /k"),
-            (owned(10, 0, 0o644), "chmod g-wx,o= /k"),
-            (
-                owned(0, 0, 0o644),
-                "chgrp 20 /k && chmod g+r /k && chmod g-wx,o= /k && systemctl reload sealift.service",
-            ),
-            (
-                owned(0, 77, 0o644),
-                "usermod -aG \"$(getent group 77 | cut -d: -f1)\" sealift && chmod g-wx,o= /k && systemctl restart sealift.service",
-            ),
+        let key = Path::new("/k");
+        for (owned, kept, read) in [
+            (owned(0, 20, 0o644), Some((0, 20, 0o640)), None),
+            (owned(10, 0, 0o644), Some((10, 0, 0o640)), None),
+            (owned(0, 0, 0o644), None, Some(Ok((0, 20, 0o644)))),
+            (owned(0, 77, 0o644), None, Some(Err(77))),
         ] {
-            assert_eq!(to_keep(&sound(), Path::new("/k"), owned), fix, "{owned:?}");
+            let keep = to_keep(&shipper(), key, owned);
+            assert_eq!(
+                keep.map(|change| becomes(&change, owned)),
+                kept.map(Ok),
+                "{owned:?}"
+            );
+            if let Some(read) = read {
+                assert_eq!(becomes(&to_read(&shipper(), key, owned), owned), read);
+            }
         }
     }
 
     #[test]
     fn a_way_is_opened_as_little_as_can_be() {
-        for (owned, fix) in [
-            (owned(10, 0, 0o600), "chmod u+x /d"),
-            (owned(0, 20, 0o700), "chmod g+x /d"),
-            (owned(0, 0, 0o700), "chgrp 20 /d && chmod g+x /d"),
-            (owned(0, 77, 0o750), "chmod o+x /d"),
+        for (owned, after) in [
+            (owned(10, 0, 0o600), (10, 0, 0o700)),
+            (owned(0, 20, 0o700), (0, 20, 0o710)),
+            (owned(0, 0, 0o700), (0, 20, 0o710)),
+            (owned(0, 77, 0o750), (0, 77, 0o751)),
         ] {
             let step = ("/d".into(), owned);
             assert!(
                 barrier(&sound(), std::slice::from_ref(&step)).is_some(),
                 "{owned:?}"
             );
-            assert_eq!(to_pass(&sound(), &step), fix);
+            assert_eq!(becomes(&to_pass(&shipper(), &step), owned), Ok(after));
         }
     }
 }

@@ -7,14 +7,14 @@ use crate::operate::doctor::{
 };
 
 /// Read, write and search permission, as in one digit of a mode.
-pub(super) const READ: u32 = 4;
-pub(super) const SEARCH: u32 = 1;
-pub(super) const ALL: u32 = 7;
+pub(in crate::operate::doctor) const READ: u32 = 4;
+pub(in crate::operate::doctor) const SEARCH: u32 = 1;
+pub(in crate::operate::doctor) const ALL: u32 = 7;
 
 impl Person {
     /// Whether the mode lets them. Where there is an access control list besides, which may grant
     /// more, nothing is said against it; a mount that is read-only is not known here.
-    pub(super) fn may(&self, bits: u32, owned: Owned) -> bool {
+    pub(in crate::operate::doctor) fn may(&self, bits: u32, owned: Owned) -> bool {
         let granted = if self.uid == 0 || owned.listed {
             return true;
         } else if self.uid == owned.uid {
@@ -27,14 +27,14 @@ impl Person {
         granted & bits == bits
     }
 
-    pub(super) fn is_in(&self, gid: u32) -> bool {
+    pub(in crate::operate::doctor) fn is_in(&self, gid: u32) -> bool {
         self.gid == gid || self.groups.contains(&gid)
     }
 }
 
 impl People {
     /// The user that ships; where that is not known, the calling user.
-    pub(super) fn shipper(&self) -> &Person {
+    pub(in crate::operate::doctor) fn shipper(&self) -> &Person {
         self.shipper.as_ref().unwrap_or(&self.us)
     }
 

@@ -1,6 +1,5 @@
 //! `unit`, `watchdog` and `restarts`: what the service manager says.
 
-use super::folders::drop_in;
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, Unit},
     row::{DoctorRow, Id},
@@ -140,22 +139,20 @@ fn look_and(facts: &Facts, deed: &str) -> String {
     format!("{look}; {}", facts.hands.unit_to(deed))
 }
 
+pub(in crate::operate::doctor) const WATCHDOG_DROP_IN: &str = "zz-sealift-watchdog";
+
+pub(in crate::operate::doctor) fn has_no_watchdog(unit: &Unit) -> bool {
+    matches!(unit.watchdog.as_str(), "" | "0" | "infinity")
+}
+
 fn watchdog(facts: &Facts, found: &Unit) -> DoctorRow {
     let id = Id::Watchdog;
-    if matches!(found.watchdog.as_str(), "" | "0" | "infinity") {
+    if has_no_watchdog(found) {
         let summary = format!(
             "{} has no watchdog: a silent stall would not be noticed.",
             facts.hands.unit
         );
-        return DoctorRow::yellow(
-            id,
-            summary,
-            drop_in(
-                facts,
-                "zz-sealift-watchdog",
-                &["[Service]".to_owned(), "WatchdogSec=180".to_owned()],
-            ),
-        );
+        return DoctorRow::yellow(id, summary, facts.setup());
     }
     // What the daemon was told at its start counts; the unit may have been changed since.
     if let DaemonState::Answers(snapshot) = &facts.daemon
@@ -330,15 +327,7 @@ mod tests {
         for watchdog in ["0", "infinity", ""] {
             let row = &unit_of(|_, unit| unit.watchdog = watchdog.to_owned())[1];
             assert_eq!(row.status, RowStatus::Yellow);
-            let fix = row.fix.as_ref().unwrap();
-            assert!(
-                fix.contains(r"printf '%s\n' '[Service]' WatchdogSec=180 | tee -a "),
-                "{fix}"
-            );
-            assert!(
-                fix.ends_with("systemctl daemon-reload && systemctl restart sealift.service"),
-                "{fix}"
-            );
+            assert_eq!(row.fix.as_deref(), Some("sealift setup --data /d"));
         }
         let row = &unit_of(|facts, unit| {
             let DaemonState::Answers(snapshot) = &mut facts.daemon else {

@@ -7,7 +7,7 @@ use super::{
     permissions::{READ, as_shipper},
 };
 use crate::operate::doctor::{
-    facts::{DaemonState, Facts, NamedFile, Owned, SettingsProblem},
+    facts::{DaemonState, Facts, SettingsProblem},
     row::{DoctorRow, Id},
     words::{path, word},
 };
@@ -61,18 +61,7 @@ fn configuration(facts: &Facts) -> DoctorRow {
             DoctorRow::yellow(id, summary, as_shipper(hands, &facts.people))
         }
         Some(SettingsProblem::Missing) => {
-            let folder = file
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .map(path);
-            let folder = folder
-                .map(|folder| format!("{} && ", hands.as_root(&format!("mkdir -p {folder}"))));
-            let made = hands.as_root(&format!("tee {}", path(file)));
-            let made = format!(
-                "{}sealift config default | {made}",
-                folder.unwrap_or_default()
-            );
-            let fix = format!("{made} >/dev/null && {}", hands.edit(file));
+            let fix = hands.as_root(&hands.sealift("setup"));
             DoctorRow::red(
                 id,
                 format!("There is no configuration: {shown} is not there."),
@@ -127,11 +116,11 @@ fn no_receiver(facts: &Facts) -> DoctorRow {
 /// Why the shipper cannot read the configuration, though the calling user can, and what lets it.
 fn unread(facts: &Facts) -> Option<(String, String)> {
     let (settings, shipper) = (&facts.settings, facts.people.shipper());
-    let file = settings.file.as_deref()?;
+    settings.file.as_ref()?;
     if let Some(step) = permission_fixes::barrier(facts, &settings.way) {
         return Some((
             format!("{}.", permission_fixes::closed(facts, step)),
-            permission_fixes::to_pass(facts, step),
+            facts.setup(),
         ));
     }
     let owned = settings.owned.filter(|owned| !shipper.may(READ, *owned))?;
@@ -140,12 +129,7 @@ fn unread(facts: &Facts) -> Option<(String, String)> {
         shipper.name,
         owned.mode & 0o7777
     );
-    let fix = match permission_fixes::to_read(facts, file, owned) {
-        // They are in a new group from then on.
-        (fix, "restart") => format!("{fix} && {}", facts.hands.unit_to("restart")),
-        (fix, _) => fix,
-    };
-    Some((summary, fix))
+    Some((summary, facts.setup()))
 }
 
 fn as_root_to_look(facts: &Facts, file: &Path) -> String {
@@ -187,10 +171,6 @@ fn credentials(facts: &Facts) -> DoctorRow {
     let (id, hands, people) = (Id::Credentials, &facts.hands, &facts.people);
     let files = &facts.settings.files;
     let shipper = people.shipper();
-    let give = |file: &NamedFile, owned: Owned| {
-        let (fix, deed) = permission_fixes::to_read(facts, &file.path, owned);
-        format!("{fix} && {}", hands.unit_to(deed))
-    };
     for file in files {
         let (key, shown) = (file.key, file.path.display());
         match (&file.unreadable, file.owned.as_ref().ok()) {
@@ -212,20 +192,13 @@ fn credentials(facts: &Facts) -> DoctorRow {
                 "{key} {shown} cannot be read: {}.",
                 permission_fixes::closed(facts, step)
             );
-            let fix = format!(
-                "{} && {}",
-                permission_fixes::to_pass(facts, step),
-                hands.unit_to("reload")
-            );
-            return DoctorRow::red(id, summary, fix);
+            return DoctorRow::red(id, summary, facts.setup());
         }
         match (&file.unreadable, file.owned.as_ref().ok()) {
             (Some((why, _)), owned) => {
                 let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
-                let fix = owned.map_or_else(
-                    || as_root_to_look(facts, &file.path),
-                    |owned| give(file, *owned),
-                );
+                let fix =
+                    owned.map_or_else(|| as_root_to_look(facts, &file.path), |_| facts.setup());
                 return DoctorRow::red(id, summary, fix);
             }
             (None, Some(owned)) if !shipper.may(READ, *owned) => {
@@ -234,7 +207,7 @@ fn credentials(facts: &Facts) -> DoctorRow {
                     shipper.name,
                     owned.mode & 0o7777
                 );
-                return DoctorRow::red(id, summary, give(file, *owned));
+                return DoctorRow::red(id, summary, facts.setup());
             }
             (None, _) => {}
         }
@@ -257,11 +230,7 @@ fn credentials(facts: &Facts) -> DoctorRow {
                 file.path.display(),
                 owned.mode & 0o7777
             );
-            return DoctorRow::yellow(
-                id,
-                summary,
-                permission_fixes::to_keep(facts, &file.path, owned),
-            );
+            return DoctorRow::yellow(id, summary, facts.setup());
         }
     }
     match files.len() {
@@ -285,7 +254,11 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::operate::doctor::{facts::Person, judge::healthy_host::sound, row::RowStatus};
+    use crate::operate::doctor::{
+        facts::{NamedFile, Owned, Person},
+        judge::healthy_host::sound,
+        row::RowStatus,
+    };
 
     fn of(facts: &Facts, id: Id) -> DoctorRow {
         rows(facts).into_iter().find(|row| row.id == id).unwrap()
@@ -309,7 +282,7 @@ mod tests {
             (
                 SettingsProblem::Missing,
                 RowStatus::Red,
-                "mkdir -p /etc/sealift && sealift config default | tee /etc/sealift/sealift.toml",
+                "sealift setup --data /d",
             ),
             (
                 SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()),
@@ -319,7 +292,7 @@ mod tests {
             (
                 SettingsProblem::NotPermitted("EACCES".to_owned()),
                 RowStatus::Red,
-                "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
+                "sealift setup --data /d",
             ),
         ] {
             facts.settings.owned = Some(Owned {
@@ -363,13 +336,9 @@ mod tests {
             (
                 file(0o644, None),
                 RowStatus::Yellow,
-                "chmod g-wx,o= /etc/token",
+                "sealift setup --data /d",
             ),
-            (
-                file(0o600, None),
-                RowStatus::Red,
-                "chmod g+r /etc/token && systemctl reload",
-            ),
+            (file(0o600, None), RowStatus::Red, "sealift setup --data /d"),
             (
                 file(0o640, Some(("not there".to_owned(), false))),
                 RowStatus::Red,
@@ -403,18 +372,8 @@ mod tests {
         );
         for (folder, mode, status, fix) in [
             (root, 0o644, RowStatus::Green, ""),
-            (
-                root,
-                0o600,
-                RowStatus::Red,
-                "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
-            ),
-            (
-                closed,
-                0o644,
-                RowStatus::Red,
-                "chgrp 20 /etc/sealift && chmod g+x /etc/sealift",
-            ),
+            (root, 0o600, RowStatus::Red, "sealift setup --data /d"),
+            (closed, 0o644, RowStatus::Red, "sealift setup --data /d"),
             (
                 Owned {
                     listed: true,

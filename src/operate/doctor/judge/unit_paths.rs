@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folders::drop_in;
 use crate::operate::doctor::facts::Facts;
+
+/// The name of the drop-in: it sorts behind those of others, and the last one counts.
+pub(in crate::operate::doctor) const DROP_IN: &str = "zz-sealift-paths";
 
 /// What holds more than data: a unit that may write to all of it is no hardened one.
 const TOO_WIDE: [&str; 16] = [
@@ -15,15 +17,12 @@ const TOO_WIDE: [&str; 16] = [
 /// The drop-in that lets the unit write where it must, and move within each file system. `None`
 /// where its paths are such already, so that something else is in the way. What else the unit may
 /// write to, it may write to afterwards.
-pub(super) fn drop_in_of_paths(facts: &Facts) -> Option<String> {
+pub(in crate::operate::doctor) fn drop_in_of_paths(facts: &Facts) -> Option<Vec<String>> {
     if !facts.hands.has_unit {
         return None;
     }
-    let said = facts
-        .unit
-        .as_ref()
-        .and_then(|unit| unit.read_write_paths.as_deref())
-        .unwrap_or_default();
+    // Without such paths it may write everywhere, or systemd does not say.
+    let said = facts.unit.as_ref()?.read_write_paths.as_deref()?;
     // A dash: it may be missing. A plus: below RootDirectory=.
     let present: Vec<_> = said
         .iter()
@@ -63,7 +62,7 @@ pub(super) fn drop_in_of_paths(facts: &Facts) -> Option<String> {
         lines.extend(others.map(|(said, _)| line(said)));
     }
     lines.extend(wanted.iter().map(|path| line(&path.to_string_lossy())));
-    Some(drop_in(facts, "zz-sealift-paths", &lines))
+    Some(lines)
 }
 
 fn covers(paths: &[PathBuf], path: &Path) -> bool {
@@ -135,33 +134,12 @@ mod tests {
         for (folder, (path, device)) in facts.folders.iter_mut().zip(folders) {
             folder.real = Some((path.into(), *device));
         }
-        let fix = drop_in_of_paths(&facts)?;
-        let (_, rest) = fix.split_once("printf '%s\\n' ").unwrap();
-        let (lines, then) = rest.split_once(" | tee -a ").unwrap();
-        assert!(
-            then.starts_with(
-                "/etc/systemd/system/sealift.service.d/zz-sealift-paths.conf >/dev/null && "
-            ),
-            "{fix}"
-        );
-        assert!(
-            then.ends_with("&& systemctl daemon-reload && systemctl restart sealift.service"),
-            "{fix}"
-        );
-        // As the shell reads them.
-        let read = std::process::Command::new("bash")
-            .arg("-c")
-            .arg(format!("printf '%s\\n' {lines}"))
-            .output()
-            .unwrap();
-        let read = String::from_utf8(read.stdout).unwrap();
-        assert!(read.starts_with("[Service]\n"), "{read}");
-        Some(
-            read.lines()
-                .skip(1)
-                .map(|line| line.strip_prefix("ReadWritePaths=").unwrap().to_owned())
-                .collect(),
-        )
+        let lines = drop_in_of_paths(&facts)?;
+        assert_eq!(lines[0], "[Service]");
+        let paths = lines[1..]
+            .iter()
+            .map(|line| line.strip_prefix("ReadWritePaths=").unwrap().to_owned());
+        Some(paths.collect())
     }
 
     const OWN: [(&str, u64); 5] = [

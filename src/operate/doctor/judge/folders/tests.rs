@@ -40,13 +40,13 @@ fn each_state_of_a_folder_has_its_row_and_its_fix() {
             FolderState::Missing,
             Id::Folders,
             RowStatus::Red,
-            "mkdir -p /d && mkdir -m 2770 /d/shipped && chown sealift:20 /d/shipped",
+            "sealift setup --data /d",
         ),
         (
             FolderState::NoFolder,
             Id::Folders,
             RowStatus::Red,
-            "mv -nT /d/shipped /d/shipped.aside && mkdir",
+            "sealift setup --data /d",
         ),
         (
             FolderState::Hangs(Duration::from_secs(3)),
@@ -64,19 +64,19 @@ fn each_state_of_a_folder_has_its_row_and_its_fix() {
             there(1, 0o755, false),
             Id::FolderAccess,
             RowStatus::Red,
-            "chown sealift /d/shipped && chmod u+rwx",
+            "sealift setup --data /d",
         ),
         (
             there(10, 0o500, false),
             Id::FolderAccess,
             RowStatus::Red,
-            "chmod u+rwx /d/shipped",
+            "sealift setup --data /d",
         ),
         (
             there(10, 0o777, false),
             Id::FolderAccess,
             RowStatus::Yellow,
-            "chmod o-w /d/shipped",
+            "sealift setup --data /d",
         ),
         (
             there(10, 0o1777, false),
@@ -145,7 +145,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 same_device: true,
             },
             RowStatus::Yellow,
-            "printf '%s\\n' '[Service]' ReadWritePaths= ReadWritePaths=/d | tee -a /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
+            "sealift setup --data /d",
         ),
         (
             Finding::NotPermitted {
@@ -163,7 +163,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 why: Unmovable::Sealed,
             },
             RowStatus::Red,
-            r"find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -name '.*' ! -uid 10 ! \( -gid 20 -perm -g=wx \) -exec test -f {}/done.marker ';' -exec chown -R sealift {} +",
+            "sealift setup --data /d",
         ),
         (
             Finding::Elsewhere {
@@ -189,7 +189,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 why: Unmovable::Sticky,
             },
             RowStatus::Red,
-            "chmod -t /d/episodes",
+            "sealift setup --data /d",
         ),
         (
             Finding::Frozen {
@@ -304,14 +304,16 @@ fn where_nothing_can_be_moved_the_folder_that_is_closed_is_given_to_who_ships_el
     facts.moves = Moves::ByDaemon(vec![finding]);
     facts.folders[2].real = Some((to, 2));
     let fix = of(&facts, Id::Moves).fix.unwrap();
-    assert!(
-        fix.contains("'[Service]' ReadWritePaths=/d ReadWritePaths=/mnt/b/shipped |"),
-        "{fix}"
-    );
+    assert_eq!(fix, "sealift setup --data /d");
+    // With those already its own, and the folder open, something else is in the way.
+    let paths = vec!["/d".to_owned(), "/mnt/b/shipped".to_owned()];
+    facts.unit.as_mut().unwrap().read_write_paths = Some(paths);
+    let fix = of(&facts, Id::Moves).fix.unwrap();
+    assert!(fix.starts_with("findmnt "), "{fix}");
     facts.folders[2].state = there(0, 0o755, false);
     assert_eq!(
         of(&facts, Id::Moves).fix.unwrap(),
-        "chown sealift /d/shipped && chmod u+rwx /d/shipped"
+        "sealift setup --data /d"
     );
 }
 
@@ -337,7 +339,7 @@ fn a_folder_on_the_way_that_who_ships_may_not_pass_is_red_whatever_is_below() {
     let row = of(&facts, Id::FolderAccess);
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (RowStatus::Red, Some("chgrp 20 /d && chmod g+x /d"))
+        (RowStatus::Red, Some("sealift setup --data /d"))
     );
     assert!(
         row.summary

@@ -1,23 +1,21 @@
 //! `names` and `conflicts`: what ships under another name than it has.
 //!
 //! Whatever a fix does, no episode may be seen under its new name before it is whole: the daemon
-//! ships what has a marker the moment it is there. So a folder gets its name by one rename, and
-//! what has to be copied is copied to a name that begins with a dot, which is never taken for an
-//! episode.
+//! ships what has a marker the moment it is there. So `sealift rename` gives it its name.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, ffi::OsStr};
 
 use super::{super::partial_scan::by_daemon, are, ids, in_turn};
 use crate::{
-    disk::{
-        by_hand::{copied, moved, second_name},
-        scan::NoEpisode,
-    },
+    disk::{by_hand::second_name, scan::NoEpisode},
     model::{records::WallTime, text::printable},
-    operate::doctor::{
-        facts::{DaemonState, EpisodesFacts, Facts, StrangerFacts},
-        row::{DoctorRow, Id, RowStatus},
-        words::{path, tame, word},
+    operate::{
+        doctor::{
+            facts::{DaemonState, EpisodesFacts, Facts, StrangerFacts},
+            row::{DoctorRow, Id, RowStatus},
+            words::{path, tame, word},
+        },
+        rename::{LEFT_ALONE_MIN, typed_name},
     },
 };
 
@@ -25,9 +23,6 @@ use crate::{
 const MADE_FOR_A_WHILE_S: i64 = 3600;
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
-/// A folder whose recorder may still be writing by its path keeps its name until it was left alone
-/// for so long, minutes.
-const LEFT_ALONE_MIN: u32 = 10;
 
 pub(super) fn conflicts(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::Conflicts;
@@ -48,9 +43,8 @@ pub(super) fn conflicts(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     );
     let mut given = HashSet::new();
     let fixes = found.conflicts.iter().take(MAX_NAMED).map(|(episode, _)| {
-        let from = found.folder.join(episode.as_str());
         let to = free(found, episode.as_str(), &mut given);
-        typed(facts, &moved(&from, &to, !found.copied_by_mv, path))
+        rename(facts, episode.as_str().as_ref(), &to)
     });
     let (fix, fixes) = in_turn(fixes.collect());
     DoctorRow::red(id, summary, fix)
@@ -59,18 +53,21 @@ pub(super) fn conflicts(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         .with("fixes", fixes)
 }
 
-/// One after the other, each only where the one before it went well; as a user who may.
-fn typed(facts: &Facts, commands: &[String]) -> String {
-    let all = commands.join(" && ");
-    match commands {
-        _ if facts.people.we_see_as_the_shipper() => all,
-        [_] => facts.hands.as_root(&all),
-        _ => facts.hands.as_root(&format!("bash -c {}", word(&all))),
-    }
+/// `sealift rename`, as a user who may.
+fn rename(facts: &Facts, name: &OsStr, to: &str) -> String {
+    let rename = format!(
+        "rename --from episodes {} {}",
+        word(&*typed_name(name)),
+        word(to)
+    );
+    let may = facts.people.we_see_as_the_shipper();
+    facts
+        .hands
+        .as_root_unless(may, &facts.hands.sealift(&rename))
 }
 
-/// A path in `episodes/` that nothing has, and nothing that left it had: this name, numbered.
-fn free(found: &EpisodesFacts, name: &str, given: &mut HashSet<String>) -> PathBuf {
+/// A name that nothing in `episodes/` has, and nothing that left it had: this one, numbered.
+fn free(found: &EpisodesFacts, name: &str, given: &mut HashSet<String>) -> String {
     let is_taken = |name: &str| {
         found.taken.contains(name)
             || found
@@ -86,9 +83,8 @@ fn free(found: &EpisodesFacts, name: &str, given: &mut HashSet<String>) -> PathB
         .map(|n| second_name(name, n))
         .find(|name| !given.contains(name) && !is_taken(name));
     let free = free.unwrap_or_else(|| format!("{name}-again"));
-    let to = found.folder.join(&free);
-    given.insert(free);
-    to
+    given.insert(free.clone());
+    free
 }
 
 pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
@@ -110,7 +106,7 @@ pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let fixes = strangers
         .iter()
         .take(MAX_NAMED)
-        .map(|it| typed(facts, &renamed(facts, found, it, &mut given)));
+        .map(|it| mended(facts, found, it, &mut given));
     let (fix, fixes) = in_turn(fixes.collect());
     let names = strangers
         .iter()
@@ -173,49 +169,31 @@ fn broken_off(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
     Some(row.with("broken_off", names).with("fixes", fixes))
 }
 
-fn renamed(
+fn mended(
     facts: &Facts,
     found: &EpisodesFacts,
     stranger: &StrangerFacts,
     given: &mut HashSet<String>,
-) -> Vec<String> {
-    let (from, name) = (found.folder.join(&stranger.name), tame(&stranger.name));
-    let here = path(&from);
-    // Nothing that begins with a dot is looked at; where such a name is taken, what has it is
-    // numbered, and not replaced.
-    let hide = |to: &str| {
-        format!(
-            "mv -T --backup=numbered {here} {}",
-            path(&found.folder.join(to))
-        )
-    };
+) -> String {
     match stranger.why {
         NoEpisode::Name(_) => {
-            let left_alone =
-                format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\"");
-            let moved = moved(&from, &free(found, &name, given), !found.copied_by_mv, path);
-            (!stranger.sealed)
-                .then_some(left_alone)
-                .into_iter()
-                .chain(moved)
-                .collect()
+            let to = free(found, &tame(&stranger.name), given);
+            rename(facts, &stranger.name, &to)
         }
-        NoEpisode::Symlink => {
-            // A copy that root makes belongs to the owner of the original, and the shipper could
-            // not move it.
-            let owned = |copy: &str| {
-                let shipper = facts
-                    .people
-                    .shipper
-                    .as_ref()
-                    .filter(|shipper| shipper.uid != 0)?;
-                let is_ours = facts.people.we_see_as_the_shipper() && facts.people.us.uid != 0;
-                (!is_ours).then(|| format!("chown -R {}: {copy}", word(&shipper.name)))
-            };
-            let mut commands = copied(&from, &free(found, &name, given), &name, owned, path);
-            commands.push(hide(&format!(".{name}.link")));
-            commands
-        }
-        NoEpisode::LooseMarker => vec![hide(".done.marker")],
+        // Who may read what it leads to, and whether it is at rest, only a person knows.
+        NoEpisode::Symlink => format!(
+            "# Move the folder that {} leads to into episodes/ under a name of its own: docs/doctor.md#symlinks",
+            printable(&stranger.name.to_string_lossy())
+        ),
+        // Nothing that begins with a dot is looked at; where such a name is taken, what has it is
+        // numbered, and not replaced.
+        NoEpisode::LooseMarker => facts.hands.as_root_unless(
+            facts.people.we_see_as_the_shipper(),
+            &format!(
+                "mv -T --backup=numbered {} {}",
+                path(&found.folder.join(&stranger.name)),
+                path(&found.folder.join(".done.marker"))
+            ),
+        ),
     }
 }

@@ -57,7 +57,10 @@ fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
     });
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (RowStatus::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3"))
+        (
+            RowStatus::Red,
+            Some("sealift rename --from episodes a a-3 --data /d")
+        )
     );
 }
 
@@ -242,19 +245,19 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
             b"-x".to_vec(),
             false,
             RowStatus::Yellow,
-            "test -z \"$(find /d/episodes/-x -mmin -10 -print -quit)\" && mv -nT /d/episodes/-x /d/episodes/x-1",
+            "sealift rename --from episodes %2Dx x-1 --data /d",
         ),
         (
             b"-x".to_vec(),
             true,
             RowStatus::Red,
-            "mv -nT /d/episodes/-x /d/episodes/x-1",
+            "sealift rename --from episodes %2Dx x-1 --data /d",
         ),
         (
             b"a\x1b[2J".to_vec(),
             true,
             RowStatus::Red,
-            r"mv -nT $'/d/episodes/a\033[2J' /d/episodes/a__2J-1",
+            "sealift rename --from episodes 'a%1B[2J' a__2J-1 --data /d",
         ),
     ] {
         let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
@@ -289,24 +292,27 @@ fn two_names_that_are_tamed_alike_are_given_different_ones() {
     let row = row_with(Id::Names, |found, _| {
         found.strangers = vec![stranger("-x"), stranger(".-x")];
     });
-    let fix = "mv -nT /d/episodes/-x /d/episodes/x-1; mv -nT /d/episodes/.-x /d/episodes/x-2";
+    let fix = "sealift rename --from episodes %2Dx x-1 --data /d; \
+               sealift rename --from episodes .-x x-2 --data /d";
     assert_eq!(row.fix.as_deref(), Some(fix));
 }
 
 #[test]
-fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
-    let link = || StrangerFacts {
-        name: "link".into(),
-        why: NoEpisode::Symlink,
+fn a_link_is_left_to_a_person_and_what_needs_no_root_is_typed_without() {
+    let stranger = |name: &str, why| StrangerFacts {
+        name: name.into(),
+        why,
         sealed: true,
     };
+    let link = || stranger("li\nnk", NoEpisode::Symlink);
     let row = row_with(Id::Names, |found, _| found.strangers = vec![link()]);
-    let typed = "test ! -e /d/episodes/.link.copy || mv -T --backup=numbered /d/episodes/.link.copy /d/episodes/.link.old \
-        && cp -aHT /d/episodes/link /d/episodes/.link.copy && chown -R sealift: /d/episodes/.link.copy \
-        && sync -f /d/episodes/.link.copy && mv -nT /d/episodes/.link.copy /d/episodes/link-1 \
-        && test ! -e /d/episodes/.link.copy && mv -T --backup=numbered /d/episodes/link /d/episodes/.link.link";
-    assert_eq!(row.fix.as_deref(), Some(typed));
-    // For a user who may not, all of it is run as root.
+    let fix = row.fix.unwrap();
+    assert!(
+        fix.starts_with("# ") && fix.ends_with("docs/doctor.md#symlinks"),
+        "{fix}"
+    );
+    assert!(!fix.contains('\n'), "{fix}");
+    // For a user who may not, it is run as root.
     let mut facts = sound();
     facts.hands.root = false;
     facts.people.us = Person {
@@ -315,46 +321,14 @@ fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
         gid: 7,
         groups: Vec::new(),
     };
-    facts.episodes.as_mut().unwrap().strangers = vec![link()];
+    let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
+    facts.episodes.as_mut().unwrap().strangers = vec![stranger("-x", why)];
     let row = rows(&facts)
         .into_iter()
         .find(|row| row.id == Id::Names)
         .unwrap();
-    assert_eq!(row.fix.unwrap(), format!("sudo bash -c '{typed}'"));
-}
-
-#[test]
-fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_marker_goes_before_the_rest()
- {
-    let copied = |from: &str, to: &str| {
-        let diff = format!("diff -r --no-dereference /d/episodes/{from} /d/episodes/.{to}.copy");
-        let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
-        format!(
-            "test ! -e /d/episodes/.{to}.copy || \
-             mv -T --backup=numbered /d/episodes/.{to}.copy /d/episodes/.{to}.old && \
-             cp -aHT /d/episodes/{from} /d/episodes/.{to}.copy && \
-             {{ test -z \"$({{ LC_ALL=C {diff} | grep -vE {same}; }} 2>&1)\" || {{ {diff}; false; }}; }} && \
-             sync -f /d/episodes/.{to}.copy && mv -nT /d/episodes/.{to}.copy /d/episodes/{to} && \
-             test ! -e /d/episodes/.{to}.copy && rm -f /d/episodes/{from}/done.marker && \
-             rm -r /d/episodes/{from}"
-        )
-    };
-    let row = row_with(Id::Conflicts, |found, now| {
-        found.copied_by_mv = true;
-        found.episodes = vec![episode("a", SEALED, 0, now)];
-        found.conflicts = vec![(EpisodeId::parse("a").unwrap(), "held since May".to_owned())];
-    });
-    assert_eq!(row.fix, Some(copied("a", "a-1")));
-    let row = row_with(Id::Names, |found, _| {
-        let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
-        found.copied_by_mv = true;
-        found.strangers = vec![StrangerFacts {
-            name: "-x".into(),
-            why,
-            sealed: true,
-        }];
-    });
-    assert_eq!(row.fix, Some(copied("-x", "x-1")));
+    let typed = "sudo sealift rename --from episodes %2Dx x-1 --data /d";
+    assert_eq!(row.fix.as_deref(), Some(typed));
 }
 
 #[test]

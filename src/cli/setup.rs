@@ -1,0 +1,187 @@
+//! `sealift setup`
+
+use std::{
+    io::{BufRead as _, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{
+    ConfigSource,
+    destination::DestinationClient,
+    doctor::{absolute, options},
+    exit::{Exit, Failure},
+    logging,
+};
+use crate::{
+    config::{DEFAULT_FILE, RawConfig},
+    disk::{durable, tree::shown},
+    http::url_template,
+    model::text::printable,
+    operate::doctor::{DoctorQuery, SetupLine, setup},
+};
+
+/// Where the unit of contrib/ has its data.
+const DEFAULT_DATA: &str = "/var/lib/sealift";
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Where there is no configuration, one is written from --data and --receiver; on a terminal what is missing is asked for.
+Folders are made for the user that the unit runs as, and opened to it; the unit's drop-in lets it write to folders elsewhere.
+What is right is not touched, and what would lock a recorder out is left, with why. Run twice, it has nothing to do.
+
+Exit codes: 0 all is right; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
+pub(crate) struct SetupArgs {
+    #[command(flatten)]
+    source: ConfigSource,
+    #[command(flatten)]
+    destination: DestinationClient,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
+    logging::start("off");
+    let (mut lines, mut left) = (0, false);
+    let mut tell = |line: SetupLine| {
+        lines += 1;
+        match line {
+            SetupLine::Done(said) => println!("done   {said}"),
+            SetupLine::Would(said) => println!("would  {said}"),
+            SetupLine::Left(said) => {
+                left = true;
+                println!("left   {}", printable(&said));
+            }
+        }
+    };
+    let enough = args.source.data.is_some();
+    let file = args
+        .source
+        .file(enough && args.destination.receiver.is_none());
+    let first = first_configuration(args, file.as_deref())?;
+    let given = RawConfig::default();
+    let mut question = DoctorQuery {
+        given: absolute(args.source.laid_over(given.clone())),
+        raw: Ok(given),
+        options: options(&args.source, file.as_deref()),
+        receiver: String::new(),
+        file: file.clone(),
+        since: Duration::ZERO,
+    };
+    if let Some((path, text, raw)) = first {
+        let said = format!("write the configuration {}", shown(&path));
+        if args.dry_run {
+            tell(SetupLine::Would(said));
+        } else {
+            if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+                durable::create_folder(folder).context("Failed to make its folder")?;
+            }
+            let written = durable::write_new_record(&path, text.as_bytes(), &[])
+                .with_context(|| format!("Failed to write {}", shown(&path)))?;
+            if written == durable::Published::Done {
+                tell(SetupLine::Done(said));
+            }
+            question.file = Some(path);
+        }
+        question.raw = Ok(absolute(raw));
+    } else {
+        question.raw = args
+            .source
+            .read(enough)
+            .map(|raw| absolute(args.source.laid_over(raw)));
+    }
+    if let Ok(raw) = &mut question.raw {
+        args.destination.lay_over(raw);
+        // Which receiver it is makes no difference to who may read keys and tokens.
+        let url = &mut raw.receiver.url;
+        url.get_or_insert_with(|| "https://receiver.invalid".to_owned());
+    }
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let is_right = runtime.block_on(setup(&question, args.dry_run, &mut tell));
+    runtime.shutdown_background();
+    if lines == 0 {
+        println!("nothing to do");
+    }
+    Ok(if is_right && !left {
+        Exit::Done
+    } else {
+        Exit::Wrong
+    })
+}
+
+/// The file that is to be written, where there is none and enough is known.
+fn first_configuration(
+    args: &SetupArgs,
+    file: Option<&Path>,
+) -> Result<Option<(PathBuf, String, RawConfig)>, Failure> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    if std::fs::symlink_metadata(path).is_ok() {
+        return Ok(None);
+    }
+    let (mut data, mut receiver) = (args.source.data.clone(), args.destination.receiver.clone());
+    let is_only_about_folders =
+        data.is_some() && receiver.is_none() && args.source.config.is_none();
+    if !is_only_about_folders && std::io::stdin().is_terminal() {
+        if data.is_none() {
+            data = Some(asked("The folder of the episodes", Some(DEFAULT_DATA))?.into());
+        }
+        if receiver.is_none() {
+            receiver = Some(asked(
+                "The receiver's address, such as https://receiver.example:8490",
+                None,
+            )?);
+        }
+    }
+    let (Some(data), Some(url)) = (data, receiver) else {
+        if is_only_about_folders {
+            return Ok(None);
+        }
+        let why = format!(
+            "there is no configuration {}: give --data DIR and --receiver URL, and one is written",
+            shown(path)
+        );
+        return Err(Failure::Usage(anyhow::anyhow!(why)));
+    };
+    let data = std::path::absolute(&data).unwrap_or(data);
+    let named = data.to_str().with_context(|| {
+        format!(
+            "{} is not UTF-8, which a configuration has to be",
+            shown(&data)
+        )
+    });
+    let named = named.map_err(Failure::Usage)?;
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let text = format!(
+        "# Written by sealift setup. All keys, with their defaults: sealift config default\n\n\
+         [shipper]\ndata_dir = {}\n\n[receiver]\nurl = {}\n",
+        quoted(named),
+        quoted(&url)
+    );
+    let mut raw = RawConfig::default();
+    raw.shipper.data_dir = Some(data.clone());
+    raw.receiver.url = Some(url.clone());
+    raw.layout()?;
+    url_template::UrlTemplate::parse(&url).map_err(|error| Failure::Usage(error.into()))?;
+    raw.receiver()?;
+    Ok(Some((path.to_owned(), text, raw)))
+}
+
+#[expect(clippy::print_stdout, reason = "a question on a terminal")]
+fn asked(what: &str, default: Option<&str>) -> Result<String, Failure> {
+    let shown = default.map_or_else(String::new, |default| format!(" [{default}]"));
+    print!("{what}{shown}: ");
+    let _ = std::io::stdout().flush();
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    read.context("Failed to read the answer")?;
+    match (line.trim(), default) {
+        ("", Some(default)) => Ok(default.to_owned()),
+        ("", None) => Err(Failure::Usage(anyhow::anyhow!("no answer was given"))),
+        (line, _) => Ok(line.to_owned()),
+    }
+}

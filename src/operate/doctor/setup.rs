@@ -1,0 +1,209 @@
+//! `sealift setup`: what the doctor finds wrong with this host's folders, permissions and unit, and
+//! what mends it without a person's judgement.
+//!
+//! ```text
+//!  gather ──facts──▶ plan (pure) ──changes──▶ apply ──▶ a line each
+//!     ▲                                         │
+//!     └──────── again, until nothing is left ───┘
+//! ```
+//!
+//! What is right is not touched. A change that would lock a recorder out is refused, and said.
+
+mod apply;
+mod plan;
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use super::{DoctorQuery, facts::Owned, gather};
+use crate::disk::{ownership, tree::shown};
+
+/// Each round may bring to light what the one before it hid: a folder behind one that was closed.
+const MAX_ROUNDS: usize = 8;
+
+/// One thing that is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A folder is made, for an owner and a group.
+    MakeFolder(PathBuf, u32, u32),
+    /// What is no folder, where one belongs, gets another name.
+    PutAside(PathBuf),
+    /// Owner, group and mode of what is there.
+    Access {
+        path: PathBuf,
+        before: Owned,
+        owner: Option<u32>,
+        group: Option<u32>,
+        set: u32,
+        clear: u32,
+    },
+    /// A sealed episode goes to another owner, with all in it.
+    GiveEpisode(PathBuf, u32),
+    /// Who ships joins a group.
+    JoinGroup(u32),
+    /// A file of this name beside the unit gets these lines.
+    DropIn(&'static str, Vec<String>),
+    /// systemctl(1) does this to the unit.
+    Unit(&'static str),
+}
+
+/// What became of one change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SetupLine {
+    /// It was done.
+    Done(String),
+    /// It would be done.
+    Would(String),
+    /// It was not done, and why.
+    Left(String),
+}
+
+impl Change {
+    pub(super) fn access(
+        path: &Path,
+        before: Owned,
+        owner: Option<u32>,
+        group: Option<u32>,
+        set: u32,
+        clear: u32,
+    ) -> Self {
+        Self::Access {
+            path: path.to_owned(),
+            before,
+            owner,
+            group,
+            set,
+            clear,
+        }
+    }
+
+    fn sentence(&self, who: &str) -> String {
+        match self {
+            Self::MakeFolder(path, uid, gid) => {
+                format!("make {} (owner {uid}, group {gid}, mode 2770)", shown(path))
+            }
+            Self::PutAside(path) => format!("give what is at {} another name", shown(path)),
+            Self::Access { path, before, .. } => {
+                let after = self.after(*before);
+                let said = |owned: Owned| {
+                    let mode = owned.mode & 0o7777;
+                    format!("owner {}, group {}, mode {mode:04o}", owned.uid, owned.gid)
+                };
+                format!(
+                    "open {} ({} -> {})",
+                    shown(path),
+                    said(*before),
+                    said(after)
+                )
+                .replace("open", self.verb())
+            }
+            Self::GiveEpisode(path, uid) => {
+                format!("give {} and all in it to user {uid}", shown(path))
+            }
+            Self::JoinGroup(gid) => format!("put {who} into group {gid}"),
+            Self::DropIn(name, lines) => format!(
+                "add to the unit's drop-in {name}.conf: {}",
+                crate::model::text::printable(&lines.join(" "))
+            ),
+            Self::Unit(deed) => format!("systemctl {deed}"),
+        }
+    }
+
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Access { set: 0, .. } => "close",
+            _ => "open",
+        }
+    }
+
+    pub(super) fn after(&self, before: Owned) -> Owned {
+        match self {
+            Self::Access {
+                owner,
+                group,
+                set,
+                clear,
+                ..
+            } => Owned {
+                uid: owner.unwrap_or(before.uid),
+                gid: group.unwrap_or(before.gid),
+                mode: before.mode & !clear | set,
+                ..before
+            },
+            _ => before,
+        }
+    }
+}
+
+/// Plans and does it, or says what it would do. Each line is told as soon as it is so. Returns
+/// whether nothing was left.
+pub(crate) async fn setup(
+    question: &DoctorQuery,
+    dry_run: bool,
+    tell: &mut (dyn FnMut(SetupLine) + Send),
+) -> bool {
+    let (mut seen, mut nothing_left) = (HashSet::new(), true);
+    for _ in 0..MAX_ROUNDS {
+        let facts = gather::host(question).await;
+        let shipper = facts.people.shipper().clone();
+        let sealed = facts
+            .folders
+            .iter()
+            .find(|folder| folder.name == "episodes");
+        let sealed = sealed
+            .filter(|_| shipper.uid != 0)
+            .and_then(|folder| {
+                let is_in = |gid| shipper.is_in(gid);
+                ownership::sealed_of_others(&folder.path, shipper.uid, is_in).ok()
+            })
+            .unwrap_or_default();
+        let plan = plan::plan(&facts, &sealed);
+        for why in plan.refused {
+            if seen.insert(why.clone()) {
+                nothing_left = false;
+                tell(SetupLine::Left(why));
+            }
+        }
+        let new: Vec<_> = plan
+            .changes
+            .into_iter()
+            .map(|change| (change.sentence(&shipper.name), change))
+            .filter(|(sentence, change)| {
+                matches!(change, Change::Unit(_)) || seen.insert(sentence.clone())
+            })
+            .collect();
+        if new
+            .iter()
+            .all(|(_, change)| matches!(change, Change::Unit(_)))
+        {
+            break;
+        }
+        if dry_run {
+            new.into_iter()
+                .for_each(|(sentence, _)| tell(SetupLine::Would(sentence)));
+            break;
+        }
+        if let Some((sentence, _)) = new
+            .iter()
+            .find(|(_, change)| apply::needs_root(change, &facts))
+        {
+            tell(SetupLine::Left(format!(
+                "{sentence}: only root can do that. Type: sudo {}",
+                facts.hands.sealift("setup")
+            )));
+            return false;
+        }
+        for (sentence, change) in new {
+            match apply::apply(&change, &facts) {
+                Ok(()) => tell(SetupLine::Done(sentence)),
+                Err(error) => {
+                    nothing_left = false;
+                    tell(SetupLine::Left(format!("{sentence}: {error}")));
+                }
+            }
+        }
+    }
+    nothing_left
+}

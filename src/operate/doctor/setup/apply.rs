@@ -1,0 +1,106 @@
+//! Changes, done. Renames and flushes are durable.rs's, owners and modes ownership.rs's.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::Change;
+use crate::{
+    disk::{durable, ownership, record_files},
+    model::text::printable,
+    operate::doctor::facts::Facts,
+};
+
+/// Of a folder that is made: for a shared group, which each episode in it inherits.
+const FOLDER_MODE: u32 = 0o2770;
+
+/// Whether the calling user may not do it.
+pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
+    let us = facts.people.us.uid;
+    let is_ours = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.uid() == us);
+    us != 0
+        && match change {
+            Change::MakeFolder(path, uid, _) => {
+                let above = path.ancestors().skip(1).find(|above| above.exists());
+                *uid != us || !above.is_some_and(record_files::may_write)
+            }
+            Change::PutAside(path) => !path.parent().is_some_and(record_files::may_write),
+            Change::Access {
+                path, owner, group, ..
+            } => owner.is_some() || group.is_some() || !is_ours(path),
+            Change::GiveEpisode(..)
+            | Change::JoinGroup(_)
+            | Change::DropIn(..)
+            | Change::Unit(_) => true,
+        }
+}
+
+pub(super) fn apply(change: &Change, facts: &Facts) -> io::Result<()> {
+    let hands = &facts.hands;
+    match change {
+        Change::MakeFolder(path, uid, gid) => {
+            if let Some(parent) = path.parent() {
+                durable::create_folder(parent)?;
+            }
+            if !durable::recreate_folder(path)? {
+                return Ok(());
+            }
+            let path = path.canonicalize()?;
+            let group = (facts.people.us.uid == 0).then_some(*gid);
+            let owner = (facts.people.us.uid != *uid).then_some(*uid);
+            ownership::give(&path, owner, group, FOLDER_MODE, 0o7777 & !FOLDER_MODE)
+        }
+        Change::PutAside(path) => durable::put_aside(path).map(drop),
+        Change::Access {
+            path,
+            owner,
+            group,
+            set,
+            clear,
+            ..
+        } => ownership::give(&path.canonicalize()?, *owner, *group, *set, *clear),
+        Change::GiveEpisode(path, uid) => ownership::give_sealed(path, *uid).map(drop),
+        Change::JoinGroup(gid) => {
+            let group = said_by("getent", &["group", &gid.to_string()])?;
+            let group = group.split(':').next().unwrap_or_default();
+            said_by(
+                "usermod",
+                &["-aG", group, "--", &facts.people.shipper().name],
+            )
+            .map(drop)
+        }
+        Change::DropIn(name, lines) => {
+            let folder = Path::new("/etc/systemd/system").join(format!("{}.d", hands.unit));
+            durable::create_folder(&folder)?;
+            let file = folder.join(format!("{name}.conf"));
+            let there = match fs::read_to_string(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                read => read?,
+            };
+            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            if there.ends_with(&lines) {
+                return Ok(());
+            }
+            durable::write_file(&file, (there + &lines).as_bytes())
+        }
+        Change::Unit("daemon-reload") => said_by("systemctl", &["daemon-reload"]).map(drop),
+        Change::Unit(deed) => said_by("systemctl", &[deed, &hands.unit]).map(drop),
+    }
+}
+
+/// What a program says on stdout. Its own words where it fails.
+fn said_by(program: &str, args: &[&str]) -> io::Result<String> {
+    let ended = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()?;
+    if ended.status.success() {
+        Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
+    } else {
+        let said = printable(String::from_utf8_lossy(&ended.stderr).trim());
+        Err(io::Error::other(format!("{program} failed: {said}")))
+    }
+}

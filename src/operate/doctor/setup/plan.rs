@@ -1,0 +1,294 @@
+//! Facts to changes. Pure.
+
+use std::path::PathBuf;
+
+use super::Change;
+use crate::{
+    disk::tree::shown,
+    operate::doctor::{
+        facts::{Facts, FolderFacts, FolderState, Owned, PassedFolder, SettingsProblem},
+        judge::{permission_fixes as fixes, permissions, service, unit_paths},
+    },
+};
+
+/// Writing by all users.
+const WORLD_WRITABLE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+/// What a secret's file should not allow.
+const LOOSE: u32 = 0o026;
+
+/// What is to be done, and what is not, with why.
+#[derive(Debug, Default)]
+pub(super) struct SetupPlan {
+    pub(super) changes: Vec<Change>,
+    pub(super) refused: Vec<String>,
+    /// A file that a running daemon has read, and reads again when it is told to.
+    is_read_again: bool,
+}
+
+/// `sealed`: those in `episodes/` that who ships cannot move.
+pub(super) fn plan(facts: &Facts, sealed: &[PathBuf]) -> SetupPlan {
+    let mut plan = SetupPlan::default();
+    match &facts.settings.problem {
+        Some(SettingsProblem::Missing) => plan.refused.push(
+            "there is no configuration: give --data DIR and --receiver URL, and one is written"
+                .to_owned(),
+        ),
+        Some(SettingsProblem::Wrong(why)) if facts.folders.is_empty() => {
+            plan.refused
+                .push(format!("the configuration is wrong: {why}"));
+        }
+        Some(_) | None => {}
+    }
+    let shipper = facts.people.shipper();
+    let settings = &facts.settings;
+    let recorder = recorder_of(facts);
+    for folder in &facts.folders {
+        let (path, name) = (&folder.path, folder.name);
+        if let Some(step) = fixes::barrier(facts, &folder.way) {
+            plan.change(fixes::to_pass(shipper, step), recorder);
+        }
+        match &folder.state {
+            FolderState::Missing => {
+                plan.push(Change::MakeFolder(path.clone(), shipper.uid, shipper.gid));
+            }
+            FolderState::NoFolder => {
+                plan.push(Change::PutAside(path.clone()));
+                plan.push(Change::MakeFolder(path.clone(), shipper.uid, shipper.gid));
+            }
+            FolderState::There {
+                read_only: true, ..
+            } => {
+                plan.refuse(format!("{} is mounted read-only", shown(path)));
+            }
+            FolderState::There { owned, .. } if !folder.modeless => {
+                plan.open(facts, folder, *owned, recorder);
+            }
+            FolderState::There { .. } => {}
+            FolderState::Failed(why) => plan.refuse(format!("{name}/ cannot be looked at: {why}")),
+            FolderState::Hangs(_) => plan.refuse(format!("{} does not answer", shown(path))),
+        }
+    }
+    for path in sealed {
+        plan.push(Change::GiveEpisode(path.clone(), shipper.uid));
+    }
+    if let Some(file) = settings.file.as_deref()
+        && let Some(owned) = settings.owned
+    {
+        plan.readable(facts, file, owned, &settings.way, false);
+    }
+    for file in &settings.files {
+        if let Ok(owned) = file.owned {
+            plan.readable(facts, &file.path, owned, &file.way, file.secret);
+        }
+    }
+    if let Some(lines) = unit_paths::drop_in_of_paths(facts) {
+        plan.push(Change::DropIn(unit_paths::DROP_IN, lines));
+    }
+    if let Some(unit) = facts.unit.as_ref().filter(|_| facts.hands.has_unit)
+        && service::has_no_watchdog(unit)
+    {
+        let lines = ["[Service]", "WatchdogSec=180"].map(str::to_owned);
+        plan.push(Change::DropIn(service::WATCHDOG_DROP_IN, lines.into()));
+    }
+    plan.tell_the_unit(facts);
+    plan
+}
+
+/// The user whose `episodes/` is, where that is neither root nor who ships.
+fn recorder_of(facts: &Facts) -> Option<u32> {
+    let episodes = facts
+        .folders
+        .iter()
+        .find(|folder| folder.name == "episodes")?;
+    match episodes.state {
+        FolderState::There { owned, .. } => {
+            (owned.uid != 0 && owned.uid != facts.people.shipper().uid).then_some(owned.uid)
+        }
+        _ => None,
+    }
+}
+
+impl SetupPlan {
+    fn push(&mut self, change: Change) {
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.refused.push(why);
+    }
+
+    fn change(&mut self, change: Change, recorder: Option<u32>) {
+        match locks_out(&change, recorder) {
+            Some(why) => self.refuse(why),
+            None => self.push(change),
+        }
+    }
+
+    fn open(&mut self, facts: &Facts, folder: &FolderFacts, owned: Owned, recorder: Option<u32>) {
+        let shipper = facts.people.shipper();
+        let mode = owned.mode & 0o7777;
+        let is_recorders = folder.name == "episodes";
+        if !shipper.may(permissions::ALL, owned) {
+            self.change(fixes::to_write(shipper, folder, owned), recorder);
+        } else if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
+            self.change(fixes::to_guard(shipper, folder, owned), recorder);
+        } else if is_recorders && mode & STICKY != 0 && ![0, owned.uid].contains(&shipper.uid) {
+            self.change(fixes::to_move_by_owner(shipper, folder, owned), recorder);
+        }
+    }
+
+    fn readable(
+        &mut self,
+        facts: &Facts,
+        file: &std::path::Path,
+        owned: Owned,
+        way: &[PassedFolder],
+        is_secret: bool,
+    ) {
+        let shipper = facts.people.shipper();
+        let before = self.changes.len();
+        if let Some(step) = fixes::barrier(facts, way) {
+            self.change(fixes::to_pass(shipper, step), None);
+        }
+        if !shipper.may(permissions::READ, owned) {
+            self.change(fixes::to_read(shipper, file, owned), None);
+        } else if is_secret && owned.mode & LOOSE != 0 {
+            let keep = fixes::to_keep(shipper, file, owned);
+            self.change(
+                keep.unwrap_or_else(|| fixes::to_read(shipper, file, owned)),
+                None,
+            );
+        }
+        // Who reads no configuration does not run.
+        self.is_read_again |=
+            facts.settings.file.as_deref() != Some(file) && self.changes.len() > before;
+    }
+
+    /// What was changed counts for a daemon that runs once it hears of it.
+    fn tell_the_unit(&mut self, facts: &Facts) {
+        let Some(unit) = facts.unit.as_ref().filter(|_| facts.hands.has_unit) else {
+            return;
+        };
+        let is = |is: fn(&Change) -> bool| self.changes.iter().any(is);
+        let drop_in = is(|change| matches!(change, Change::DropIn(..)));
+        let restart = drop_in || is(|change| matches!(change, Change::JoinGroup(_)));
+        if drop_in {
+            self.push(Change::Unit("daemon-reload"));
+        }
+        match (unit.active_state == "active", restart, self.is_read_again) {
+            (true, true, _) => self.push(Change::Unit("restart")),
+            (true, false, true) => self.push(Change::Unit("reload")),
+            (_, false, _) | (false, true, _) => {}
+        }
+    }
+}
+
+/// Why a change would keep a recorder from what it can do now. `recorder` is a user that is known
+/// to be one.
+fn locks_out(change: &Change, recorder: Option<u32>) -> Option<String> {
+    const WRITE_AND_SEARCH: u32 = 3;
+    let Change::Access { path, before, .. } = change else {
+        return None;
+    };
+    let (after, shown) = (change.after(*before), shown(path));
+    let left_to_others = after.mode & 0o7;
+    let loses = |granted: u32| granted & WRITE_AND_SEARCH & !left_to_others != 0;
+    if before.listed {
+        return Some(format!(
+            "{shown} has an access control list, which says who records there: change that with setfacl(1) (docs/recorders.md#permissions)"
+        ));
+    }
+    if recorder == Some(before.uid) && after.uid != before.uid && loses(before.mode >> 6) {
+        return Some(format!(
+            "{shown} belongs to user {}, who records in episodes/, and could not write there afterwards: give it away by hand, \
+             or to a group that both are in (docs/recorders.md#permissions)",
+            before.uid
+        ));
+    }
+    if before.gid != 0 && after.gid != before.gid && loses(before.mode >> 3) {
+        return Some(format!(
+            "group {} may write to {shown} or pass it, and could not afterwards (docs/recorders.md#permissions)",
+            before.gid
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::doctor::judge::healthy_host::sound;
+
+    fn owned(uid: u32, gid: u32, mode: u32) -> Owned {
+        Owned {
+            uid,
+            gid,
+            mode,
+            listed: false,
+        }
+    }
+
+    fn with(name: &str, owned: Owned) -> Facts {
+        let mut facts = sound();
+        let folder = facts
+            .folders
+            .iter_mut()
+            .find(|folder| folder.name == name)
+            .unwrap();
+        let FolderState::There { owned: was, .. } = &mut folder.state else {
+            panic!("{:?}", folder.state)
+        };
+        *was = owned;
+        facts
+    }
+
+    #[test]
+    fn on_a_sound_host_there_is_nothing_to_do() {
+        let plan = plan(&sound(), &[]);
+        assert_eq!((plan.changes, plan.refused), (vec![], Vec::<String>::new()));
+    }
+
+    #[test]
+    fn what_would_lock_a_recorder_out_is_refused_with_why() {
+        let mut facts = with("episodes", owned(77, 20, 0o770));
+        let shipped = facts.folders.iter_mut().find(|it| it.name == "shipped");
+        if let FolderState::There { owned: was, .. } = &mut shipped.unwrap().state {
+            *was = owned(77, 99, 0o755);
+        }
+        let said = plan(&facts, &[]);
+        assert_eq!(said.changes, []);
+        assert!(
+            said.refused[0].contains("who records in episodes/"),
+            "{said:?}"
+        );
+        // Root's is given away, and another user's, who is not known to record.
+        for uid in [0, 55] {
+            let said = plan(&with("shipped", owned(uid, 99, 0o755)), &[]);
+            assert!(
+                said.refused.is_empty() && said.changes.len() == 1,
+                "{said:?}"
+            );
+        }
+        let listed = Owned {
+            listed: true,
+            ..owned(10, 20, 0o777)
+        };
+        let said = plan(&with("shipped", listed), &[]);
+        assert!(said.refused[0].contains("access control list"), "{said:?}");
+    }
+
+    #[test]
+    fn a_daemon_that_runs_hears_of_what_was_changed_for_it() {
+        let mut facts = sound();
+        facts.unit.as_mut().unwrap().watchdog = "0".to_owned();
+        let said = plan(&facts, &[]);
+        let units: Vec<_> = said.changes.iter().skip(1).cloned().collect();
+        assert_eq!(
+            units,
+            [Change::Unit("daemon-reload"), Change::Unit("restart")]
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! `sealift setup`: what is wrong is mended, what is right is left, and no recorder is locked out.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use crate::{
+    doctor::{Host, is_root},
+    support::{Sandbox, names, sealift},
+};
+
+fn setup(args: &[&str], paths: &[(&str, &Path)]) -> (i32, String) {
+    let mut command = sealift();
+    command.arg("setup").args(args);
+    for (option, path) in paths {
+        command.arg(option).arg(path);
+    }
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .env_remove("SEALIFT_CONFIG")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(said).unwrap(),
+    )
+}
+
+#[test]
+fn folders_are_made_once_and_then_there_is_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("a/new one");
+    let (code, said) = setup(&["--dry-run"], &[("--data", &data)]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("would  make ").count(), 4, "{said}");
+    assert!(!data.exists());
+    let (code, said) = setup(&[], &[("--data", &data)]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("done   make ").count(), 4, "{said}");
+    assert_eq!(
+        names(&data),
+        ["episodes", "outbox", "quarantine", "shipped"]
+    );
+    let mode = |name: &str| fs::metadata(data.join(name)).unwrap().mode() & 0o7777;
+    assert_eq!(mode("episodes"), 0o2770);
+    let (code, said) = setup(&[], &[("--data", &data)]);
+    assert_eq!((code, said.as_str()), (0, "nothing to do\n"));
+}
+
+#[test]
+fn a_first_configuration_is_written_from_flags_and_never_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("etc/sealift.toml");
+    let data = folder.path().join("it's \"here\"");
+    let (code, said) = setup(&[], &[("--config", &file)]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("give --data DIR and --receiver URL"),
+        "{said}"
+    );
+    let url = "http://receiver.example:8490";
+    let wrong = setup(
+        &["--receiver", "not an address"],
+        &[("--config", &file), ("--data", &data)],
+    );
+    assert_eq!(wrong.0, 2, "{wrong:?}");
+    assert!(!file.exists() && !data.exists());
+    let (code, said) = setup(
+        &["--receiver", url],
+        &[("--config", &file), ("--data", &data)],
+    );
+    assert_eq!(code, 0, "{said}");
+    let mut check = sealift();
+    check.args(["config", "check", "--config"]).arg(&file);
+    assert!(check.status().unwrap().success());
+    assert_eq!(names(&data).len(), 4);
+    let written = fs::read_to_string(&file).unwrap();
+    let (code, said) = setup(
+        &["--receiver", "http://another.example"],
+        &[("--config", &file)],
+    );
+    assert_eq!((code, said.as_str()), (0, "nothing to do\n"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+}
+
+#[test]
+fn what_would_lock_a_recorder_out_is_left_as_it_is_with_why() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.can_be_found_by_everybody();
+    host.unit_is("User", "nobody");
+    let layout = &host.sandbox.layout;
+    let run = |command: &str| {
+        let data = host.sandbox.data();
+        let ran = host.type_in(&format!("cd '{}' && {command}", data.display()));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    run(
+        "chown nobody: .sealift * && chown 1235:nogroup episodes shipped && chmod 2770 episodes && chmod 755 shipped",
+    );
+    let said = run("sealift setup --data .");
+    assert!(
+        said.contains("left ") && said.contains("who records in episodes/"),
+        "{said}"
+    );
+    let shipped = fs::metadata(&layout.shipped).unwrap();
+    assert_eq!((shipped.uid(), shipped.mode() & 0o777), (1235, 0o755));
+    // Nothing of it is done by half: what is no recorder's is.
+    run("chown root: outbox");
+    run("sealift setup --data .");
+    assert_eq!(fs::metadata(&layout.outbox).unwrap().uid(), 65534);
+}
+
+#[test]
+fn a_folder_that_is_a_symlink_is_opened_where_it_leads_and_no_link_in_an_episode_is_followed() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.can_be_found_by_everybody();
+    host.unit_is("User", "nobody");
+    let elsewhere = host.sandbox.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let secret = host.sandbox.path("secret");
+    fs::write(&secret, "").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let typed = format!(
+        "cd '{}' && rmdir shipped && ln -s '{}' shipped && mkdir -m 700 episodes/a && touch episodes/a/done.marker && \
+         ln -s '{}' episodes/a/link && ln -s '{}' episodes/b && sealift setup --data .",
+        host.sandbox.data().display(),
+        elsewhere.display(),
+        secret.display(),
+        secret.parent().unwrap().display(),
+    );
+    let ran = host.type_in(&typed);
+    assert!(ran.status.success(), "{ran:?}");
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    assert_eq!(owner(&elsewhere), 65534);
+    assert_eq!(
+        owner(&host.sandbox.layout.episodes.join("a/done.marker")),
+        65534
+    );
+    assert_eq!((owner(&secret), owner(secret.parent().unwrap())), (0, 0));
+}
