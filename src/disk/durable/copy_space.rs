@@ -242,8 +242,8 @@ impl RoomClaim {
     /// Claims the room for a copy of a directory.
     ///
     /// # Errors
-    /// [`NoRoom`], and [`super::CannotHold`] for a file that is longer than one can be there; that
-    /// it was told to stop. What cannot be looked at speaks against nothing.
+    /// [`NoRoom`], and [`CannotHold`](super::copy_tree::CannotHold) for a file that is longer than
+    /// one can be there; that it was told to stop. What cannot be looked at speaks against nothing.
     pub(super) fn for_copy(from: &Path, folder: &Path, progress: &Progress) -> io::Result<Self> {
         // Our record goes along, which a walk leaves out.
         let mut size = Size {

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+#[cfg(doc)]
+use super::step_result::PackFailure;
 use super::{
     Notice,
     destination::{

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+#[cfg(doc)]
+use super::Effect;
 use super::{
     Settings,
     destination::upload_window::LocalTime,

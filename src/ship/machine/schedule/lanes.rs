@@ -25,6 +25,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+#[cfg(doc)]
+use super::SMALL_BYTES;
 use crate::{model::episode::EpisodeId, ship::machine::episodes::Order};
 
 /// What has its slot for longer than this takes long, whatever its size.
