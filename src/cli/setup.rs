@@ -39,6 +39,12 @@ pub(crate) struct SetupArgs {
     source: ConfigSource,
     #[command(flatten)]
     destination: DestinationClient,
+    /// For whom the folders are made and opened, in place of the unit's user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// The group that they get, in place of that user's first one
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    group: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -102,7 +108,9 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
         url.get_or_insert_with(|| "https://receiver.invalid".to_owned());
     }
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    let is_right = runtime.block_on(setup(&question, args.dry_run, &mut tell));
+    let user = args.user.as_deref();
+    let user = user.map(|user| (user, args.group.as_deref()));
+    let is_right = runtime.block_on(setup(&question, user, args.dry_run, &mut tell));
     runtime.shutdown_background();
     if lines == 0 {
         println!("nothing to do");

@@ -147,3 +147,40 @@ fn a_folder_that_is_a_symlink_is_opened_where_it_leads_and_no_link_in_an_episode
     );
     assert_eq!((owner(&secret), owner(secret.parent().unwrap())), (0, 0));
 }
+
+#[test]
+fn folders_are_made_for_the_user_and_the_group_that_are_named_and_an_unknown_one_is_told() {
+    if !is_root() {
+        println!("skipped: only root makes folders for others");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (code, said) = setup(&["--user", "no-such-user-here"], &[("--data", &data)]);
+    assert!(
+        code == 1 && said.contains("there is no user no-such-user-here"),
+        "{said}"
+    );
+    assert!(!data.exists());
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = setup(
+        &["--user", "daemon", "--group", "games"],
+        &[("--data", &data)],
+    );
+    assert_eq!(code, 0, "{said}");
+    let id = |what: &str, of: &str| -> u32 {
+        let told = std::process::Command::new(what)
+            .args(of.split(' '))
+            .output();
+        let told = String::from_utf8(told.unwrap().stdout).unwrap();
+        told.trim()
+            .split(':')
+            .nth(2)
+            .unwrap_or(told.trim())
+            .parse()
+            .unwrap()
+    };
+    let episodes = fs::metadata(data.join("episodes")).unwrap();
+    let expected = (id("id", "-u daemon"), id("getent", "group games"));
+    assert_eq!((episodes.uid(), episodes.gid()), expected, "{said}");
+}

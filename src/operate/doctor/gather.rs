@@ -13,7 +13,7 @@ mod daemon;
 mod episodes;
 mod folders;
 mod names;
-mod permissions;
+pub(super) mod permissions;
 mod quarantine;
 mod receiver;
 mod remedy;

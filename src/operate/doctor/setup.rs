@@ -139,14 +139,26 @@ impl Change {
 
 /// Plans and does it, or says what it would do. Each line is told as soon as it is so. Returns
 /// whether nothing was left.
+///
+/// `user`, with the group that folders are to have: for whom, in place of the unit's user.
 pub(crate) async fn setup(
     question: &DoctorQuery,
+    user: Option<(&str, Option<&str>)>,
     dry_run: bool,
     tell: &mut (dyn FnMut(SetupLine) + Send),
 ) -> bool {
     let (mut seen, mut nothing_left) = (HashSet::new(), true);
     for _ in 0..MAX_ROUNDS {
-        let facts = gather::host(question).await;
+        let mut facts = gather::host(question).await;
+        if let Some((user, group)) = user {
+            match gather::permissions::given(user, group).await {
+                Ok(person) => facts.people.shipper = Some(person),
+                Err(why) => {
+                    tell(SetupLine::Left(why));
+                    return false;
+                }
+            }
+        }
         let shipper = facts.people.shipper().clone();
         let sealed = facts
             .folders

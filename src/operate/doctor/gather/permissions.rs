@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::run::stdout_of;
-use crate::operate::doctor::facts::{Owned, PassedFolder, People, Person, Unit};
+use crate::{
+    model::text::printable,
+    operate::doctor::facts::{Owned, PassedFolder, People, Person, Unit},
+};
 
 /// For id(1), which may ask a directory service.
 const ID: Duration = Duration::from_millis(500);
@@ -55,6 +58,29 @@ async fn name_of(uid: u32) -> String {
         Some(name) => name.trim().to_owned(),
         None => number,
     }
+}
+
+/// The user of this name, or number, as if this were its first group; what is not known, in words.
+pub(in crate::operate::doctor) async fn given(
+    user: &str,
+    group: Option<&str>,
+) -> Result<Person, String> {
+    let unknown = |kind: &str, name: &str| {
+        format!(
+            "there is no {kind} {} on this host: is it spelt right, or is it to be made first?",
+            printable(name)
+        )
+    };
+    let mut person = of_name(user).await.ok_or_else(|| unknown("user", user))?;
+    if let Some(group) = group {
+        let line = stdout_of("getent", &["--", "group", group], ID).await;
+        let gid = line.and_then(|line| line.split(':').nth(2)?.trim().parse().ok());
+        person.gid = gid.ok_or_else(|| unknown("group", group))?;
+        if !person.groups.contains(&person.gid) {
+            person.groups.push(person.gid);
+        }
+    }
+    Ok(person)
 }
 
 async fn of_name(name: &str) -> Option<Person> {
