@@ -11,12 +11,19 @@
 //! layer of its own, and not to a volume that it shares with the shipper, is the one case where it
 //! matters: the reconcile pass finds that, a minute late.
 
-use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, fstatfs, ioctl_getflags, statfs,
     statvfs, statx,
 };
+
+use crate::model::{snapshot::RoomStatus, text::printable};
 
 /// File systems that other hosts may write to, by their number in statfs(2).
 const SHARED: [(u32, &str); 16] = [
@@ -109,12 +116,15 @@ pub(crate) fn ground(folder: &Path) -> io::Result<Ground> {
     })
 }
 
+/// What tells the rooms of folders apart: [`room_of`].
+pub(crate) type RoomId = (u64, Option<u64>);
+
 /// What tells the room of two folders apart: the device, and under a project quota what that
 /// allows, since statvfs(3) answers for the project there.
 ///
 /// # Errors
 /// Those of stat(2).
-pub(crate) fn room_of(folder: &Path) -> io::Result<(u64, Option<u64>)> {
+pub(crate) fn room_of(folder: &Path) -> io::Result<RoomId> {
     Ok((std::fs::metadata(folder)?.dev(), project_bytes(folder)))
 }
 
@@ -207,6 +217,32 @@ pub(crate) fn space(folder: &Path) -> io::Result<Space> {
         total_bytes: bytes(found.f_blocks),
         free_files,
     })
+}
+
+/// The file systems that folders are on, each once: in the order of the folders, and without those
+/// that cannot be looked at.
+pub(crate) fn rooms(folders: &[(&'static str, PathBuf)]) -> Vec<(RoomId, RoomStatus)> {
+    let mut rooms: Vec<(RoomId, RoomStatus)> = Vec::new();
+    for (name, path) in folders {
+        let Ok(id) = room_of(path) else {
+            continue;
+        };
+        if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == id) {
+            room.folders.push((*name).to_owned());
+        } else if let Ok(space) = space(path) {
+            let room = RoomStatus {
+                folders: vec![(*name).to_owned()],
+                path: printable(&path.to_string_lossy()),
+                free_bytes: space.free_bytes,
+                total_bytes: space.total_bytes,
+                free_files: space.free_files,
+                filling_bytes_per_s: None,
+                lasts_s: None,
+            };
+            rooms.push((id, room));
+        }
+    }
+    rooms
 }
 
 /// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a

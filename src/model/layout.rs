@@ -99,6 +99,16 @@ impl Layout {
         }
     }
 
+    /// The four folders with their names, in the order of an episode's way.
+    pub(crate) fn named(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("episodes", self.episodes.clone()),
+            ("outbox", self.outbox.clone()),
+            ("shipped", self.shipped.clone()),
+            ("quarantine", self.quarantine.clone()),
+        ]
+    }
+
     /// Two of the four folders of which one is, or lies in, the other once symlinks are followed.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod words;
 
 use std::{path::PathBuf, time::Duration};
 
+pub(super) use self::judge::{daemon_checks::DaemonChecks, space::row as space};
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
 pub(crate) use self::setup::{SetupLine, setup};

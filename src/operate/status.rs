@@ -128,7 +128,7 @@ pub(crate) async fn status(question: &StatusQuery, memory: &mut Memory) -> Statu
         folders,
         problems: Vec::new(),
     };
-    status.problems = problems::of(&status, &hands);
+    status.problems = problems::problems(&status, &hands, layout);
     status
 }
 

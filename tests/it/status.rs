@@ -200,7 +200,9 @@ fn what_waits_is_told_with_why_and_until_when() {
     );
     assert!(text.contains("quarantine  1 episode\n"), "{text}");
     assert!(
-        text.contains("1 episode in conflict: the receiver holds other content"),
+        text.contains(
+            "1 episode is in conflict, such as conflict: the receiver holds other content"
+        ),
         "{text}"
     );
     assert_eq!(told(&sandbox).1, 1);
@@ -236,7 +238,7 @@ fn a_held_receiver_is_told_with_since_when_why_and_the_next_try() {
         "{text}"
     );
     assert!(
-        text.contains("the receiver is held for ") && text.contains("401"),
+        text.contains("Nothing is sent since ") && text.contains("answered 401"),
         "{text}"
     );
     let held = document(&sandbox)["snapshot"]["destination"]["held"].clone();

@@ -13,6 +13,7 @@ use crate::{
         layout::Layout,
         records::WallTime,
         retention::Due,
+        snapshot::RoomStatus,
     },
     operate::journal::Journal,
 };
@@ -28,6 +29,8 @@ pub(super) struct Facts {
     pub(super) settings: SettingsFacts,
     /// Who asks, and who ships.
     pub(super) people: People,
+    /// Where the folders are set to be.
+    pub(super) layout: Option<Layout>,
     /// The folders, in the order of an episode's way.
     pub(super) folders: Vec<FolderFacts>,
     /// What stands in `outbox/` where an archive has to lie, and is no file; what it is.
@@ -35,7 +38,7 @@ pub(super) struct Facts {
     /// Two folders of which one lies in the other.
     pub(super) overlap: Option<[PathBuf; 2]>,
     /// Each file system that they are on.
-    pub(super) rooms: Vec<RoomFacts>,
+    pub(super) rooms: Vec<RoomStatus>,
     /// Whether episodes can be moved.
     pub(super) moves: Moves,
     /// inotify's limits, where it is used.
@@ -202,23 +205,6 @@ pub(super) enum FolderState {
     Failed(String),
     /// The disk, or the file server, has not answered for so long.
     Hangs(Duration),
-}
-
-/// A file system, and how fast it fills.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RoomFacts {
-    /// Which folders are on it.
-    pub(super) folders: Vec<String>,
-    /// One of them.
-    pub(super) path: PathBuf,
-    /// What may still be written, bytes.
-    pub(super) free_bytes: u64,
-    /// How large it is, bytes.
-    pub(super) total_bytes: u64,
-    /// How many files may still be made; `None` where the file system does not count them.
-    pub(super) free_files: Option<u64>,
-    /// How fast it fills, bytes a second; `None` where nothing is known of that.
-    pub(super) filling_bytes_per_s: Option<u64>,
 }
 
 /// Whether episodes can be moved.

@@ -4,6 +4,7 @@
 //! say is not known.
 
 mod daemon;
+pub(super) mod daemon_checks;
 mod folders;
 #[cfg(test)]
 pub(super) mod healthy_host;
@@ -16,7 +17,7 @@ mod queue;
 mod receiver;
 pub(super) mod service;
 mod settings;
-mod space;
+pub(in crate::operate) mod space;
 pub(super) mod unit_paths;
 mod watch;
 mod writers;
@@ -49,21 +50,23 @@ pub(super) fn judge(facts: &Facts) -> Vec<DoctorRow> {
 /// Weather that has lasted is for a person only where nothing else is: the first red row is the one
 /// to act on.
 fn step_back_for_what_can_be_mended(rows: &mut [DoctorRow]) {
-    let is_weather = |row: &DoctorRow| {
-        matches!(row.id, Id::Hold | Id::ReceiverAnswer)
-            && row.details.get("weather") == Some(&true.into())
-    };
     if rows
         .iter()
-        .any(|row| row.status == RowStatus::Red && !is_weather(row))
+        .any(|row| row.status == RowStatus::Red && !is_transient(row))
     {
         for row in rows
             .iter_mut()
-            .filter(|row| row.status == RowStatus::Red && is_weather(row))
+            .filter(|row| row.status == RowStatus::Red && is_transient(row))
         {
             row.status = RowStatus::Yellow;
         }
     }
+}
+
+/// It passes by itself.
+fn is_transient(row: &DoctorRow) -> bool {
+    matches!(row.id, Id::Hold | Id::ReceiverAnswer)
+        && row.details.get("weather") == Some(&true.into())
 }
 
 #[cfg(test)]

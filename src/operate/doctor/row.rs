@@ -121,6 +121,11 @@ impl DoctorRow {
         }
     }
 
+    /// Of any colour but green.
+    pub(super) fn of(id: Id, status: RowStatus, summary: &str, fix: impl Into<String>) -> Self {
+        Self::new(id, status, summary, Some(fix.into()))
+    }
+
     pub(super) fn green(id: Id, summary: impl AsRef<str>) -> Self {
         Self::new(id, RowStatus::Green, summary.as_ref(), None)
     }

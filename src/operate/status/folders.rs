@@ -75,7 +75,8 @@ pub(super) fn look(
             Ok(found) => folders.found = Some(found),
             Err(error) => folders.failed.push(printable(&error.to_string())),
         }
-        folders.room = room(layout);
+        let rooms = filesystem::rooms(&layout.named());
+        folders.room = rooms.into_iter().map(|(_, room)| room).collect();
     }
     let reused = reused_names::in_episodes(layout, now);
     folders.reused_names = reused.iter().map(|id| id.as_str().to_owned()).collect();
@@ -175,35 +176,6 @@ pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
     !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
-}
-
-fn room(layout: &Layout) -> Vec<RoomStatus> {
-    let mut rooms: Vec<((u64, Option<u64>), RoomStatus)> = Vec::new();
-    for (folder, path) in [
-        ("episodes", &layout.episodes),
-        ("outbox", &layout.outbox),
-        ("shipped", &layout.shipped),
-        ("quarantine", &layout.quarantine),
-    ] {
-        let Ok(device) = filesystem::room_of(path) else {
-            continue;
-        };
-        if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == device) {
-            room.folders.push(folder.to_owned());
-        } else if let Ok(space) = filesystem::space(path) {
-            let room = RoomStatus {
-                folders: vec![folder.to_owned()],
-                path: tree::shown(path),
-                free_bytes: space.free_bytes,
-                total_bytes: space.total_bytes,
-                free_files: space.free_files,
-                filling_bytes_per_s: None,
-                lasts_s: None,
-            };
-            rooms.push((device, room));
-        }
-    }
-    rooms.into_iter().map(|(_, room)| room).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
 //! How long the disk lasts: what is free, and how fast it goes.
 
-use std::{collections::VecDeque, path::Path, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{
-    disk::filesystem,
-    model::{layout::Layout, snapshot::RoomStatus},
-};
+use crate::{disk::filesystem::RoomId, model::snapshot::RoomStatus};
 
 /// One look at the room counts in so much time.
 const EVERY: Duration = Duration::from_secs(60);
@@ -23,75 +20,27 @@ const FOR_EVER_S: u64 = 10 * 366 * 86_400;
 #[derive(Debug, Default)]
 pub(super) struct Runway(Vec<DiskSample>);
 
-/// [`filesystem::room_of`].
-type RoomOf = (u64, Option<u64>);
-
 #[derive(Debug)]
 struct DiskSample {
-    device: RoomOf,
+    id: RoomId,
     room: RoomStatus,
     /// Free bytes over the last hours, the oldest first: some hundreds.
     free_bytes: VecDeque<(Instant, u64)>,
 }
 
-/// One look at a folder.
-pub(super) struct Sight {
-    device: RoomOf,
-    folder: &'static str,
-    path: String,
-    free_bytes: u64,
-    total_bytes: u64,
-    free_files: Option<u64>,
-}
-
-/// Looks at the four folders. Blocks. One that is not there is left out.
-pub(super) fn look(layout: &Layout) -> Vec<Sight> {
-    let sight = |folder: &'static str, path: &Path| {
-        let space = filesystem::space(path).ok()?;
-        let device = filesystem::room_of(path).ok()?;
-        let path = crate::disk::tree::shown(path).to_string();
-        let filesystem::Space {
-            free_bytes,
-            total_bytes,
-            free_files,
-        } = space;
-        Some(Sight {
-            device,
-            folder,
-            path,
-            free_bytes,
-            total_bytes,
-            free_files,
-        })
-    };
-    [
-        ("episodes", &layout.episodes),
-        ("outbox", &layout.outbox),
-        ("shipped", &layout.shipped),
-        ("quarantine", &layout.quarantine),
-    ]
-    .into_iter()
-    .filter_map(|(folder, path)| sight(folder, path))
-    .collect()
-}
-
 impl Runway {
-    /// Takes note of a look.
-    pub(super) fn note(&mut self, sights: Vec<Sight>, now: Instant) {
+    /// Takes note of a look ([`filesystem::rooms`](crate::disk::filesystem::rooms)).
+    pub(super) fn note(&mut self, rooms: Vec<(RoomId, RoomStatus)>, now: Instant) {
         let mut before = std::mem::take(&mut self.0);
-        for sight in sights {
-            if let Some(seen) = self.0.iter_mut().find(|seen| seen.device == sight.device) {
-                seen.room.folders.push(sight.folder.to_owned());
-                continue;
-            }
-            let at = before.iter().position(|seen| seen.device == sight.device);
+        for (id, mut room) in rooms {
+            let at = before.iter().position(|seen| seen.id == id);
             let mut free_bytes =
                 at.map_or_else(VecDeque::new, |at| before.swap_remove(at).free_bytes);
             if free_bytes
                 .back()
                 .is_none_or(|(at, _)| now.duration_since(*at) >= EVERY)
             {
-                free_bytes.push_back((now, sight.free_bytes));
+                free_bytes.push_back((now, room.free_bytes));
             }
             while free_bytes
                 .front()
@@ -99,18 +48,11 @@ impl Runway {
             {
                 free_bytes.pop_front();
             }
-            let filling = rate(&free_bytes, sight.free_bytes, now);
-            let room = RoomStatus {
-                folders: vec![sight.folder.to_owned()],
-                path: sight.path,
-                free_bytes: sight.free_bytes,
-                total_bytes: sight.total_bytes,
-                free_files: sight.free_files,
-                filling_bytes_per_s: filling,
-                lasts_s: filling.and_then(|filling| lasts(sight.free_bytes, filling)),
-            };
+            let filling = rate(&free_bytes, room.free_bytes, now);
+            room.filling_bytes_per_s = filling;
+            room.lasts_s = filling.and_then(|filling| lasts(room.free_bytes, filling));
             self.0.push(DiskSample {
-                device: sight.device,
+                id,
                 room,
                 free_bytes,
             });
@@ -145,32 +87,38 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn sight(folder: &'static str, device: u64, free_bytes: u64) -> Sight {
-        let (device, path) = ((device, None), format!("/d/{folder}"));
-        Sight {
-            device,
-            folder,
-            path,
+    fn room(device: u64, free_bytes: u64) -> (RoomId, RoomStatus) {
+        let room = RoomStatus {
+            folders: vec!["episodes".to_owned()],
+            path: "/d/episodes".to_owned(),
             free_bytes,
             total_bytes: 100 * GIB,
             free_files: None,
-        }
+            filling_bytes_per_s: None,
+            lasts_s: None,
+        };
+        ((device, None), room)
     }
 
     #[test]
-    fn folders_on_one_file_system_are_one_room() {
+    fn each_file_system_has_a_rate_of_its_own() {
         let mut runway = Runway::default();
-        let sights = vec![
-            sight("episodes", 1, GIB),
-            sight("outbox", 1, GIB),
-            sight("shipped", 2, 5 * GIB),
-        ];
-        runway.note(sights, Instant::now());
-        let rooms = runway.rooms();
-        assert_eq!(rooms.len(), 2);
-        assert_eq!(rooms[0].folders, ["episodes", "outbox"]);
-        assert_eq!(rooms[1].folders, ["shipped"]);
-        assert_eq!(rooms[0].filling_bytes_per_s, None);
+        let start = Instant::now();
+        for minute in 0..20 {
+            let filling = 10 * GIB - minute * 60 * (1 << 20);
+            let at = start + Duration::from_secs(60 * minute);
+            // In which order they come says nothing.
+            let mut rooms = vec![room(1, filling), room(2, GIB)];
+            rooms.rotate_left(usize::from(minute % 2 == 1));
+            runway.note(rooms, at);
+        }
+        let mut rates: Vec<_> = runway
+            .rooms()
+            .iter()
+            .map(|room| room.filling_bytes_per_s)
+            .collect();
+        rates.sort_unstable();
+        assert_eq!(rates, [Some(0), Some(1 << 20)]);
     }
 
     #[test]
@@ -182,7 +130,7 @@ mod tests {
         // Sixty mebibytes a minute, then none.
         for minute in 0..900 {
             let free_bytes = 10 * GIB - minute.min(60) * 60 * (1 << 20);
-            runway.note(vec![sight("episodes", 1, free_bytes)], at(minute));
+            runway.note(vec![room(1, free_bytes)], at(minute));
             let room = runway.rooms().remove(0);
             told.push((room.filling_bytes_per_s, room.lasts_s));
             assert!(runway.0[0].free_bytes.len() <= 361);

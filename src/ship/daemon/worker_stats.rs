@@ -8,9 +8,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::disk_usage::{self, Runway};
+use super::disk_usage::Runway;
 use crate::{
-    disk::scan::Scan,
+    disk::{filesystem, scan::Scan},
     model::{
         layout::Layout,
         snapshot::{LeftAside, MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
@@ -59,8 +59,8 @@ impl Lore {
 
     /// Blocks.
     pub(super) fn note_room(&self, layout: &Layout) {
-        let sights = disk_usage::look(layout);
-        self.runway.lock().note(sights, Instant::now());
+        let rooms = filesystem::rooms(&layout.named());
+        self.runway.lock().note(rooms, Instant::now());
     }
 
     pub(super) fn packed(&self, content_bytes: u64) {

@@ -249,7 +249,7 @@ fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
         told["problems"][0]["what"]
             .as_str()
             .unwrap()
-            .contains("no metrics are given out at"),
+            .contains("No metrics are given out at"),
         "{told}"
     );
     host.editor_writes("[shipper]\nmetrics_listen = '127.0.0.1:0'\n");

@@ -680,7 +680,7 @@ a_journald_that_hangs_holds_up_no_episode_and_no_heart_and_has_every_line_afterw
     # Several times the watchdog's patience.
     asked() { sealift status --json >$work/status.json || true; grep -Eq '"stuck_for_s": *[0-9]' $work/status.json; }
     within 30 "the status says that the log is stuck" asked
-    expect "the problem: $(cat $work/status.json)" grep -q "journald has not taken a line of the log for" $work/status.json
+    expect "the problem: $(cat $work/status.json)" grep -q "journald has taken no line of its log for" $work/status.json
     doctor
     expect "the row: $(row daemon summary)" [ "$(row daemon fix)" = "systemctl restart systemd-journald" ]
     record during 10

@@ -1,7 +1,6 @@
 //! The folders, each on a thread of its own: one that hangs does not hold up the others.
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -25,8 +24,9 @@ use crate::{
     model::{
         layout::{Layout, OutboxName, outbox_name},
         records::WallTime,
+        snapshot::RoomStatus,
     },
-    operate::doctor::facts::{DaemonState, FolderFacts, FolderState, RoomFacts},
+    operate::doctor::facts::{DaemonState, FolderFacts, FolderState},
 };
 
 /// What was sealed within so long makes the present rate.
@@ -159,7 +159,7 @@ pub(super) async fn rooms(
     layout: Option<&Layout>,
     daemon: &DaemonState,
     folders: &[FolderFacts],
-) -> Vec<RoomFacts> {
+) -> Vec<RoomStatus> {
     let usable = |folder: &&FolderFacts| {
         folder.name != ".sealift" && matches!(folder.state, FolderState::There { .. })
     };
@@ -172,18 +172,19 @@ pub(super) async fn rooms(
         return Vec::new();
     }
     let looked_at = found.clone();
-    let mut rooms = within(DISK, move || measured(&looked_at))
-        .await
-        .unwrap_or_default();
+    let mut rooms = within(DISK, move || {
+        let rooms = filesystem::rooms(&looked_at);
+        rooms.into_iter().map(|(_, room)| room).collect::<Vec<_>>()
+    })
+    .await
+    .unwrap_or_default();
     if let DaemonState::Answers(snapshot) = daemon {
         for room in &mut rooms {
             let same = snapshot
                 .room
                 .iter()
                 .find(|seen| seen.folders.iter().any(|name| room.folders.contains(name)));
-            if let Some(rate) = same.and_then(|seen| seen.filling_bytes_per_s) {
-                room.filling_bytes_per_s = Some(u64::try_from(rate).unwrap_or(0));
-            }
+            room.filling_bytes_per_s = same.and_then(|seen| seen.filling_bytes_per_s);
         }
     }
     if rooms.iter().all(|room| room.filling_bytes_per_s.is_none()) {
@@ -195,7 +196,8 @@ pub(super) async fn rooms(
                 .iter_mut()
                 .find(|room| room.folders.iter().any(|folder| folder == name));
             if let Some(room) = on {
-                *room.filling_bytes_per_s.get_or_insert(0) += rate;
+                let filling = room.filling_bytes_per_s.get_or_insert(0);
+                *filling = filling.saturating_add_unsigned(rate);
             }
         }
     }
@@ -211,25 +213,6 @@ fn rates(
     let kept = folders.iter().filter(|(name, _)| *name != "outbox");
     kept.filter_map(|(name, path)| Some((*name, rate_of(path, &go_on)?)))
         .collect()
-}
-
-fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<RoomFacts> {
-    let mut by_device: BTreeMap<(u64, Option<u64>), RoomFacts> = BTreeMap::new();
-    for (name, path) in folders {
-        let (Ok(room), Ok(space)) = (filesystem::room_of(path), filesystem::space(path)) else {
-            continue;
-        };
-        let room = by_device.entry(room).or_insert_with(|| RoomFacts {
-            folders: Vec::new(),
-            path: path.clone(),
-            free_bytes: space.free_bytes,
-            total_bytes: space.total_bytes,
-            free_files: space.free_files,
-            filling_bytes_per_s: None,
-        });
-        room.folders.push((*name).to_owned());
-    }
-    by_device.into_values().collect()
 }
 
 /// How many bytes a second the episodes of the last day came to here; `None` where there were none,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
+    daemon_checks::{DaemonChecks, worst},
     permission_fixes,
     permissions::{ALL, as_shipper},
     unit_paths,
@@ -13,7 +14,7 @@ use crate::{
     disk::tree,
     model::snapshot::{TrialFinding, TrialKind},
     operate::doctor::{
-        facts::{DaemonState, Facts, FolderFacts, FolderState, Moves, Owned},
+        facts::{Facts, FolderFacts, FolderState, Moves, Owned},
         row::{DoctorRow, Id},
         words::{path, span},
     },
@@ -209,13 +210,8 @@ fn closed(facts: &Facts) -> Vec<(&FolderFacts, Owned)> {
 }
 
 fn moves(facts: &Facts) -> Option<DoctorRow> {
-    if let DaemonState::Answers(snapshot) = &facts.daemon
-        && let Some(episode) = &snapshot.stamps_move
-    {
-        let said = format!("{}.", crate::model::snapshot::stamps_move(episode));
-        let folder = path_of_episodes_in(facts);
-        let fix = format!("findmnt --target {}", path(folder));
-        return Some(DoctorRow::red(Id::Moves, said, fix).with("stamps_move", episode.clone()));
+    if let Some(row) = DaemonChecks::among(facts).and_then(DaemonChecks::stamps_move) {
+        return Some(row);
     }
     match &facts.moves {
         Moves::NotTried => None,
@@ -241,55 +237,14 @@ fn moves(facts: &Facts) -> Option<DoctorRow> {
     }
 }
 
-fn path_of_episodes_in(facts: &Facts) -> &Path {
-    let episodes = facts
-        .folders
-        .iter()
-        .find(|folder| folder.name == "episodes");
-    episodes.map_or(Path::new("episodes"), |folder| folder.path.as_path())
-}
-
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
     let id = Id::Moves;
-    let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
-    let path_of_episodes = path_of_episodes_in(facts);
-    let look = || format!("findmnt --target {}", path(path_of_episodes));
-    let row = if let Some(finding) = of(TrialKind::Elsewhere) {
-        DoctorRow::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
-    } else if let Some(finding) = of(TrialKind::NotPermitted) {
-        DoctorRow::red(
-            id,
-            &finding.what_to_do,
-            not_permitted(facts, who).unwrap_or_else(look),
-        )
-    } else if let Some(finding) = of(TrialKind::Sticky) {
-        DoctorRow::red(id, &finding.what_to_do, facts.setup())
-    } else if let Some(finding) = of(TrialKind::Stuck) {
-        let fix = finding.fix.as_ref();
-        // Another folder, where no command mends the one that is set.
-        let fix = fix.map_or_else(
-            || facts.hands.configure("restart"),
-            |fix| facts.hands.typed(fix),
-        );
-        DoctorRow::red(id, with_others(finding, findings), fix)
-    } else if let Some(finding) = of(TrialKind::Unmovable) {
-        DoctorRow::red(id, &finding.what_to_do, facts.setup())
-    } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
-        DoctorRow::yellow(
-            id,
-            &finding.what_to_do,
-            unit_paths::drop_in_of_paths(facts).map_or_else(look, |_| facts.setup()),
-        )
-    } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
-        DoctorRow::yellow(
-            id,
-            &finding.what_to_do,
-            permission_fixes::open(facts, path_of_episodes),
-        )
-    } else if let Some(finding) = findings.first() {
-        DoctorRow::green(id, &finding.in_short)
-    } else {
-        DoctorRow::green(id, "Moves between the folders are renames.")
+    let row = match (worst(findings), findings.first()) {
+        (Some((status, finding, said)), _) => {
+            DoctorRow::of(id, status, &said, mended(facts, finding, who))
+        }
+        (None, Some(finding)) => DoctorRow::green(id, &finding.in_short),
+        (None, None) => DoctorRow::green(id, "Moves between the folders are renames."),
     };
     let all: Vec<_> = findings
         .iter()
@@ -298,15 +253,29 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
     row.with("tried_by", who).with("findings", all)
 }
 
-/// One fix mends one of them: that there are others is said beside it.
-fn with_others(first: &TrialFinding, findings: &[TrialFinding]) -> String {
-    let is_red = |kind| matches!(kind, TrialKind::Stuck | TrialKind::Unmovable);
-    let others = findings
+/// What to type about a finding of the trial.
+fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> String {
+    let episodes = facts
+        .folders
         .iter()
-        .filter(|other| is_red(other.kind) && !std::ptr::eq(*other, first));
-    others.fold(first.what_to_do.clone(), |text, other| {
-        format!("{text} Besides: {}.", other.in_short)
-    })
+        .find(|folder| folder.name == "episodes")
+        .map_or(Path::new("episodes"), |folder| folder.path.as_path());
+    let look = || format!("findmnt --target {}", path(episodes));
+    match finding.kind {
+        TrialKind::Elsewhere => facts.hands.as_root("mount -a"),
+        TrialKind::NotPermitted => not_permitted(facts, who).unwrap_or_else(look),
+        TrialKind::Sticky | TrialKind::Unmovable => facts.setup(),
+        // Another folder, where no command mends the one that is set.
+        TrialKind::Stuck => finding.fix.as_ref().map_or_else(
+            || facts.hands.configure("restart"),
+            |fix| facts.hands.typed(fix),
+        ),
+        TrialKind::CopiesOnOneDevice => {
+            unit_paths::drop_in_of_paths(facts).map_or_else(look, |_| facts.setup())
+        }
+        TrialKind::UnmovableOpen => permission_fixes::open(facts, episodes),
+        TrialKind::Copies | TrialKind::Other => look(),
+    }
 }
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.

@@ -15,7 +15,7 @@ use crate::{
             facts::{
                 AskedCommit, DaemonState, EpisodesFacts, Facts, FiledEpisodes, FolderFacts,
                 FolderState, InotifyLimits, Moves, Owned, People, Person, Quarantined,
-                ReceiverAnswer, ReceiverFacts, RoomFacts, SettingsFacts, Unit,
+                ReceiverAnswer, ReceiverFacts, SettingsFacts, Unit,
             },
             row::{DoctorReport, RowStatus},
             words::CommandContext,
@@ -77,18 +77,20 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             us: root,
             shipper: Some(shipper),
         },
+        layout: Some(Layout::below(&PathBuf::from("/d"))),
         folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"]
             .map(folder)
             .into(),
         overlap: None,
         in_the_way: Vec::new(),
-        rooms: vec![RoomFacts {
+        rooms: vec![snapshot::RoomStatus {
             folders: vec!["episodes".to_owned(), "shipped".to_owned()],
-            path: PathBuf::from("/d/episodes"),
+            path: "/d/episodes".to_owned(),
             free_bytes: 500_000_000_000,
             total_bytes: 1_000_000_000_000,
             free_files: Some(1_000_000),
             filling_bytes_per_s: None,
+            lasts_s: None,
         }],
         moves: Moves::ByDaemon(Vec::new()),
         inotify: Some(InotifyLimits {

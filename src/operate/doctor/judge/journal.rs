@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
-use super::quarantine::remedy;
+use super::{
+    daemon_checks::{self, DaemonChecks},
+    quarantine::remedy,
+};
 use crate::{
-    model::{snapshot::EpisodeState, text::printable},
+    model::text::printable,
     operate::{
         doctor::{
-            facts::{DaemonState, Facts, ReceiverAnswer},
+            facts::{Facts, ReceiverAnswer},
             row::{DoctorRow, Id, RowStatus},
             words::{count, word},
         },
@@ -190,56 +193,22 @@ fn shown(entry: &JournalEntry) -> String {
     format!("{}{more}", printable(message.trim()))
 }
 
-/// Refused by something that is no receiver: a proxy's limit, a captive portal, a wrong address.
+/// Refused by something that is no receiver. The daemon knows how it is now; the journal how it
+/// was.
 fn refused(facts: &Facts) -> Option<DoctorRow> {
-    let (id, hands) = (Id::Refused, &facts.hands);
-    let by_daemon = match &facts.daemon {
-        DaemonState::Answers(snapshot) => {
-            let one = snapshot
-                .episodes
-                .iter()
-                .find(|episode| episode.state == EpisodeState::Refused);
-            let why = one.map(|one| {
-                format!(
-                    "{}: {}",
-                    one.id,
-                    one.why.as_deref().unwrap_or("it is not said why")
-                )
-            });
-            Some((
-                usize::try_from(snapshot.counts.refused).unwrap_or(usize::MAX),
-                why,
-            ))
-        }
-        DaemonState::Silent { .. }
-        | DaemonState::NotPermitted { .. }
-        | DaemonState::None
-        | DaemonState::Unknown => None,
-    };
-    let by_journal = facts
+    if let Some(daemon) = DaemonChecks::among(facts) {
+        return Some(daemon.refused());
+    }
+    let journal = facts
         .journal
         .as_ref()
-        .filter(|journal| !matches!(journal.class, Class::NotPermitted | Class::Unavailable));
-    let by_journal =
-        by_journal.map(|journal| (journal.refused, journal.newest_refused.as_ref().map(shown)));
-    // The daemon knows how it is now; the journal how it was.
-    let (n, why) = by_daemon.or(by_journal)?;
-    if n == 0 {
-        return Some(DoctorRow::green(
-            id,
-            "Nothing is refused by anything that is no receiver.",
-        ));
-    }
-    let why = why.map(|why| format!(" {why}")).unwrap_or_default();
-    let summary = format!(
-        "{} refused by something that is no receiver, or alone among others. Look at what stands between here and the receiver.{why}",
-        if n == 1 {
-            "1 episode is".to_owned()
-        } else {
-            format!("{n} episodes are")
-        }
-    );
-    Some(DoctorRow::red(id, summary, hands.unit_to("reload")).with("count", n))
+        .filter(|journal| !matches!(journal.class, Class::NotPermitted | Class::Unavailable))?;
+    let why = journal.newest_refused.as_ref().map(shown);
+    Some(daemon_checks::refused(
+        u64::try_from(journal.refused).unwrap_or(u64::MAX),
+        why,
+        &facts.hands,
+    ))
 }
 
 #[cfg(test)]
@@ -247,7 +216,7 @@ mod tests {
     use super::*;
     use crate::operate::{
         doctor::{
-            facts::Person,
+            facts::{DaemonState, Person},
             judge::healthy_host::{quarantined, sound},
         },
         journal::{JournalReading, Unread},

@@ -1,23 +1,12 @@
 //! What is said of episodes that could not all be looked at in the time: what was found stands;
 //! where nothing was, the daemon knows more, or the row says that it is not known.
 
-use std::time::Duration;
-
-use crate::{
-    model::{
-        snapshot::{EpisodeState, Snapshot},
-        text::printable,
-    },
-    operate::doctor::{
-        facts::{CutOff, DaemonState, EpisodesFacts, Facts, FolderFacts, FolderState},
-        row::{DoctorRow, Id, RowStatus},
-        words::{count, span},
-    },
+use super::daemon_checks::DaemonChecks;
+use crate::operate::doctor::{
+    facts::{CutOff, EpisodesFacts, Facts, FolderFacts, FolderState},
+    row::{DoctorRow, Id, RowStatus},
+    words::count,
 };
-
-/// As in `waiting`.
-const LONG_S: u64 = 3600;
-const VERY_LONG_S: u64 = 24 * 3600;
 
 /// Rows of a look that was cut off, and of one that was not.
 pub(super) fn completed(
@@ -43,21 +32,15 @@ pub(super) fn completed(
     {
         return Vec::new();
     }
-    let snapshot = match &facts.daemon {
-        DaemonState::Answers(snapshot) => Some(&**snapshot),
-        DaemonState::Silent { .. }
-        | DaemonState::NotPermitted { .. }
-        | DaemonState::None
-        | DaemonState::Unknown => None,
-    };
+    let daemon = DaemonChecks::among(facts);
     let complete = |row: DoctorRow| {
         let is_known = !cut_off.in_listing && matches!(row.id, Id::Names | Id::Waiting);
         let is_bad = row.status != RowStatus::Green && row.id != Id::Waiting;
         if is_known || is_bad {
             return row;
         }
-        snapshot
-            .and_then(|snapshot| by_daemon(facts, snapshot, row.id))
+        daemon
+            .and_then(|daemon| by_daemon(daemon, row.id))
             .unwrap_or_else(|| unknown(facts, cut_off, row))
     };
     rows.into_iter()
@@ -78,96 +61,26 @@ fn unknown(facts: &Facts, cut_off: CutOff, row: DoctorRow) -> DoctorRow {
 }
 
 /// What the daemon knows of it; `None` where it does not look after that.
-pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<DoctorRow> {
-    let of = |state: EpisodeState| {
-        snapshot
-            .episodes
-            .iter()
-            .find(|episode| episode.state == state)
-    };
+fn by_daemon(daemon: DaemonChecks<'_>, id: Id) -> Option<DoctorRow> {
     match id {
-        Id::Conflicts => {
-            let n = snapshot.counts.conflict;
-            if n == 0 {
-                return Some(DoctorRow::green(
-                    id,
-                    "Nothing is in conflict with what the receiver holds, says the daemon.",
-                ));
-            }
-            let first = of(EpisodeState::Conflict)
-                .map_or_else(String::new, |first| format!(", such as {}", first.id));
-            let summary = format!(
-                "Episodes are in conflict with what the receiver holds, says the daemon: {n}{first}."
-            );
-            Some(DoctorRow::red(id, summary, facts.hands.sealift("status")).with("count", n))
-        }
-        Id::Names => {
-            let strangers = &snapshot.strangers;
-            let Some(first) = strangers.some.first() else {
-                return (strangers.count == 0).then(|| {
-                    DoctorRow::green(id, "Every name in episodes/ is an id, says the daemon.")
-                });
-            };
-            let n = strangers.count;
-            let summary = format!(
-                "Entries in episodes/ that can be no episode, says the daemon: {n}, such as {}: {}",
-                first.name, first.why
-            );
-            let fix = facts.hands.sealift("status");
-            let row = if first.sealed {
-                DoctorRow::red(id, summary, fix)
-            } else {
-                DoctorRow::yellow(id, summary, fix)
-            };
-            let names: Vec<_> = strangers
-                .some
-                .iter()
-                .map(|stranger| printable(&stranger.name))
-                .collect();
-            Some(row.with("count", n).with("names", names))
-        }
-        Id::Waiting => Some(waiting(facts, snapshot)),
+        Id::Conflicts => Some(daemon.conflicts()),
+        Id::Names => Some(daemon.names()),
+        Id::Waiting => Some(daemon.waiting()),
         _ => None,
     }
 }
 
-fn waiting(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
-    let (id, counts) = (Id::Waiting, &snapshot.counts);
-    let n = counts.sealed
-        + counts.packing
-        + counts.ready
-        + counts.uploading
-        + counts.waiting
-        + counts.refused
-        + counts.conflict;
-    let Some(oldest_s) = snapshot.oldest_waiting_s.filter(|_| n > 0) else {
-        return DoctorRow::green(id, "Nothing waits, says the daemon.").with("count", n);
-    };
-    let closed = snapshot.destination.closed_until.as_deref();
-    let until = closed.map_or_else(String::new, |until| {
-        format!(" It is outside upload_window: nothing is sent until {until}.")
-    });
-    let since = span(Duration::from_secs(oldest_s));
-    let summary = format!(
-        "Episodes that wait to be shipped, says the daemon: {n}, the oldest since {since}.{until}"
-    );
-    let fix = facts.hands.unit_to("reload");
-    let row = if oldest_s >= VERY_LONG_S {
-        DoctorRow::red(id, summary, fix)
-    } else if oldest_s >= LONG_S && closed.is_none() {
-        DoctorRow::yellow(id, summary, fix)
-    } else {
-        DoctorRow::green(id, summary)
-    };
-    row.with("count", n).with("oldest_s", oldest_s)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
-        model::snapshot::StrangerStatus,
-        operate::doctor::judge::{healthy_host::sound, queue},
+        model::snapshot::{Snapshot, StrangerStatus},
+        operate::doctor::{
+            facts::DaemonState,
+            judge::{healthy_host::sound, queue},
+        },
     };
 
     fn cut(in_listing: bool) -> Facts {

@@ -8,12 +8,15 @@ mod tests;
 use std::time::Duration;
 
 use self::names::{conflicts, names};
-use super::{partial_scan, permissions::as_shipper};
+use super::{
+    daemon_checks::{self, DaemonChecks},
+    partial_scan,
+    permissions::as_shipper,
+};
 use crate::{
     model::{
         episode::{EpisodeId, FolderLook, MARKED_REST},
         records::WallTime,
-        snapshot::Snapshot,
     },
     operate::{
         doctor::{
@@ -21,17 +24,13 @@ use crate::{
             row::{DoctorRow, Id, RowStatus},
             words::{count, path, span},
         },
-        words::{self, slowed, without_episode},
+        words::{self, without_episode},
     },
 };
 
 /// Recordings take hours; one in which nothing was written for so long was forgotten, or its
 /// recorder has died.
 const OPEN_LONG: Duration = Duration::from_secs(24 * 3600);
-/// What waits for longer than this has met something.
-const LONG: Duration = Duration::from_secs(3600);
-/// And what waits for longer than this, the operator has not looked at.
-const VERY_LONG: Duration = Duration::from_secs(24 * 3600);
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 /// So many are mended by one line.
@@ -233,22 +232,10 @@ fn open_long(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
 
 fn waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let row = seen_waiting(facts, found);
-    if row.status != RowStatus::Green {
-        return row;
-    }
-    match &facts.daemon {
-        DaemonState::Answers(snapshot) => left_aside(snapshot).unwrap_or(row),
-        _ => row,
-    }
-}
-
-/// What is sealed and has no name yet.
-fn left_aside(snapshot: &Snapshot) -> Option<DoctorRow> {
-    let left = snapshot.left_aside.as_ref()?;
-    Some(
-        DoctorRow::yellow(Id::Waiting, format!("{left}."), left.fix.as_str())
-            .with("left_aside", left.count),
-    )
+    let left_aside = DaemonChecks::among(facts).and_then(DaemonChecks::left_aside);
+    left_aside
+        .filter(|_| row.status == RowStatus::Green)
+        .unwrap_or(row)
 }
 
 fn seen_waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
@@ -266,86 +253,44 @@ fn seen_waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         return DoctorRow::green(id, "Nothing waits.").with("count", 0);
     };
     let n = sealed.len();
-    let closed = match &facts.daemon {
-        DaemonState::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
-        _ => None,
+    let waits = if n == 1 {
+        "1 episode waits".to_owned()
+    } else {
+        format!("{n} episodes wait")
     };
-    let slowed = match &facts.daemon {
-        DaemonState::Answers(snapshot) if snapshot.destination.held.is_none() => snapshot
-            .destination
-            .slowed
-            .as_ref()
-            .map(|slow| format!(" The daemon's {}.", slowed(slow))),
-        _ => None,
-    };
-    let why = match &facts.daemon {
-        DaemonState::Answers(snapshot) => {
-            let told = snapshot
-                .episodes
-                .iter()
-                .find(|told| told.id == oldest.id.as_str());
-            told.and_then(|told| told.why.as_deref())
+    let summary = format!("{waits} to be shipped, {} since {}.", oldest.id, span(*age));
+    let row = match DaemonChecks::among(facts) {
+        Some(daemon) => {
+            let said = daemon.of_waiting(&oldest.id);
+            daemon.waits_for(*age, summary + &said)
         }
-        _ => None,
+        None => {
+            // What was refused, or waits for a receiver, is tried at once then.
+            let deed = if matches!(facts.daemon, DaemonState::None) {
+                "start"
+            } else {
+                "reload"
+            };
+            daemon_checks::waits_for(*age, false, summary, facts.hands.unit_to(deed))
+        }
     };
-    let summary = format!(
-        "{} to be shipped, {} since {}.{}{}{}",
-        if n == 1 {
-            "1 episode waits".to_owned()
-        } else {
-            format!("{n} episodes wait")
-        },
-        oldest.id,
-        span(*age),
-        why.map_or_else(String::new, |why| format!(
-            " The daemon says of it: {}.",
-            why.trim_end_matches('.')
-        )),
-        closed.map_or_else(String::new, |until| format!(
-            " It is outside upload_window: nothing is sent until {until}."
-        )),
-        slowed.unwrap_or_default()
-    );
-    // What waits for better weather, or was refused, is tried at once then.
-    let deed = if matches!(facts.daemon, DaemonState::None) {
-        "start"
-    } else {
-        "reload"
-    };
-    let fix = facts.hands.unit_to(deed);
-    let row = if *age >= VERY_LONG {
-        DoctorRow::red(id, summary, fix)
-    } else if *age >= LONG && closed.is_none() {
-        DoctorRow::yellow(id, summary, fix)
-    } else {
-        DoctorRow::green(id, summary)
-    };
-    row.with("count", n)
-        .with("oldest", oldest.id.as_str())
-        .with("oldest_s", age.as_secs())
+    row.with("count", n).with("oldest", oldest.id.as_str())
 }
 
 /// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
 /// knows which of them it settles.
 fn stranded(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
-    let (id, hands) = (Id::Waiting, &facts.hands);
-    let (count, row) = match &facts.daemon {
-        DaemonState::Answers(snapshot) => {
-            let count = snapshot.archives_stranded;
-            let said = format!("{}.", crate::model::snapshot::stranded(count));
-            (count, DoctorRow::red(id, said, hands.unit_to("restart")))
-        }
-        // Nothing runs that has left them alone: the next start looks what they are.
-        DaemonState::None => {
-            let count = found.archives_alone;
-            (
-                count,
-                DoctorRow::yellow(id, without_episode(count), hands.unit_to("start")),
-            )
-        }
-        _ => return None,
-    };
-    (count > 0).then(|| row.with("archives_stranded", count))
+    if let Some(daemon) = DaemonChecks::among(facts) {
+        return daemon.stranded();
+    }
+    // Nothing runs that has left them alone: the next start looks what they are.
+    let count = found.archives_alone;
+    let is_alone = matches!(facts.daemon, DaemonState::None) && count > 0;
+    is_alone.then(|| {
+        let start = facts.hands.unit_to("start");
+        DoctorRow::yellow(Id::Waiting, without_episode(count), start)
+            .with("archives_stranded", count)
+    })
 }
 
 /// What a move has left where the episodes stood. A running daemon goes on with it, and tells of

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::operate::doctor::{
-    facts::{Facts, RoomFacts},
-    row::{DoctorRow, Id, RowStatus},
-    words::{amount, span},
+use crate::{
+    model::{layout::Layout, snapshot::RoomStatus},
+    operate::doctor::{
+        facts::Facts,
+        row::{DoctorRow, Id, RowStatus},
+        words::{CommandContext, amount, path, span},
+    },
 };
 
 /// Less is none: one small episode and its archive.
@@ -24,32 +27,45 @@ const SOON: Duration = Duration::from_secs(3600);
 const TODAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
-    let Some(worst) = facts.rooms.iter().max_by_key(|room| judged(room).0) else {
-        return Vec::new();
-    };
+    let layout = facts.layout.as_ref();
+    layout
+        .and_then(|layout| row(&facts.rooms, &facts.hands, layout))
+        .into_iter()
+        .collect()
+}
+
+/// The worst of the file systems; `None` where none is known.
+pub(in crate::operate) fn row(
+    rooms: &[RoomStatus],
+    hands: &CommandContext,
+    layout: &Layout,
+) -> Option<DoctorRow> {
+    let worst = rooms.iter().max_by_key(|room| judged(room).0)?;
     let (status, why) = judged(worst);
-    let summary = format!("{}: {why}.", worst.path.display());
+    let summary = format!("{}: {why}.", worst.path);
     let row = match status {
         RowStatus::Green => DoctorRow::green(Id::Space, summary),
-        RowStatus::Yellow => DoctorRow::yellow(Id::Space, summary, fix(facts, worst)),
-        RowStatus::Red => DoctorRow::red(Id::Space, summary, fix(facts, worst)),
+        RowStatus::Yellow | RowStatus::Red => {
+            DoctorRow::of(Id::Space, status, &summary, fix(hands, layout, worst))
+        }
     };
-    let rooms = facts.rooms.iter().map(|room| {
+    let rooms = rooms.iter().map(|room| {
         json!({
             "folders": room.folders, "free_bytes": room.free_bytes, "total_bytes": room.total_bytes,
-            "free_files": room.free_files, "filling_bytes_per_s": room.filling_bytes_per_s,
+            "free_files": room.free_files, "filling_bytes_per_s": room.filling_bytes_per_s.map(|rate| rate.max(0)),
             "lasts_s": lasts(room).map(|span| span.as_secs()),
         })
     });
-    vec![row.with("rooms", rooms.collect::<Vec<_>>())]
+    Some(row.with("rooms", rooms.collect::<Vec<_>>()))
 }
 
-fn lasts(room: &RoomFacts) -> Option<Duration> {
-    let rate = room.filling_bytes_per_s.filter(|rate| *rate > 0)?;
-    Some(Duration::from_secs(room.free_bytes / rate))
+/// A rate that the daemon has seen; what it does not fill lasts.
+fn lasts(room: &RoomStatus) -> Option<Duration> {
+    let rate = u64::try_from(room.filling_bytes_per_s?).ok()?;
+    Some(Duration::from_secs(room.free_bytes.checked_div(rate)?))
 }
 
-fn judged(room: &RoomFacts) -> (RowStatus, String) {
+fn judged(room: &RoomStatus) -> (RowStatus, String) {
     let free = amount(room.free_bytes);
     let mut said = format!("{free} of {} are free", amount(room.total_bytes));
     let lasts = lasts(room);
@@ -78,20 +94,23 @@ fn judged(room: &RoomFacts) -> (RowStatus, String) {
 }
 
 /// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
-fn fix(facts: &Facts, room: &RoomFacts) -> String {
-    let largest = format!(
-        "du -xh --max-depth=1 {} | sort -h | tail",
-        super::super::words::path(&room.path)
-    );
+fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> String {
+    let folder = match room.folders.first().map(String::as_str) {
+        Some("outbox") => &layout.outbox,
+        Some("shipped") => &layout.shipped,
+        Some("quarantine") => &layout.quarantine,
+        _ => &layout.episodes,
+    };
+    let largest = format!("du -xh --max-depth=1 {} | sort -h | tail", path(folder));
     if room.folders.iter().any(|folder| folder == "shipped") {
-        let verified = facts.hands.sealift("verify --all");
+        let verified = hands.sealift("verify --all");
         // Seven days: long enough to notice that something is wrong with what was shipped.
         format!(
             "{verified} && {}  # shipped_keep_days = 7",
-            facts.hands.configure("reload")
+            hands.configure("reload")
         )
     } else {
-        facts.hands.as_root(&largest)
+        hands.as_root(&largest)
     }
 }
 
@@ -103,6 +122,7 @@ mod tests {
     #[test]
     fn room_is_judged_by_what_is_free_and_by_how_long_that_lasts() {
         const GB: u64 = 1_000_000_000;
+        const GB_A_SECOND: Option<i64> = Some(1_000_000_000);
         for (free_bytes, total_bytes, free_files, rate, status) in [
             (500 * GB, 1000 * GB, Some(1_000_000), None, RowStatus::Green),
             (30 * GB, 10_000 * GB, None, Some(0), RowStatus::Green),
@@ -117,7 +137,7 @@ mod tests {
                 Some(10_000_000),
                 RowStatus::Yellow,
             ),
-            (500 * GB, 1000 * GB, None, Some(GB), RowStatus::Red),
+            (500 * GB, 1000 * GB, None, GB_A_SECOND, RowStatus::Red),
             (500 * GB, 1000 * GB, None, Some(1_000_000), RowStatus::Green),
         ] {
             let mut facts = sound();
@@ -133,9 +153,9 @@ mod tests {
     #[test]
     fn the_worst_of_several_file_systems_is_the_one_that_is_told() {
         let mut facts = sound();
-        let full = RoomFacts {
+        let full = RoomStatus {
             free_bytes: 0,
-            path: "/full".into(),
+            path: "/full".to_owned(),
             ..facts.rooms[0].clone()
         };
         facts.rooms.insert(0, full);

@@ -1,90 +1,36 @@
 //! `open-files`, `shipped-changed`, `reused-names`: recorders that go on writing.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
+use super::daemon_checks::DaemonChecks;
 use crate::{
     disk::{filesystem, tree::shown},
-    model::{
-        episode::EpisodeId,
-        snapshot::{OpenFile, Snapshot},
-    },
+    model::episode::EpisodeId,
     operate::doctor::{
-        facts::{DaemonState, EpisodesFacts, Facts, FolderState},
-        row::{DoctorRow, Id},
-        words::{count, path, span, word},
+        facts::{EpisodesFacts, Facts, FolderState},
+        row::{DoctorRow, Id, RowStatus},
+        words::path,
     },
 };
 
-/// A file that was not closed for so long was forgotten, or its recorder was.
-const LONG_S: u64 = 60;
-/// No buffer takes so long to be written.
-const VERY_LONG_S: u64 = 600;
-
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
-    if let DaemonState::Answers(snapshot) = &facts.daemon {
-        rows.push(open_files(facts, snapshot));
-        rows.push(changed(facts, snapshot));
+    if let Some(daemon) = DaemonChecks::among(facts) {
+        rows.extend([open_files(facts, daemon), daemon.changed()]);
     }
     rows.extend(facts.episodes.as_ref().map(|found| reused(facts, found)));
     rows
 }
 
-fn open_files(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
-    let (id, open) = (Id::OpenFiles, &snapshot.open_files);
-    let long: Vec<_> = open
-        .some
-        .iter()
-        .filter(|file| file.for_s >= LONG_S)
-        .collect();
-    let Some(first) = long.first() else {
-        let cannot_tell = match open.untold {
-            0 => String::new(),
-            n => format!(
-                " Of {} that the daemon has packed since its start it cannot tell: their files belong to another user, and no manifest \
-                 vouches for them. `sealift seal`, typed by the recorder, tells; so does the daemon with this drop-in: [Service] \
-                 PrivateUsers=no CapabilityBoundingSet=CAP_LEASE AmbientCapabilities=CAP_LEASE, each on a line of its own.",
-                count(usize::try_from(n).unwrap_or(usize::MAX), "episode")
-            ),
-        };
-        let (file_system, elsewhere) = (unseen_on(facts), told_of_elsewhere(facts));
-        let summary = format!(
-            "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}{elsewhere}"
-        );
-        return DoctorRow::green(id, summary)
-            .with("untold", open.untold)
-            .with("file_system", file_system);
-    };
-    let waits = if open.count == 1 {
-        "1 sealed episode waits".to_owned()
-    } else {
-        format!("{} sealed episodes wait", open.count)
-    };
-    let then = match first.before_move {
-        false => "after pack.open_files_wait_s it is shipped as it is",
-        true => {
-            "it is delivered, or rejected, and moved to another file system when that is closed: until then nothing that is written to \
-             it is lost"
-        }
-    };
-    let summary = format!(
-        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); {then}.",
-        first.file,
-        first.episode_id,
-        holder(first),
-        span(Duration::from_secs(first.for_s))
-    );
-    let fix = who_has_it(facts, first);
-    let row = if first.for_s >= VERY_LONG_S {
-        DoctorRow::red(id, summary, fix)
-    } else {
-        DoctorRow::yellow(id, summary, fix)
-    };
-    let episodes: Vec<_> = long.iter().map(|file| file.episode_id.as_str()).collect();
-    row.with("count", open.count)
-        .with("episodes", episodes)
-        .with("pid", first.pid)
-        .with("untold", open.untold)
+/// Where none is seen, those on other mounts and hosts may be open all the same.
+fn open_files(facts: &Facts, daemon: DaemonChecks<'_>) -> DoctorRow {
+    let mut row = daemon.open_files();
+    if row.status == RowStatus::Green {
+        let file_system = unseen_on(facts);
+        row.summary += &told_of_elsewhere(file_system);
+        row = row.with("file_system", file_system);
+    }
+    row
 }
 
 /// The file system of `episodes/`, where writers may come from other mounts and hosts.
@@ -102,70 +48,10 @@ fn unseen_on(facts: &Facts) -> Option<&'static str> {
     }
 }
 
-fn told_of_elsewhere(facts: &Facts) -> String {
-    unseen_on(facts).map(filesystem::unseen_writers).map_or_else(String::new, |why| {
+fn told_of_elsewhere(file_system: Option<&str>) -> String {
+    file_system.map(filesystem::unseen_writers).map_or_else(String::new, |why| {
         format!(" episodes/ {why}. A recorder there closes its files before it seals (docs/recorders.md).")
     })
-}
-
-fn holder(file: &OpenFile) -> String {
-    match (file.pid, &file.process) {
-        (Some(pid), Some(process)) => format!("by process {pid} ({process})"),
-        (Some(pid), None) => format!("by process {pid}"),
-        (None, _) => "by a process that the daemon may not see".to_owned(),
-    }
-}
-
-/// Only shows it: which process is to be ended, and how, its owner knows.
-fn who_has_it(facts: &Facts, file: &OpenFile) -> String {
-    match (file.pid, &facts.episodes) {
-        (Some(pid), _) => format!("ps -o pid,user,etime,args -p {pid}"),
-        (None, Some(found)) => {
-            let file = found.folder.join(&file.episode_id).join(&file.file);
-            facts.hands.as_root(&format!(
-                "find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname {}",
-                path(&file)
-            ))
-        }
-        (None, None) => facts.hands.sealift("status"),
-    }
-}
-
-fn changed(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
-    let (id, changed) = (Id::ShippedChanged, &snapshot.shipped_changed);
-    let Some(first) = changed.first() else {
-        return DoctorRow::green(
-            id,
-            "Nothing was seen to be written to after it was shipped.",
-        );
-    };
-    let summary = format!(
-        "{} written to after it was shipped, and what was written is in shipped/ only: {}. Its recorder kept a file open beyond \
-         done.marker. Once that is closed, send it again; where the receiver then says that it holds something else, give it another name.",
-        if changed.len() == 1 {
-            "1 episode was".to_owned()
-        } else {
-            format!("{} episodes were, each", changed.len())
-        },
-        first.episode_id
-    );
-    let fixes: Vec<_> = changed
-        .iter()
-        .map(|it| facts.hands.sealift(&requeue(&it.episode_id, &it.folder)))
-        .collect();
-    let episodes: Vec<_> = changed.iter().map(|it| it.episode_id.as_str()).collect();
-    DoctorRow::yellow(id, summary, fixes[0].clone())
-        .with("episodes", episodes)
-        .with("fixes", fixes)
-}
-
-/// By its name; one that was numbered is asked for by its folder's.
-fn requeue(id: &str, folder: &str) -> String {
-    if id == folder {
-        format!("requeue {} --from shipped", word(id))
-    } else {
-        format!("requeue --folder {} --from shipped", word(folder))
-    }
 }
 
 fn reused(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
@@ -223,8 +109,8 @@ fn left(facts: &Facts, found: &EpisodesFacts, first: &EpisodeId, copy: &Path) ->
 mod tests {
     use super::*;
     use crate::{
-        model::snapshot::ShippedChange,
-        operate::doctor::{judge::healthy_host::sound, row::RowStatus},
+        model::snapshot::{OpenFile, ShippedChange, Snapshot},
+        operate::doctor::{facts::DaemonState, judge::healthy_host::sound},
     };
 
     fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<DoctorRow> {

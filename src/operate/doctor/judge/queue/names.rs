@@ -5,13 +5,13 @@
 
 use std::{collections::HashSet, ffi::OsStr};
 
-use super::{super::partial_scan::by_daemon, are, ids, in_turn};
+use super::{super::daemon_checks::DaemonChecks, are, ids, in_turn};
 use crate::{
     disk::{by_hand::second_name, scan::NoEpisode},
     model::{records::WallTime, text::printable},
     operate::{
         doctor::{
-            facts::{DaemonState, EpisodesFacts, Facts, StrangerFacts},
+            facts::{EpisodesFacts, Facts, StrangerFacts},
             row::{DoctorRow, Id, RowStatus},
             words::{path, tame, word},
         },
@@ -28,10 +28,8 @@ pub(super) fn conflicts(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
     let id = Id::Conflicts;
     let Some((episode, why)) = found.conflicts.first() else {
         // One that could not be noted beside the outbox's archives is known to the daemon alone.
-        if let DaemonState::Answers(snapshot) = &facts.daemon
-            && let Some(row) =
-                by_daemon(facts, snapshot, id).filter(|row| row.status != RowStatus::Green)
-        {
+        let told = DaemonChecks::among(facts).map(DaemonChecks::conflicts);
+        if let Some(row) = told.filter(|row| row.status != RowStatus::Green) {
             return row;
         }
         return DoctorRow::green(id, "Nothing is in conflict with what the receiver holds.");

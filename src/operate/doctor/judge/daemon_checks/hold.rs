@@ -1,0 +1,104 @@
+//! `hold`: what keeps the daemon from sending.
+
+use std::time::Duration;
+
+use super::DaemonChecks;
+use crate::{
+    model::snapshot::WEATHER_LASTS_S,
+    operate::doctor::{
+        row::{DoctorRow, Id},
+        words::{path, span},
+    },
+};
+
+impl DaemonChecks<'_> {
+    /// Whether the daemon packs and sends, and why not.
+    pub(super) fn hold(self) -> DoctorRow {
+        let id = Id::Hold;
+        let Some(hold) = &self.snapshot.destination.held else {
+            if let Some(pause) = &self.snapshot.packing_paused {
+                let summary = format!("Nothing is packed for now: {}.", pause.why);
+                let fix = format!("df -h {}", path(&self.layout.outbox));
+                return DoctorRow::yellow(id, summary, fix);
+            }
+            if self.snapshot.destination.unanswered > 0 {
+                let (hang, wait) = (
+                    self.snapshot.destination.unanswered,
+                    self.snapshot.counts.ready,
+                );
+                let summary = format!(
+                    "{hang} uploads were sent to their last byte and are not answered, and {wait} ready episodes wait. Each is given up after receiver.answer_timeout_s, and others go meanwhile as far as there are slots: see to the receiver."
+                );
+                return DoctorRow::yellow(id, summary, self.hands.sealift(self.more))
+                    .with("unanswered", hang);
+            }
+            return DoctorRow::green(id, "The receiver is sent to as episodes come.");
+        };
+        let no_receiver = hold.why.contains(NOT_A_RECEIVER);
+        let (since, why) = (span(Duration::from_secs(hold.for_s)), in_short(&hold.why));
+        if hold.idle && !hold.is_for_a_person() {
+            let summary = format!(
+                "The receiver could not be used {since} ago: {why}. Nothing has waited to be sent since, so it was not asked again; the next episode is tried at once."
+            );
+            return DoctorRow::green(id, summary)
+                .with("held_s", hold.for_s)
+                .with("weather", hold.weather);
+        }
+        let summary = match &hold.suspect {
+            Some(suspect) => format!(
+                "{suspect} was answered {since} ago as if nothing may be sent: {why}. Other episodes are tried at once, and decide."
+            ),
+            None => {
+                let next = span(Duration::from_secs(hold.next_probe_in_s));
+                format!("Nothing is sent since {since}: {why}. It is tried again in {next}.")
+            }
+        };
+        // These get no better by themselves: something other than the receiver answers, or it does
+        // not let us in.
+        let is_ours_to_change = matches!(
+            hold.status_code,
+            Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501)
+        );
+        let (summary, fix) = if no_receiver || is_ours_to_change {
+            let url = &self.snapshot.destination.url;
+            (
+                format!("{summary} Is receiver.url right ({url})?"),
+                self.hands.configure("reload"),
+            )
+        } else {
+            // Whatever has been mended since is tried at once then.
+            (summary, self.hands.unit_to("reload"))
+        };
+        let row = if hold.is_for_a_person() {
+            DoctorRow::red(id, summary, fix)
+        } else {
+            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+            let passes = if hold.suspect.is_some() {
+                "It"
+            } else {
+                "That passes by itself; it"
+            };
+            DoctorRow::yellow(
+                id,
+                format!("{summary} {passes} is red once it has lasted for {lasts}."),
+                fix,
+            )
+        };
+        row.with("held_s", hold.for_s)
+            .with("status_code", hold.status_code)
+            .with("weather", hold.weather)
+    }
+}
+
+/// What the shipper says behind the words of a server that is no receiver.
+const NOT_A_RECEIVER: &str = "(not a receiver's words)";
+
+/// Without the page that a web server answers.
+fn in_short(why: &str) -> String {
+    match why.split_once(" with ") {
+        Some((answered, said)) if said.contains(NOT_A_RECEIVER) => {
+            format!("{answered}, and not with the words of a receiver")
+        }
+        _ => why.to_owned(),
+    }
+}
