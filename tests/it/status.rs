@@ -322,7 +322,7 @@ fn a_mode_that_looks_only_is_told_as_what_was_set() {
 #[test]
 fn what_the_start_found_out_about_moves_is_told() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64k") else {
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "256m") else {
         return;
     };
     {

@@ -1,26 +1,23 @@
 //! What the folders say, whether or not a daemon runs.
 
-use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
+use std::{collections::HashSet, fs, io, path::Path};
 
 use serde::Serialize;
 
 use super::today::Memory;
 use crate::operate::words;
 use crate::{
-    disk::{filesystem, scan, tree},
+    disk::{filesystem, record_files, scan, tree},
     model::{
         episode::{EpisodeId, FolderLook},
         layout::{Layout, is_scratch},
         progress::Progress,
-        records::{Sidecar, WallTime},
+        records::WallTime,
         snapshot::{MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
         text::printable,
     },
     operate::reused_names,
 };
-
-/// A sidecar is a few hundred bytes.
-const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 
 /// What the folders say.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -149,16 +146,8 @@ fn unclear(found: &mut FolderCounts, what: String) {
 }
 
 fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {
-    let name = CString::new(format!("{}.json", id.as_str())).ok();
-    let bytes = name.and_then(|name| {
-        tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES)
-            .ok()
-            .flatten()
-    });
-    let sidecar: Option<Sidecar> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    sidecar
-        .and_then(|sidecar| sidecar.verdict)
-        .is_some_and(|verdict| verdict.verdict == "conflict")
+    let sidecar = record_files::sidecar(layout, id).ok().flatten();
+    sidecar.is_some_and(|sidecar| sidecar.conflict().is_some())
 }
 
 /// How many episodes are in a folder. The error in words.

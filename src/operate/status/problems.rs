@@ -1,6 +1,6 @@
 //! What the operator should look at, and what to type. Pure. What a daemon's answer says is judged
-//! where the doctor's rows are (`doctor/judge/daemon_checks.rs`); the doctor asks further, and has the
-//! causes.
+//! where the doctor's rows are (`doctor/judge/daemon_checks.rs`); the doctor asks further, and has
+//! the causes.
 
 use serde::Serialize;
 

@@ -1,18 +1,18 @@
 //! What is in `episodes/` and the outbox.
 
-use std::{collections::HashSet, ffi::CString, path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
     clock,
-    disk::{durable, manifest, scan, tree},
+    disk::{durable, manifest, record_files, scan, tree},
     model::{
         episode::{EpisodeId, FolderLook},
         layout::Layout,
         progress::Progress,
-        records::{Sidecar, WallTime, holds_other_content},
+        records::{WallTime, holds_other_content},
     },
     operate::{
         doctor::facts::{CutOff, EpisodeFacts, EpisodesFacts, StrangerFacts},
@@ -28,8 +28,6 @@ const MAX_LOOKS: usize = 20_000;
 const MAX_MARKERS: usize = 200;
 /// A longer one is not read here; packing will.
 const MAX_MARKER_BYTES: u64 = 1 << 20;
-/// A sidecar is some hundred bytes.
-const MAX_SIDECAR_BYTES: u64 = 64 << 10;
 
 pub(super) async fn look(layout: Option<&Layout>) -> Option<EpisodesFacts> {
     let layout = layout?.clone();
@@ -151,21 +149,13 @@ fn bad_marker(folder: &Path) -> Option<String> {
 
 /// What the receiver said, where the sidecar remembers a conflict.
 fn conflict(layout: &Layout, id: &EpisodeId) -> Option<String> {
-    let path = layout.sidecar(id);
-    let name = CString::new(path.file_name()?.as_encoded_bytes()).ok()?;
-    let bytes = tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES).ok()??;
-    let sidecar: Sidecar = serde_json::from_slice(&bytes).ok()?;
-    let verdict = sidecar
-        .verdict
-        .filter(|verdict| verdict.verdict == "conflict")?;
-    let said = || {
-        format!(
-            "{}: {}",
-            holds_other_content(Some(verdict.status_code)),
-            verdict.detail
-        )
-    };
-    (sidecar.episode_id == *id).then(said)
+    let sidecar = record_files::sidecar(layout, id).ok()??;
+    let verdict = sidecar.conflict()?;
+    Some(format!(
+        "{}: {}",
+        holds_other_content(Some(verdict.status_code)),
+        verdict.detail
+    ))
 }
 
 #[cfg(test)]
