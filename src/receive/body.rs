@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use crate::model::wire::{Problem, ProblemType};
 
@@ -15,10 +18,21 @@ const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// So long a body may take to get going, whatever rate is asked for: a connection begins slowly
 /// (RFC 5681).
 const RATE_GRACE: Duration = Duration::from_secs(30);
-/// After a refusal the rest of the body is read and thrown away up to this many bytes and for this
-/// long. A socket that is closed with bytes unread is reset, and the reset overtakes the answer.
-const LINGER_BYTES: u64 = 1 << 20;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// After a refusal the rest of the body is read and thrown away, up to this many bytes, for this
+/// long, and while something comes (RFC 9112, section 9.6). A socket that is closed with bytes
+/// unread is reset, and the reset overtakes the answer: a client that sends all before it reads
+/// would see a broken pipe, and send the same again.
+const LINGER_BYTES: u64 = 1 << 30;
+const LINGER_TIME: Duration = Duration::from_secs(10);
+const LINGER_IDLE: Duration = Duration::from_secs(2);
+/// So many bodies are read so far at once. Others get as much as a proxy's buffers hold.
+const LINGERERS: usize = 32;
+const SHORT_LINGER_BYTES: u64 = 1 << 20;
+/// What remains of a body that is no longer than this is waited for, and the connection is used
+/// again.
+const REUSE_BYTES: u64 = 1 << 20;
+
+static LINGERING: Semaphore = Semaphore::const_new(LINGERERS);
 
 /// The connection is dropped without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -119,26 +133,32 @@ impl UploadBody {
         if self.awaits_continue {
             return Afterwards::Close;
         }
-        let all = self
-            .incoming
-            .size_hint()
-            .exact()
-            .is_some_and(|rest| rest <= LINGER_BYTES);
-        let mut incoming = self.incoming;
-        tokio::spawn(timeout(LINGER_TIME, async move {
-            let mut drained = 0;
-            while let Some(Ok(frame)) = incoming.frame().await {
-                drained += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
-                if drained > LINGER_BYTES {
-                    break;
-                }
-            }
-        }));
-        if all {
+        let rest = self.incoming.size_hint().exact();
+        tokio::spawn(throw_away(self.incoming));
+        if rest.is_some_and(|rest| rest <= REUSE_BYTES) {
             Afterwards::Reuse
         } else {
             Afterwards::Close
         }
+    }
+}
+
+/// Reads what a client still sends, within bounds.
+async fn throw_away(mut incoming: Incoming) {
+    let place = LINGERING.try_acquire();
+    let most = if place.is_ok() {
+        LINGER_BYTES
+    } else {
+        SHORT_LINGER_BYTES
+    };
+    let until = Instant::now() + LINGER_TIME;
+    let mut read = 0;
+    while read <= most {
+        let idle = Instant::now() + LINGER_IDLE;
+        let Ok(Some(Ok(frame))) = timeout_at(until.min(idle), incoming.frame()).await else {
+            return;
+        };
+        read += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
     }
 }
 

@@ -506,6 +506,17 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_when_it_has_sent_all_hears_why_a_large_body_is_refused() {
+    let rig = Rig::new().await;
+    rig.put("a", b"held").await.receipt();
+    let large = noise(24 << 20);
+    for _ in 0..10 {
+        // It fails where what it sends is not taken.
+        assert_eq!(rig.put("a", &large).await.problem().0, "conflict");
+    }
+}
+
+#[tokio::test]
 async fn what_is_held_can_be_asked_for() {
     let rig = Rig::new().await;
     let ask = head("HEAD", "/v1/episodes/a", &[]);

@@ -360,6 +360,18 @@ async fn a_handshake_that_does_not_come_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_when_it_has_sent_all_hears_over_tls_that_it_may_not_in() {
+    let gate = Gate::new().await;
+    let large = noise(24 << 20);
+    for _ in 0..10 {
+        let mut client = gate.connect(None).await.unwrap();
+        // It fails where what it sends is not taken.
+        let answer = client.request(&put_head("a", &large), &large).await;
+        assert_eq!(answer.status, 401);
+    }
+}
+
+#[tokio::test]
 async fn plain_http_on_a_tls_port_is_closed_and_answered_with_nothing_that_looks_like_http() {
     let gate = Gate::new().await;
     let mut client = gate.rig.connect().await;
