@@ -99,7 +99,6 @@ struct ConfigSource {
 }
 
 /// Parses the arguments, sets up logging, and runs the command that they name.
-#[must_use]
 pub fn run() -> ExitCode {
     run_command().into()
 }

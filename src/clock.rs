@@ -23,7 +23,6 @@ const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the wall clock says now, right or wrong.
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
@@ -39,7 +38,6 @@ pub fn wall_now() -> WallTime {
 
 /// What the clock on the wall says, seconds since midnight: by `TZ`, else /etc/localtime
 /// (tzset(3)), else UTC.
-#[must_use]
 pub(crate) fn local_seconds_of_day() -> u32 {
     let now = jiff::ZonedDateTime::now();
     let part = |number: i8| u32::try_from(number).unwrap_or(0);
@@ -49,7 +47,6 @@ pub(crate) fn local_seconds_of_day() -> u32 {
 /// How long ago something happened that a file system has stamped, in nanoseconds since 1970.
 /// `None` where the clock was plainly wrong, then or now: before this program was released, or in
 /// the future.
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
@@ -64,13 +61,11 @@ pub(crate) fn age_of(stamp_ns: i64) -> Option<Duration> {
 /// Whether ages may be counted by this clock: it is not before this program was released, and a
 /// receiver's `Date` (of the same moment, and of another host: on one host both are wrong where one
 /// is) agrees within a day, or the kernel says that it is synchronised.
-#[must_use]
 pub(crate) fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)
 }
 
 /// As [`believed`], for the stamps of many records: the kernel is asked once a minute at the most.
-#[must_use]
 pub(crate) fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
     static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
     believed_or(now, server, || {
@@ -92,7 +87,6 @@ fn believed_or(
 }
 
 /// Whether two clocks agree within a day.
-#[must_use]
 pub(crate) fn agree(ours: WallTime, theirs: WallTime) -> bool {
     ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
 }

@@ -308,7 +308,6 @@ impl RawConfig {
 
 impl ShipConfig {
     /// How long between two reconcile passes in this mode.
-    #[must_use]
     pub(crate) fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
         let default = if reconcile_only {
             defaults::RECONCILE_ONLY_S

@@ -137,7 +137,6 @@ impl CertificateAndKey {
 
 /// Passed to every builder: rustls's process-wide default may be set by any code in the process, or
 /// by none.
-#[must_use]
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -183,7 +182,6 @@ pub(crate) fn read_chain(
 }
 
 /// When the first of these certificates expires; `None` where that cannot be read.
-#[must_use]
 pub(crate) fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
     let ends = chain.iter().map(|certificate| {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;

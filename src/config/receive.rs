@@ -104,14 +104,12 @@ impl ReceiveConfig {
     }
 
     /// Whether those who come in are asked who they are.
-    #[must_use]
     pub fn asks_who(&self) -> bool {
         self.client_ca_file.is_some() || self.tokens_file.is_some()
     }
 
     /// What is missing for listening where others come in; `None` where nothing is, or only this
     /// machine can.
-    #[must_use]
     pub fn exposed(&self) -> Option<String> {
         let unasked = "callers are not asked who they are, so all could store and read (set receive.client_ca_file, \
                             or receive.tokens_file)";

@@ -8,7 +8,6 @@ impl ShipConfig {
     /// The keys in which `other` differs from this, and that only a restart applies: where the
     /// folders are, which are locked, watched and compared with what is known of them, how they are
     /// watched, and where metrics go.
-    #[must_use]
     pub(crate) fn restart_for(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (&self.layout, &other.layout);
         // `.sealift` is always in data_dir.
@@ -53,7 +52,6 @@ fn inside<'a>(folder: &'a Path, data_dir: Option<&Path>) -> Option<&'a Path> {
 
 impl ReceiverConfig {
     /// The longest that a delivery attempt waits for one thing.
-    #[must_use]
     pub fn longest_wait(&self) -> Duration {
         self.connect_timeout
             .max(self.idle_timeout)

@@ -76,14 +76,12 @@ pub struct Ground {
 
 impl Ground {
     /// Whether both are on one mount.
-    #[must_use]
     pub fn has_the_mount_of(self, other: Self) -> bool {
         (self.device, self.mount) == (other.device, other.mount)
     }
 
     /// Whether a move from here to there is a rename: on one mount it is (rename(2)), unless there
     /// is another project, whose quota takes nothing in but what is its own.
-    #[must_use]
     pub fn is_renamed_to(self, other: Self) -> bool {
         let has_the_quota =
             other.project_bytes.is_none() || self.project_bytes == other.project_bytes;
@@ -141,19 +139,16 @@ fn project_bytes(folder: &Path) -> Option<u64> {
 
 /// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only
 /// added to it (`a`).
-#[must_use]
 pub(crate) fn is_frozen(path: &Path) -> Option<char> {
     frozen_by(flags(path)?)
 }
 
 /// As [`is_frozen`], of what is open.
-#[must_use]
 pub(crate) fn frozen_flag(file: &File) -> Option<char> {
     frozen_by(ioctl_getflags(file).ok()?)
 }
 
 /// Whether the file system of a folder has such flags.
-#[must_use]
 pub(crate) fn has_flags(folder: &Path) -> bool {
     flags(folder).is_some()
 }
@@ -174,7 +169,6 @@ fn flags(path: &Path) -> Option<IFlags> {
 
 /// What of a folder's file system is used up, where an error says that it is full; empty where that
 /// is plainly its bytes.
-#[must_use]
 pub(crate) fn used_up(folder: &Path, error: &io::Error) -> String {
     let inherits = project_bytes(folder).is_some();
     match error.kind() {
@@ -247,7 +241,6 @@ pub(crate) fn rooms(folders: &[(&'static str, PathBuf)]) -> Vec<(RoomId, RoomSta
 
 /// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a
 /// file server says of its transfers.
-#[must_use]
 pub(crate) fn block_bytes(folder: &Path) -> u64 {
     statvfs(folder).map_or(MOST_BLOCK_BYTES, |found| {
         found.f_frsize.clamp(512, MOST_BLOCK_BYTES)
@@ -276,14 +269,12 @@ pub(crate) fn space_for_us(folder: &Path) -> io::Result<Space> {
 
 /// The name of a file system that other hosts may write to unseen; `None` where everything that
 /// happens, happens through this kernel, and where it cannot be told.
-#[must_use]
 pub(crate) fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
     named(kind_of(folder)?)
 }
 
 /// Whether a refused lease (fcntl(2), "Leases") means that a file is open for writing. On NFS and
 /// SMB it means that the server has granted no delegation.
-#[must_use]
 pub(crate) fn tells_writers(folder: &Path) -> bool {
     kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
 }
@@ -292,7 +283,6 @@ pub(crate) fn tells_writers(folder: &Path) -> bool {
 /// behind a folder's name. A lease is granted by this kernel for this mount: that it is refused
 /// says that a file is open, and that it is granted says nothing of those who opened the file past
 /// it (on a branch of a pool, at the server, on another host).
-#[must_use]
 pub(crate) fn unseen_writers(kind: &str) -> String {
     match kind {
         "NFS" | "SMB" => {
@@ -306,7 +296,6 @@ pub(crate) fn unseen_writers(kind: &str) -> String {
 
 /// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and
 /// say until then that there is no room.
-#[must_use]
 pub(crate) fn frees_at_once(folder: &Path) -> bool {
     // ext2 to ext4, tmpfs, F2FS.
     kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
@@ -316,7 +305,6 @@ pub(crate) fn frees_at_once(folder: &Path) -> bool {
 /// rclone): then a file with another's size and mtime cannot be told from it by its stamps. Of what
 /// comes through FUSE that is so unless it hands on what the file system below it says, as mergerfs
 /// does.
-#[must_use]
 pub(crate) fn may_lack_ctime(folder: &File) -> bool {
     match kind_of_open(folder) {
         Some(MSDOS | EXFAT) => true,
@@ -334,7 +322,6 @@ fn kind_of_open(folder: &File) -> Option<u32> {
 /// Whether what is on a file system may be replaced by one that has no part in this kernel (at an
 /// sshfs's server, below a bindfs). FUSE file systems mostly number files by their paths: there the
 /// new one has the number of the old.
-#[must_use]
 pub(crate) fn may_be_replaced_unseen(folder: &File) -> bool {
     // On a device of its own (fuseblk: ntfs-3g, exfat-fuse) each change comes through this mount;
     // mergerfs hands ctimes on.
@@ -344,7 +331,6 @@ pub(crate) fn may_be_replaced_unseen(folder: &File) -> bool {
 
 /// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits,
 /// and what is mounted through FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
-#[must_use]
 pub(crate) fn keeps_no_modes(folder: &Path) -> bool {
     let Ok(folder) = File::open(folder) else {
         return false;
@@ -359,7 +345,6 @@ pub(crate) fn keeps_no_modes(folder: &Path) -> bool {
 /// Whether rename(2) gives every folder of a file system another name. On an overlay it is EXDEV
 /// for those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's
 /// overlayfs.rst, "Renaming directories"); which layer has a folder cannot be told.
-#[must_use]
 pub(crate) fn renames_folders(folder: &Path) -> bool {
     let Ok(folder) = File::open(folder) else {
         return true;

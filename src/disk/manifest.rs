@@ -114,7 +114,6 @@ impl Manifest {
     }
 
     /// How many files.
-    #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.files.len()
     }

@@ -124,7 +124,6 @@ pub(crate) fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
 
 /// What keeps an entry of an episode from being searched for a commit, where that is what it is
 /// there for.
-#[must_use]
 pub(crate) fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<MetaFault> {
     let name = std::str::from_utf8(path)
         .ok()

@@ -108,7 +108,6 @@ pub enum Unmovable {
 
 /// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and
 /// [`clear`] remove it.
-#[must_use]
 pub(crate) fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck {
     let mut findings = Vec::new();
     let moves = [
@@ -230,7 +229,6 @@ fn may_write(folder: &Path) -> bool {
 
 impl MoveCheck {
     /// The folders that are not what they were.
-    #[must_use]
     pub(crate) fn elsewhere(&self) -> Vec<Finding> {
         let findings = self
             .findings
@@ -287,7 +285,6 @@ impl Finding {
     }
 
     /// The same in a few words, for a status line.
-    #[must_use]
     pub fn in_short(&self) -> String {
         match self {
             Self::Copies { to, .. } => format!("moves to {} are copies", to.display()),

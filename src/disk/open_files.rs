@@ -74,14 +74,12 @@ impl OpenFileProbe {
     }
 
     /// Whether it asks at all.
-    #[must_use]
     pub const fn asks(self) -> bool {
         self.is_usable
     }
 
     /// Whether a file is open for writing just now. `file` must be open for reading only. Two
     /// system calls.
-    #[must_use]
     pub fn writers(self, file: &File) -> Writers {
         if !self.is_usable {
             return Writers::Untold;

@@ -255,7 +255,6 @@ pub(crate) fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidec
 pub(crate) const TYPE: &str = "Type: ";
 
 /// The command in what [`advice`] has said, where there is one.
-#[must_use]
 pub(crate) fn command_in(said: &str) -> Option<&str> {
     said.rsplit_once(TYPE).map(|(_, command)| command)
 }
@@ -263,7 +262,6 @@ pub(crate) fn command_in(said: &str) -> Option<&str> {
 /// What to type where an episode could not be moved to `folder` for want of permission; empty for
 /// other errors. Who types it takes nothing from a recorder: one that was opened again meanwhile is
 /// not touched.
-#[must_use]
 pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     if durable::cannot_hold(error) {
         return format!(
@@ -316,7 +314,6 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
 }
 
 /// Whether we may make and take away names in a folder.
-#[must_use]
 pub(crate) fn may_write(folder: &Path) -> bool {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }

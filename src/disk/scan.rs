@@ -123,7 +123,6 @@ pub(crate) fn root_id(folder: &Path) -> io::Result<RootId> {
 }
 
 /// Looks at one episode.
-#[must_use]
 pub(crate) fn look(episodes: &Path, id: &EpisodeId) -> FolderLook {
     match openat(rustix::fs::CWD, episodes, FOLDER, Mode::empty()) {
         Ok(folder) => look_in(&folder, id),

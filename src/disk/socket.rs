@@ -49,7 +49,6 @@ const DIGEST_CHARS: usize = 16;
 
 /// Where the daemon of a data folder makes its socket, if not there; in a folder that no other user
 /// can write to. `None` where a socket can be made in the data folder, or nowhere.
-#[must_use]
 pub(crate) fn elsewhere(layout: &Layout) -> Option<PathBuf> {
     let why = try_there(&layout.private).err()?;
     let folder = runtime_folders()
@@ -67,7 +66,6 @@ const SOCKET_NAME: &str = "control.sock";
 
 /// Where a running daemon of this folder answers: as the lock file says, else
 /// `.sealift/control.sock`. Blocks.
-#[must_use]
 pub(crate) fn of(layout: &Layout) -> PathBuf {
     #[derive(Deserialize)]
     struct Holder {
@@ -190,7 +188,6 @@ impl Address {
     }
 
     /// The path that fits.
-    #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

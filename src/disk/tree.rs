@@ -185,7 +185,6 @@ impl Closed<'_> {
 
     /// Whether this is the file that was seen, and no process has written to it since. Of
     /// `done.marker` the times do not count.
-    #[must_use]
     pub(crate) fn is_still(&self, now: &Stat) -> bool {
         if marker::is_it(self.path) {
             marker::untimed(now) == marker::untimed(&self.stat)
@@ -205,7 +204,6 @@ pub fn fingerprint(episode: &Path, progress: &Progress) -> Result<Fingerprint, T
 }
 
 /// Which directory this is; `None` where it cannot be looked at.
-#[must_use]
 pub(crate) fn folder_id(episode: &Path) -> Option<FolderId> {
     let (top, stat) = open_top(episode).ok()?;
     Some(FolderId {
@@ -402,7 +400,6 @@ pub(crate) fn walk<E: From<TreeError>>(
 }
 
 /// What something is that is no regular file.
-#[must_use]
 pub(crate) fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
     match kind {
         _ if kind.is_file() => None,
@@ -446,20 +443,17 @@ pub(crate) fn read_top(
 
 /// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None`
 /// where it cannot be had without following a symlink or crossing a mount.
-#[must_use]
 pub(crate) fn open_known(episode: &Path, path: &Path) -> Option<File> {
     let (top, _) = open_top(episode).ok()?;
     open::beneath(&top, path)
 }
 
 /// A relative path as an error shows it: nothing in it reaches a terminal unescaped.
-#[must_use]
 pub(crate) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
 /// As [`shown`], with a name for what has none: the episode's own folder.
-#[must_use]
 pub(crate) fn in_words(path: &Path) -> String {
     if path == Path::new(".") {
         "the episode's folder".to_owned()
@@ -469,7 +463,6 @@ pub(crate) fn in_words(path: &Path) -> String {
 }
 
 /// The path of an [`Entry`], for an error.
-#[must_use]
 pub(crate) fn to_path(path: &[u8]) -> PathBuf {
     if path.is_empty() {
         PathBuf::from(".")

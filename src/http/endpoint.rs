@@ -103,14 +103,12 @@ impl Endpoint {
     }
 
     /// Where episodes and uploads are.
-    #[must_use]
     pub fn address(&self) -> &UrlTemplate {
         &self.address
     }
 
     /// Whether both lead to the same place: one host may keep several stores apart by a query or a
     /// header.
-    #[must_use]
     pub fn leads_where(&self, other: &Self) -> bool {
         self.address.leads_where(&other.address) && self.headers == other.headers
     }
@@ -118,7 +116,6 @@ impl Endpoint {
     /// A mark of where it leads, by which another is told from it. Of its digest so little that no
     /// secret can be found by guessing: many fit. A token is no part of it, since it is renewed now
     /// and then.
-    #[must_use]
     pub fn mark(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.address.template());

@@ -156,7 +156,6 @@ impl UrlTemplate {
 
     /// For a person: without the query, which may hold a secret, and without what is added for each
     /// episode.
-    #[must_use]
     pub fn shown(&self) -> String {
         let shown = without_query(&self.template);
         let added = format!("{}{ID}", wire::EPISODES_PATH);
@@ -168,26 +167,22 @@ impl UrlTemplate {
     }
 
     /// The address of an episode, for a person and for what others read: without the query.
-    #[must_use]
     pub fn shown_of(&self, id: &EpisodeId) -> String {
         without_query(&self.template).replace(ID, &id.percent_encoded())
     }
 
     /// Whether both lead to the same place, for each episode.
-    #[must_use]
     pub fn leads_where(&self, other: &Self) -> bool {
         (&self.template, &self.uploads) == (&other.template, &other.uploads)
     }
 
     /// The address of an episode. It may hold a secret in its query: it is for the request alone.
-    #[must_use]
     pub fn of(&self, id: &EpisodeId) -> String {
         self.template.replace(ID, &id.percent_encoded())
     }
 
     /// Where an upload of this archive that broke off is found again, if the receiver may be one of
     /// ours.
-    #[must_use]
     pub fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
         let segments = format!("{}/{sha256}", id.percent_encoded());
         self.uploads
@@ -197,7 +192,6 @@ impl UrlTemplate {
 
     /// Where a receiver of ours says beforehand what it would answer. `None` where the whole
     /// address is set.
-    #[must_use]
     pub fn of_admission(&self) -> Option<String> {
         let one = format!("{}{ID}", wire::UPLOADS_PATH);
         self.uploads
@@ -212,7 +206,6 @@ impl UrlTemplate {
 
     /// What is left out of all that is said there: this query, what these headers hold, and the
     /// token.
-    #[must_use]
     pub fn blot(&self, headers: &ExtraHeaders, token: Option<&str>) -> Blot {
         let credentials: Vec<_> = headers
             .credentials()
@@ -222,7 +215,6 @@ impl UrlTemplate {
     }
 
     /// Whether what is sent there cannot be read on the way: https, or a loopback address.
-    #[must_use]
     pub fn is_private(&self) -> bool {
         self.is_private
     }
@@ -230,7 +222,6 @@ impl UrlTemplate {
 
 /// An address as it may be shown, printable: without its query, and with a sign where something is
 /// left out. A user name and a password, which no address of ours may hold, are left out as well.
-#[must_use]
 pub(crate) fn shown(url: &str) -> String {
     let url = without_user(url);
     let without = without_query(&url);
@@ -243,7 +234,6 @@ pub(crate) fn shown(url: &str) -> String {
 
 /// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC
 /// 6454, section 4). `None` for what is no http or https address.
-#[must_use]
 pub(crate) fn origin(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let default = match uri.scheme()? {
@@ -464,7 +454,6 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
 }
 
 /// Text that can travel in a header as it is: printable ASCII (RFC 9110, section 5.5).
-#[must_use]
 pub(crate) fn header_text(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     printable

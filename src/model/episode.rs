@@ -102,13 +102,11 @@ impl EpisodeId {
 
     /// The id as one segment of a URL, and as the name that a store files it under (RFC 3986,
     /// section 2.1).
-    #[must_use]
     pub fn percent_encoded(&self) -> String {
         utf8_percent_encode(&self.0, ENCODED).to_string()
     }
 
     /// The plain name: one path component.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -154,13 +152,11 @@ impl HostName {
     }
 
     /// The name as one path component, percent-encoded.
-    #[must_use]
     pub fn percent_encoded(&self) -> String {
         self.0.percent_encoded()
     }
 
     /// The plain name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -207,7 +203,6 @@ impl Digest {
     }
 
     /// The value of a `Repr-Digest` header (RFC 9530, section 3): `sha-256=:BASE64:`.
-    #[must_use]
     pub fn to_header(self) -> String {
         format!("sha-256=:{}:", BASE64.encode(self.0))
     }
@@ -326,7 +321,6 @@ impl Stamp {
     /// Whether this is the seal that was seen before. An inode number may be given to the next
     /// marker, hence the rest; and touch(1) sets the times of the marker that it has just made,
     /// which is why the times of an empty one do not count.
-    #[must_use]
     pub fn is_still(self, before: Self) -> bool {
         let seal = |stamp: Self| (stamp.inodes, stamp.made_ns, stamp.written_ns);
         seal(self) == seal(before)
@@ -346,7 +340,6 @@ impl Commit {
     }
 
     /// The 40 lower-case digits.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

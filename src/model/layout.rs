@@ -135,7 +135,6 @@ impl Layout {
     }
 
     /// `.sealift/control.sock`: there a running daemon answers.
-    #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.private.join("control.sock")
     }
@@ -143,44 +142,37 @@ impl Layout {
     /// How the paths of spare files begin that records in a folder may be written over when its
     /// disk is full: ours in `.sealift/`, and, where that is another file system, those beside the
     /// records.
-    #[must_use]
     pub fn spares(&self, folder: &Path) -> [PathBuf; 2] {
         [self.private.join("spare-"), folder.join(SPARE_PREFIX)]
     }
 
     /// `episodes/<id>`
-    #[must_use]
     pub fn episode(&self, id: &EpisodeId) -> PathBuf {
         self.episodes.join(id.as_str())
     }
 
     /// `episodes/.sealift-look-<id>`
-    #[must_use]
     pub fn hint(&self, id: &EpisodeId) -> PathBuf {
         self.episodes.join(format!("{LOOK_PREFIX}{}", id.as_str()))
     }
 
     /// `outbox/<id>.tar.zst`
-    #[must_use]
     pub fn archive(&self, id: &EpisodeId) -> PathBuf {
         self.outbox.join(format!("{}{ARCHIVE_SUFFIX}", id.as_str()))
     }
 
     /// `outbox/<id>.tar.zst.partial`
-    #[must_use]
     pub fn partial(&self, id: &EpisodeId) -> PathBuf {
         self.outbox.join(format!("{}{PARTIAL_SUFFIX}", id.as_str()))
     }
 
     /// `outbox/<id>.json`
-    #[must_use]
     pub fn sidecar(&self, id: &EpisodeId) -> PathBuf {
         self.outbox.join(format!("{}{SIDECAR_SUFFIX}", id.as_str()))
     }
 }
 
 /// What a name found in the outbox is. Names that are no ids are strangers, whatever their ending.
-#[must_use]
 pub(crate) fn outbox_name(name: &OsStr) -> OutboxName {
     let Some(name) = name.to_str() else {
         return OutboxName::Stranger;
@@ -202,7 +194,6 @@ pub(crate) fn outbox_name(name: &OsStr) -> OutboxName {
 
 /// Whether a name is one of ours that a killed process may have left behind anywhere, and that may
 /// be removed.
-#[must_use]
 pub(crate) fn is_scratch(name: &str) -> bool {
     [TRASH_PREFIX, COPY_PREFIX, LOOK_PREFIX]
         .iter()
@@ -210,7 +201,6 @@ pub(crate) fn is_scratch(name: &str) -> bool {
 }
 
 /// The `n`th name under which a directory is kept out of sight, behind one of our prefixes.
-#[must_use]
 pub(crate) fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
     let mut hidden = OsString::from(format!("{prefix}{n}-"));
     hidden.push(name);
@@ -219,7 +209,6 @@ pub(crate) fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
 
 /// The name that a directory had before [`hidden`] gave it another; `None` where that was not done
 /// under this prefix.
-#[must_use]
 pub(crate) fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
     let rest = hidden.as_bytes().strip_prefix(prefix.as_bytes())?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -228,14 +217,12 @@ pub(crate) fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsS
 }
 
 /// Which episode a running daemon is asked to look at by a file of this name in `episodes/`.
-#[must_use]
 pub(crate) fn hinted(name: &OsStr) -> Option<EpisodeId> {
     EpisodeId::parse(name.to_str()?.strip_prefix(LOOK_PREFIX)?).ok()
 }
 
 /// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`,
 /// ...
-#[must_use]
 pub(crate) fn numbered(name: &str, n: u32) -> String {
     if n == 0 {
         name.to_owned()
@@ -246,7 +233,6 @@ pub(crate) fn numbered(name: &str, n: u32) -> String {
 
 /// Whether a directory of this name may hold the episode, or the file of this name the record:
 /// `<name>` or `<name>~N`.
-#[must_use]
 pub(crate) fn is_numbered(filed: &OsStr, name: &str) -> bool {
     let rest = filed.as_bytes().strip_prefix(name.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
@@ -255,7 +241,6 @@ pub(crate) fn is_numbered(filed: &OsStr, name: &str) -> bool {
 /// As [`is_numbered`], in whichever letter case: some file systems list names in another than they
 /// were given (NTFS with `ignore_case` in lower case, old FAT names as their mount says). The
 /// record inside says which episode it is.
-#[must_use]
 pub(crate) fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
     filed
         .to_str()
@@ -263,7 +248,6 @@ pub(crate) fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
 }
 
 /// Whether two names are one where letter case is ignored.
-#[must_use]
 pub(crate) fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
     filed
         .to_str()
@@ -271,7 +255,6 @@ pub(crate) fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
 }
 
 /// Two names that are one where letter case is ignored come to the same.
-#[must_use]
 pub(crate) fn folded(name: &str) -> String {
     name.chars()
         .flat_map(char::to_uppercase)
@@ -280,7 +263,6 @@ pub(crate) fn folded(name: &str) -> String {
 }
 
 /// The name without what [`numbered`] put behind it.
-#[must_use]
 pub(crate) fn without_number(name: &str) -> &str {
     match name.rfind('~') {
         Some(at) if is_number(&name.as_bytes()[at..]) => &name[..at],

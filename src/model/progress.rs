@@ -80,7 +80,6 @@ impl Progress {
     }
 
     /// Payload bytes so far.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
     }
@@ -91,7 +90,6 @@ impl Progress {
     }
 
     /// What it goes on behind.
-    #[must_use]
     pub fn went_before(&self) -> u64 {
         self.shared.went_before.load(Ordering::Relaxed)
     }
@@ -114,7 +112,6 @@ impl Progress {
     }
 
     /// A number that grows while the work is alive.
-    #[must_use]
     pub fn steps(&self) -> u64 {
         self.shared.steps.load(Ordering::Relaxed)
     }
@@ -127,7 +124,6 @@ impl Progress {
     }
 
     /// Whether it is longer than it may be.
-    #[must_use]
     pub fn is_beyond(&self) -> bool {
         let most_bytes = self.shared.most_bytes.load(Ordering::Relaxed);
         most_bytes > 0 && self.bytes() > most_bytes

@@ -72,7 +72,6 @@ pub(crate) const NOTHING_ELSE: &str = "nothing else has these bytes";
 
 impl Sidecar {
     /// The conflict that it remembers, where it does.
-    #[must_use]
     pub(crate) fn conflict(&self) -> Option<&RecordedVerdict> {
         self.verdict
             .as_ref()
@@ -81,7 +80,6 @@ impl Sidecar {
 }
 
 /// What a conflict says of the receiver. Only a 409 says it for certain.
-#[must_use]
 pub(crate) fn holds_other_content(status: Option<u16>) -> &'static str {
     match status {
         Some(409) => "the receiver holds other content under this name",
@@ -277,7 +275,6 @@ impl WallTime {
     }
 
     /// Whole seconds after 1970-01-01T00:00:00Z.
-    #[must_use]
     pub const fn unix_seconds(self) -> i64 {
         self.0
     }

@@ -74,7 +74,6 @@ pub(crate) enum Due {
 
 impl Due {
     /// When it may be removed; `None` where that is not known, or never.
-    #[must_use]
     pub(crate) fn at(self) -> Option<WallTime> {
         match self {
             Self::At { due, .. } | Self::Unannounced { due, .. } => Some(due),
@@ -83,14 +82,12 @@ impl Due {
     }
 
     /// Whether that is within a week.
-    #[must_use]
     pub(crate) fn is_near(self, now: WallTime) -> bool {
         self.at().is_some_and(|due| due <= later(now, AHEAD_DAYS))
     }
 }
 
 /// When a directory may be removed. `now` is a clock that can be believed.
-#[must_use]
 pub(crate) fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime) -> Due {
     // 0 is how the configuration says "for ever"; it must not come to mean "at once" on any way
     // here.
@@ -129,7 +126,6 @@ pub(crate) fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime)
 
 /// Whether an announcement stands in the record of what does not go so soon, or ever: it has to be
 /// made anew when its time comes.
-#[must_use]
 pub(crate) fn is_announced_in_vain(entry: &RetentionEntry, due: Due, now: WallTime) -> bool {
     entry.aging.announced_at_wall.is_some() && !due.is_near(now)
 }
@@ -143,7 +139,6 @@ fn later(moment: WallTime, days: i64) -> WallTime {
 }
 
 /// Whether the disk of `shipped/` has less room than the operator wants.
-#[must_use]
 pub(crate) fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
     // 0 and no setting are how "never" is said.
     wanted_bytes.is_some_and(|wanted| free_bytes < wanted)
@@ -152,14 +147,12 @@ pub(crate) fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
 /// What disk pressure may take, and in which order: the smallest first; `None`: never. An order is
 /// all that is asked of the clock here, so one that was wrong can have the wrong one go first, and
 /// none too many.
-#[must_use]
 pub(crate) fn taken_since(entry: &RetentionEntry) -> Option<WallTime> {
     let stamp = entry.stamp.filter(|stamp| *stamp >= RELEASED);
     entry.removable.then(|| stamp.unwrap_or(entry.folder_mtime))
 }
 
 /// Whole days between two moments.
-#[must_use]
 pub(crate) fn days_between(since: WallTime, now: WallTime) -> i64 {
     now.unix_seconds().saturating_sub(since.unix_seconds()) / DAY_S
 }
@@ -167,7 +160,6 @@ pub(crate) fn days_between(since: WallTime, now: WallTime) -> i64 {
 /// Whether a receiver of ours holds what was shipped from this directory: its own receipt is in
 /// ours, both name this episode, and one of its digests is what we packed. An acknowledgement
 /// without a receipt moved the episode, but is not enough to remove the last copy on this side.
-#[must_use]
 pub(crate) fn vouched_for(directory: &std::ffi::OsStr, ours: &ShippingReceipt) -> bool {
     let Ok(theirs) = serde_json::from_value::<Receipt>(ours.receipt.clone()) else {
         return false;

@@ -163,7 +163,6 @@ pub struct Snapshot {
 }
 
 /// What is said where stamps move though nothing is written: of this episode first.
-#[must_use]
 pub(crate) fn stamps_move(id: &str) -> String {
     format!(
         "{id} was delivered, and each time that it is to be moved to shipped/ the stamps of its files (size, mtime or ctime) have \
@@ -175,7 +174,6 @@ pub(crate) fn stamps_move(id: &str) -> String {
 
 /// What is said of archives in the outbox that have no episode beside them, while `episodes/` is
 /// not the folder that it was.
-#[must_use]
 pub(crate) fn stranded(count: u64) -> String {
     let (archives, have, they_are) = match count {
         1 => (

@@ -244,13 +244,11 @@ impl ProblemType {
     }
 
     /// `urn:sealift:...`
-    #[must_use]
     pub fn urn(self) -> String {
         format!("{URN_PREFIX}{}", self.row().1)
     }
 
     /// The HTTP status that goes with it.
-    #[must_use]
     pub fn status(self) -> u16 {
         self.row().2
     }
@@ -293,7 +291,6 @@ impl Problem {
     }
 
     /// The JSON document to send.
-    #[must_use]
     pub fn to_json(&self) -> Value {
         let mut members = self.extra.clone();
         for (name, value) in [
@@ -311,7 +308,6 @@ impl Problem {
 /// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured
 /// against the answer's own `Date`, so that neither clock needs to be right; without a `Date` a
 /// date says nothing.
-#[must_use]
 pub(crate) fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;

@@ -96,7 +96,6 @@ pub(crate) struct Verified {
 
 impl Verified {
     /// Whether it agrees with anything.
-    #[must_use]
     pub(crate) fn is_verified(self) -> bool {
         self.archive || self.content || self.receipt
     }

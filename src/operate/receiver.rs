@@ -28,7 +28,6 @@ impl ReceiverClient {
     }
 
     /// The address of an episode, for a person: without its query.
-    #[must_use]
     pub(crate) fn url_of(&self, id: &EpisodeId) -> String {
         self.0.address().shown_of(id)
     }

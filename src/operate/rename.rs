@@ -104,7 +104,6 @@ pub(crate) struct Renamed {
 /// A folder's name as `sealift rename` takes it, in ASCII where a terminal or a shell could not
 /// show it as it is. What holds a `%` is encoded as well, and so is a dash that would pass for an
 /// option.
-#[must_use]
 pub(crate) fn typed_name(name: &OsStr) -> Cow<'_, str> {
     let plain = name
         .to_str()

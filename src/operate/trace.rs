@@ -53,7 +53,6 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Whether nothing is known of it anywhere.
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty() && self.steps.is_empty() && self.now.is_none()
     }

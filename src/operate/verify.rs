@@ -78,7 +78,6 @@ pub(crate) struct VerifyReport {
 
 impl VerifyReport {
     /// Whether everything that was asked for is held.
-    #[must_use]
     pub(crate) fn all_held(&self) -> bool {
         self.rows.is_empty() && self.unreachable.is_none() && !self.stopped
     }

@@ -72,7 +72,6 @@ pub struct AccessRules {
 
 impl AccessRules {
     /// How those who come in can say who they are.
-    #[must_use]
     pub fn ways(&self) -> Ways<'_> {
         Ways {
             certificates: self.certificates,
@@ -169,20 +168,17 @@ impl Access {
     }
 
     /// What is in force now.
-    #[must_use]
     pub fn current(&self) -> Arc<AccessRules> {
         Arc::clone(&self.current.read())
     }
 
     /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
     /// cannot be read. Never blocks.
-    #[must_use]
     pub fn certificate_not_after(&self) -> Option<WallTime> {
         self.current().certificate_not_after
     }
 
     /// How the last reading of each file went. A certificate and its key are one. Never blocks.
-    #[must_use]
     pub fn reports(&self) -> Arc<[FileReport]> {
         Arc::clone(&self.reports.read())
     }

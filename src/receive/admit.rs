@@ -51,7 +51,6 @@ pub(crate) enum GoingOn {
 
 /// Compares a request to go on, `coming` bytes from byte `at`, with what is kept. Where
 /// `is_complete`, they are the last.
-#[must_use]
 pub(crate) fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> GoingOn {
     let Some(kept) = kept else {
         return GoingOn::Nothing;
@@ -116,7 +115,6 @@ impl Terms<'_> {
 /// A content digest counts only once this receiver has verified it. Were a claim enough, a host
 /// that stored an archive under a false content digest would have the true one's sender retire an
 /// episode that no receiver holds.
-#[must_use]
 pub(crate) fn admit(
     offer: &Offer,
     commit: &SaidCommit,
@@ -146,7 +144,6 @@ pub(crate) fn admit(
 }
 
 /// The problem of an id under which something else is held.
-#[must_use]
 pub(crate) fn conflict(held: &StoredEpisode) -> Problem {
     let problem = Problem::new(
         ProblemType::Conflict,

@@ -33,7 +33,6 @@ pub(crate) enum Caller {
 
 impl Caller {
     /// The authenticated name.
-    #[must_use]
     pub(crate) fn name(&self) -> Option<&HostName> {
         match self {
             Self::Unnamed => None,
@@ -93,7 +92,6 @@ pub(crate) fn identify(
 
 /// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC
 /// 6750, section 3).
-#[must_use]
 pub(crate) fn challenge(headers: &HeaderMap) -> &'static str {
     if headers.contains_key(header::AUTHORIZATION) {
         "Bearer realm=\"sealift\", error=\"invalid_token\""
@@ -214,7 +212,6 @@ impl Tokens {
 
     /// Whose token this is. Looks at every entry and compares in constant time, so that how long it
     /// takes tells nothing of what is known.
-    #[must_use]
     pub fn name_of(&self, token: &[u8]) -> Option<&HostName> {
         let shown = Digest::of(token);
         let mut place = u64::MAX;
@@ -230,7 +227,6 @@ impl Tokens {
 /// Whether this caller may read an episode: a host its own, a reader every one. Where callers are
 /// not asked who they are, every caller reads. What was stored while they were not asked has no
 /// owner, and is for readers alone.
-#[must_use]
 pub(crate) fn may_read(
     caller: &Caller,
     owner: Option<&HostName>,

@@ -22,13 +22,11 @@ pub(crate) enum RangeChoice {
 }
 
 /// The strong validator of an archive: its digest (RFC 9110, section 8.8.3).
-#[must_use]
 pub(crate) fn etag(sha256: &Digest) -> String {
     format!("\"{sha256}\"")
 }
 
 /// Reads `Range` and `If-Range` for an archive of this length and digest.
-#[must_use]
 pub(crate) fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> RangeChoice {
     let text = |name| {
         headers

@@ -164,19 +164,16 @@ impl Server {
 
     /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so
     /// by itself when they change.
-    #[must_use]
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.receiver.access)
     }
 
     /// What is counted while it runs.
-    #[must_use]
     pub fn tally(&self) -> Arc<ReceiveCounts> {
         Arc::clone(&self.receiver.tally)
     }
 
     /// The address it listens on, with the port it got.
-    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }

@@ -33,7 +33,6 @@ impl Namespace {
     }
 
     /// The key of a host's episode; `None` where a name is needed and none was authenticated.
-    #[must_use]
     pub fn key(self, authenticated: Option<&HostName>, id: &EpisodeId) -> Option<Key> {
         match self {
             Self::None => Some(Key {
@@ -114,7 +113,6 @@ pub(crate) enum Content {
 impl StoredEpisode {
     /// The receipt for it. A content digest that was not verified is left out: a receipt promises
     /// nothing unseen.
-    #[must_use]
     pub(crate) fn receipt(&self) -> Receipt {
         Receipt {
             episode_id: self.episode_id.clone(),
@@ -129,7 +127,6 @@ impl StoredEpisode {
 
 impl Content {
     /// The digest, where it was verified.
-    #[must_use]
     pub(crate) fn verified(self) -> Option<Digest> {
         match self {
             Self::Verified(digest) => Some(digest),

@@ -197,7 +197,6 @@ impl ReceiveCounts {
     }
 
     /// How many uploads were turned away for their commit, by authenticated name.
-    #[must_use]
     pub fn window_rejections(&self) -> BTreeMap<Option<HostName>, u64> {
         self.window_rejections.lock().clone()
     }

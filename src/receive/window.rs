@@ -69,7 +69,6 @@ impl CommitWindow {
     }
 
     /// How many commits are taken.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.commits.len()
     }

@@ -187,7 +187,6 @@ impl Archive {
     }
 
     /// How far it has come.
-    #[must_use]
     pub fn growth(&self) -> Growth {
         *self.grown.borrow()
     }
@@ -206,7 +205,6 @@ impl Archive {
 
     /// Whether it was opened as it lay on the disk. One that was written here was hashed from the
     /// same bytes; this one may have rotted since, or be a file that another process put there.
-    #[must_use]
     pub fn is_from_disk(&self) -> bool {
         matches!(
             self.source,
@@ -218,7 +216,6 @@ impl Archive {
     }
 
     /// Digests and length, once it is finished.
-    #[must_use]
     pub fn facts(&self) -> Option<ArchiveFacts> {
         match self.growth().end {
             Some(ArchiveEnd::Finished(facts)) => Some(facts),

@@ -141,7 +141,6 @@ pub(crate) enum LockError {
 }
 
 /// How often [`Keeper::keep`] is due, where nothing else calls for it.
-#[must_use]
 pub(crate) fn refresh_every() -> Duration {
     // So that a test need not wait for a minute. Not in a release build.
     let shorter = std::env::var("SEALIFT_DEBUG_LOCK_REFRESH_MS")
@@ -206,7 +205,6 @@ pub(crate) fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, Lo
 
 impl Lock {
     /// What keeps the file young.
-    #[must_use]
     pub(crate) fn keeper(&self) -> Keeper {
         Keeper(Arc::clone(&self.claim))
     }

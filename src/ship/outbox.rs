@@ -212,7 +212,6 @@ pub(crate) fn note_conflict(
 }
 
 /// The conflict that is noted of what was sent without an archive in the outbox, where it was this.
-#[must_use]
 pub(crate) fn noted_conflict(
     layout: &Layout,
     id: &EpisodeId,
@@ -330,7 +329,6 @@ pub(crate) fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io:
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and
 /// compared with their digest. A conflict that another than this `receiver` has said is none here.
-#[must_use]
 pub(crate) fn check(
     layout: &Layout,
     id: &EpisodeId,

@@ -62,7 +62,6 @@ pub struct Answer {
 
 impl Answer {
     /// The problem of the closed set that a receiver of ours names; `None` for the words of others.
-    #[must_use]
     pub fn problem_type(&self) -> Option<ProblemType> {
         match &self.body {
             AnswerBody::Json(body) => ProblemType::from_urn(body.get("type")?.as_str()?),

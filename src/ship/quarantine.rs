@@ -43,7 +43,6 @@ use crate::{
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is
 /// of a clock that can be believed stands in the reason.
-#[must_use]
 pub(crate) fn quarantine(
     layout: &Layout,
     id: &EpisodeId,

@@ -75,7 +75,6 @@ pub(crate) struct Retirement<'a> {
 /// meanwhile, it is [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside
 /// it as `<id>~1` where the recorder has used the name again; there it will be packed like any
 /// other.
-#[must_use]
 pub(crate) fn retire(
     layout: &Layout,
     retirement: &Retirement<'_>,

@@ -108,7 +108,6 @@ impl<S: Sink> Sink for Reserved<S> {
 }
 
 /// What follows where an episode cannot be moved to a folder for want of room, and what to type.
-#[must_use]
 pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
     let there = shell_word(folder);
     if durable::room_needed(error).is_some() {

@@ -99,19 +99,16 @@ impl Transport {
 
     /// The address that an episode is delivered to, as it stands in a shipping receipt: without its
     /// query, which may hold a secret.
-    #[must_use]
     pub fn url_of(&self, id: &EpisodeId) -> String {
         self.endpoint.address().shown_of(id)
     }
 
     /// Whether episodes go to the same addresses by both, with the same headers.
-    #[must_use]
     pub fn leads_where(&self, other: &Self) -> bool {
         self.endpoint.leads_where(&other.endpoint)
     }
 
     /// Whose word it is that an attempt by this brings.
-    #[must_use]
     pub fn destination(&self) -> RecordedReceiver {
         RecordedReceiver {
             receiver: self.shown_url(),
@@ -120,7 +117,6 @@ impl Transport {
     }
 
     /// Where the receiver is, for a person; without secrets.
-    #[must_use]
     pub fn shown_url(&self) -> String {
         self.endpoint.address().shown()
     }

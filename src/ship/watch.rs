@@ -159,19 +159,16 @@ impl Watch {
     }
 
     /// A number that grows while the thread does what it is asked for.
-    #[must_use]
     pub(crate) fn obeyed(&self) -> u64 {
         self.life.obeyed.load(Ordering::Relaxed)
     }
 
     /// Why watches cannot be had; `None` where they can.
-    #[must_use]
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.life.trouble.lock().clone()
     }
 
     /// Whether hints were lost since this was last asked.
-    #[must_use]
     pub(crate) fn take_overflow(&self) -> bool {
         self.overflowed.swap(false, Ordering::Relaxed)
     }

@@ -87,7 +87,6 @@ pub(super) fn alone(folder: &Path) -> io::Result<Option<AtWork>> {
 
 /// What is to be looked at where a move is at work in a folder, and the first process that has it
 /// locked, where /proc/locks says so.
-#[must_use]
 pub(crate) fn who_is_at_work(folder: &Path) -> (PathBuf, Option<u32>) {
     let Ok((path, file)) = lockable(folder) else {
         return (folder.to_owned(), None);

@@ -112,7 +112,6 @@ impl fmt::Display for NoRoom {
 }
 
 /// What would have to be free for a copy that was not begun for want of room, bytes.
-#[must_use]
 pub(crate) fn room_needed(error: &io::Error) -> Option<u64> {
     error
         .get_ref()?
@@ -121,7 +120,6 @@ pub(crate) fn room_needed(error: &io::Error) -> Option<u64> {
 }
 
 /// Whether the whole file system is too small for a copy: no room that is made there helps.
-#[must_use]
 pub(crate) fn exceeds_the_disk(error: &io::Error) -> bool {
     error
         .get_ref()
@@ -130,7 +128,6 @@ pub(crate) fn exceeds_the_disk(error: &io::Error) -> bool {
 }
 
 /// Whether it was inodes that there were too few of for a copy.
-#[must_use]
 pub(crate) fn lacks_inodes(error: &io::Error) -> bool {
     let short = error
         .get_ref()
@@ -139,7 +136,6 @@ pub(crate) fn lacks_inodes(error: &io::Error) -> bool {
 }
 
 /// What a copy of a directory takes, as far as it can be read, bytes.
-#[must_use]
 pub(crate) fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
     let mut size = Size::default();
     let _ = size.count(directory, progress);

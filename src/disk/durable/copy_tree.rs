@@ -119,7 +119,6 @@ pub(crate) struct CannotHold {
 }
 
 /// Whether this is why something could not be copied.
-#[must_use]
 pub(crate) fn cannot_hold(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner

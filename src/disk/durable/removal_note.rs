@@ -199,7 +199,6 @@ pub(super) fn counting(directory: &Path) -> Option<RemovalNote> {
 }
 
 /// Whether a directory is one that was copied, and is removed where it stands.
-#[must_use]
 pub(crate) fn is_being_removed(directory: &Path) -> bool {
     counting(directory).is_some_and(|note| note.copied_to.is_some())
 }
@@ -211,13 +210,11 @@ pub(crate) fn is_being_removed_in(folder: impl AsFd) -> bool {
 }
 
 /// Whether a directory is one that was to go without a copy, before that was broken off.
-#[must_use]
 pub(crate) fn is_broken_off(directory: &Path) -> bool {
     counting(directory).is_some_and(|note| note.copied_to.is_none())
 }
 
 /// Whether there is a note by which this directory, or another, was to go.
-#[must_use]
 pub(crate) fn has_removal_note(directory: &Path) -> bool {
     opened(directory).is_some_and(has_removal_note_in)
 }
@@ -229,7 +226,6 @@ pub(super) fn has_removal_note_in(folder: impl AsFd) -> bool {
 
 /// The copy of a directory that was being removed where it stands and is not any more: it was
 /// written to meanwhile, and what is left of it stays.
-#[must_use]
 pub(crate) fn stays_beside(directory: &Path) -> Option<PathBuf> {
     in_folder(opened(directory)?)
         .filter(|note| note.stays)?

@@ -197,7 +197,6 @@ pub(super) fn over_a_record(
 }
 
 /// Whether this is for want of room: of the disk, or of our share of it.
-#[must_use]
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -29,7 +29,6 @@ impl fmt::Display for FileHolder {
 
 /// The first process that has a file open for writing or mapped writable; `None` where /proc shows
 /// none. Looks at every descriptor of every process that may be looked at: some milliseconds.
-#[must_use]
 pub(crate) fn find_holder(file: &Path) -> Option<FileHolder> {
     let wanted = fs::metadata(file).ok()?;
     let wanted = (wanted.dev(), wanted.ino());

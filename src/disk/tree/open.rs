@@ -37,7 +37,6 @@ pub(crate) struct Stat {
 
 impl Stat {
     /// The type out of [`Stat::mode`].
-    #[must_use]
     pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
@@ -71,7 +70,6 @@ const STAT_BLOCK_BYTES: u64 = 512;
 
 impl Closed<'_> {
     /// What it takes on its disk; `None` where it cannot be looked at any more.
-    #[must_use]
     pub(crate) fn allocated_bytes(&self) -> Option<u64> {
         let found = statat(
             self.folder,

@@ -65,7 +65,6 @@ pub(super) fn went(file: &Closed<'_>, error: TreeError) -> Result<bool, TreeErro
 }
 
 /// The receipt in these bytes, where we wrote it for the episode in this directory.
-#[must_use]
 pub(crate) fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
     let receipt: ShippingReceipt = serde_json::from_slice(bytes).ok()?;
     holds(directory, receipt.episode_id.as_str()).then_some(receipt)
@@ -73,7 +72,6 @@ pub(crate) fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt
 
 /// The reason in these bytes, where we or an older shipper wrote it for the episode in this
 /// directory.
-#[must_use]
 pub(crate) fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
     let reason: QuarantineReason = serde_json::from_slice(bytes).ok()?;
     let says_what = reason.status_code.is_some() || reason.error.is_some();

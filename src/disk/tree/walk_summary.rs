@@ -32,7 +32,6 @@ impl Walked {
     /// inodes: an episode that was replaced by one of equal sizes and mtimes (`cp -a`, `rsync -a`,
     /// `tar x`) has others. They do not accuse it, but have it read and compared: some of these
     /// file systems number anew what the kernel has forgotten.
-    #[must_use]
     pub(crate) fn to_remember(self) -> Fingerprint {
         if self.lacks_ctime {
             self.of_version_2
@@ -43,13 +42,11 @@ impl Walked {
 
     /// Whether this has the stamps that it had when that fingerprint was taken, by this shipper or
     /// an older one.
-    #[must_use]
     pub(crate) fn is(&self, then: Fingerprint) -> bool {
         then == self.to_remember() || then == self.of_version_2
     }
 
     /// As [`Walked::is`], where stamps are enough to say so.
-    #[must_use]
     pub(crate) fn is_for_certain(&self, then: Fingerprint) -> bool {
         self.is(then) && !self.may_be_swapped
     }

@@ -69,7 +69,6 @@ impl RequestBody {
     }
 
     /// Its length, bytes.
-    #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
     }

@@ -88,7 +88,6 @@ impl Credentials {
 
 impl Client {
     /// Whether requests carry a bearer token.
-    #[must_use]
     pub fn has_token(&self) -> bool {
         self.token().is_some()
     }

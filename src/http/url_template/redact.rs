@@ -154,14 +154,12 @@ impl Blot {
     }
 
     /// A text without them.
-    #[must_use]
     pub fn text(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.bytes(text.as_bytes())).into_owned()
     }
 
     /// A body without them. One that is a JSON object or a list stays one, and is as it came where
     /// there is nothing to blot.
-    #[must_use]
     pub fn body(&self, body: Vec<u8>) -> Vec<u8> {
         if self.0.is_empty() {
             return body;

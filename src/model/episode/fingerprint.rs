@@ -28,14 +28,12 @@ impl Fingerprint {
 
     /// Whether the two pack to other bytes for certain, since other headers belong to them. Where
     /// not, only packing can tell.
-    #[must_use]
     pub fn packs_to_another(self, then: Self) -> bool {
         self.both_say(then) && self.0.0[..Self::HEADERS_END] != then.0.0[..Self::HEADERS_END]
     }
 
     /// Whether an archive's headers would say the same of the two: each path has the size, the
     /// mtime and the permissions that it had.
-    #[must_use]
     pub fn has_the_headers_of(self, then: Self) -> bool {
         self.both_say(then) && !self.packs_to_another(then)
     }
@@ -62,7 +60,6 @@ impl FolderId {
     /// Whether this is one directory for certain. An inode alone says nothing: some file systems
     /// make it of the name (mergerfs), and some number anew what the kernel has forgotten (vfat,
     /// exfat, sshfs).
-    #[must_use]
     pub fn is_the_same(self, then: Self) -> bool {
         self == then && self.made_ns != 0
     }

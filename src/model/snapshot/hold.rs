@@ -41,7 +41,6 @@ pub(crate) const WEATHER_LASTS_S: u64 = 300;
 impl HoldStatus {
     /// Whether an operator must act: at once where the destination is at fault, and where weather,
     /// or what is known from one episode alone, has lasted and keeps something waiting.
-    #[must_use]
     pub fn is_for_a_person(&self) -> bool {
         (!self.weather && self.suspect.is_none()) || (self.for_s >= WEATHER_LASTS_S && !self.idle)
     }

@@ -36,7 +36,6 @@ pub(crate) enum Class {
 
 impl Class {
     /// The word in the JSON.
-    #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::OutOfWindow => "412",

@@ -60,7 +60,6 @@ pub(crate) enum TraceFinding {
 
 impl TraceFinding {
     /// Where.
-    #[must_use]
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Episode(path, _)

@@ -41,7 +41,6 @@ pub(crate) enum StepKind {
 
 impl StepKind {
     /// Its name.
-    #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",

@@ -32,7 +32,6 @@ impl Archive {
     /// Reads it from a byte on. One that lies nowhere is packed from the start, with `progress`
     /// told that something moves, and what stands before that byte is passed over. Within the async
     /// runtime.
-    #[must_use]
     pub fn read_from(
         &self,
         offset_bytes: u64,

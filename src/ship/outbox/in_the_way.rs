@@ -10,7 +10,6 @@ use crate::{
 
 /// What stands where an archive has to lie, and what to type; `None` where that is a file, or
 /// nothing.
-#[must_use]
 pub(crate) fn in_the_way(path: &Path) -> Option<String> {
     let what = what_it_is(fs::symlink_metadata(path).ok()?.file_type())?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -39,7 +39,6 @@ pub(crate) fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Resu
 }
 
 /// Whether this is how a move is noted on a full disk.
-#[must_use]
 pub(crate) fn is_empty_note(sidecar: &Path) -> bool {
     fs::symlink_metadata(sidecar).is_ok_and(|found| found.is_file() && found.len() == 0)
 }

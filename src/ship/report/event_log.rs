@@ -291,7 +291,6 @@ impl Teller {
     }
 
     /// How long an episode that was just delivered had been sealed, where its marker was seen.
-    #[must_use]
     pub(crate) fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
         let Notice::Delivered(id, ..) = notice else {
             return None;

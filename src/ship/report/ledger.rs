@@ -81,7 +81,6 @@ impl Ledger {
     }
 
     /// From the marker to the receiver's acknowledgement.
-    #[must_use]
     pub(crate) fn marker_to_delivered(&self) -> Histogram {
         let mut below = 0;
         let buckets = UP_TO_S

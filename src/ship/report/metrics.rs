@@ -49,7 +49,6 @@ filesystem_size_bytes gauge Size of the file system of each folder.
 filesystem_free_files gauge Files that can still be made in the file system of each folder.";
 
 /// Everything that is known just now.
-#[must_use]
 pub(crate) fn text(snapshot: &Snapshot) -> String {
     let mut text = Exposition::new("sealift", FAMILIES, "");
     process(&mut text, snapshot);

@@ -94,7 +94,6 @@ impl Notifier {
     }
 
     /// Whether a service manager listens.
-    #[must_use]
     pub fn is_heard(&self) -> bool {
         self.line.is_some()
     }
@@ -206,7 +205,6 @@ impl StatusMessage {
 }
 
 /// The watchdog's patience (`WATCHDOG_USEC`, where it is meant for this process).
-#[must_use]
 pub(crate) fn watchdog() -> Option<Duration> {
     // It may be "0", which is no watchdog.
     sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())

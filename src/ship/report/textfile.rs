@@ -34,7 +34,6 @@ impl Textfile {
 
     /// Whether it may be written now: not while the last writing is under way, on a disk that hangs
     /// perhaps. [`Textfile::write`] ends it.
-    #[must_use]
     pub(crate) fn begin(&self) -> bool {
         !self.0.writing.swap(true, Ordering::SeqCst)
     }

@@ -73,13 +73,11 @@ impl Throttle {
     }
 
     /// Whether anything is limited.
-    #[must_use]
     pub fn limits(&self) -> bool {
         self.0.limits.load(Ordering::Relaxed)
     }
 
     /// How much of what is left goes as one piece, bytes.
-    #[must_use]
     pub fn piece(&self, left_bytes: usize) -> usize {
         if !self.limits() {
             return left_bytes;
