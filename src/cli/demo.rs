@@ -17,16 +17,19 @@ use std::{
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use self::{
     recorder::DemoEpisode,
-    screen::{DemoScreen, DemoStep, packed},
+    screen::{line, packed},
 };
 use super::{
     exit::{Exit, Failure},
@@ -132,10 +135,8 @@ async fn demonstrate(episodes: usize, root: &Path, temporary: bool) -> anyhow::R
         daemon::Stop::new(daemon_stops),
     ));
 
-    let screen = DemoScreen::new();
-    screen.heading(&config.layout, &store, &url)?;
+    screen::heading(&config.layout, &store, &url)?;
     let mut demo = Demo {
-        screen,
         config,
         notices,
         current: None,
@@ -158,16 +159,15 @@ async fn demonstrate(episodes: usize, root: &Path, temporary: bool) -> anyhow::R
     server.await.context("The receiver failed")?;
     if ended? {
         demo.summarise(&store)?;
-        demo.screen.onward(root, temporary)?;
+        screen::onward(root, temporary)?;
         return Ok(());
     }
     let shipped = demo.shipped.len();
-    demo.screen.line(&format!(
+    line(&format!(
         "Stopped: {shipped} of {episodes} episodes were shipped."
     ))?;
     if !temporary {
-        let line = format!("Everything is in {}.", root.display());
-        demo.screen.line(&line)?;
+        line(&format!("Everything is in {}.", root.display()))?;
     }
     Ok(())
 }
@@ -182,7 +182,6 @@ fn shipper(root: &Path, url: &str) -> anyhow::Result<ShipConfig> {
 }
 
 struct Demo {
-    screen: DemoScreen,
     config: ShipConfig,
     notices: mpsc::UnboundedReceiver<Notice>,
     /// Sealed and on the way.
@@ -210,8 +209,7 @@ impl Demo {
             .transpose()?;
         if let Some(late) = &late {
             let what = "open: what has no marker stays";
-            self.screen
-                .step(None, &late.id, DemoStep::Recording, what)?;
+            screen::step(None, &late.id, "recording", what)?;
         }
         for n in 0..episodes {
             let mut episode = match late.take_if(|_| n + 1 == episodes) {
@@ -220,7 +218,7 @@ impl Demo {
             };
             episode.complete()?;
             self.current = Some(DemoShipped {
-                sealed: monotonic_clock(),
+                sealed: Instant::now(),
                 episode,
                 delivered_after: Duration::ZERO,
                 retired: None,
@@ -244,12 +242,11 @@ impl Demo {
     }
 
     fn noticed(&mut self, notice: Notice) -> anyhow::Result<()> {
-        use DemoStep::{Delivered, Packed, Retired, Sealed, Waits};
         match notice {
             Notice::Sealed(id, _) => {
                 let what = self.current(&id).map(|it| it.episode.what());
                 let what = what.unwrap_or_else(|| "left by an earlier demo".to_owned());
-                self.step(&id, Sealed, &what)
+                self.step(&id, "sealed", &what)
             }
             Notice::Packed(id, facts) => {
                 let size = facts.size_bytes;
@@ -257,38 +254,27 @@ impl Demo {
                     Some(it) => packed(it.episode.bytes, size),
                     None => bytes(size),
                 };
-                self.step(&id, Packed, &what)
+                self.step(&id, "packed", &what)
             }
             Notice::Delivered(id, facts, status) => {
                 let what = format!("{}, {}", screen::status(status), bytes(facts.size_bytes));
                 if let Some(it) = self.current(&id) {
-                    it.delivered_after = monotonic_clock().saturating_duration_since(it.sealed);
+                    it.delivered_after = it.sealed.elapsed();
                 }
-                self.step(&id, Delivered, &what)
+                self.step(&id, "delivered", &what)
             }
             Notice::Retired(id, facts, _, path) => {
                 let folder = self.config.layout.shipped.parent();
                 let shown = folder.and_then(|folder| path.strip_prefix(folder).ok());
                 let what = format!("now in {}", shown.unwrap_or(&path).display());
-                self.step(&id, Retired, &what)?;
+                self.step(&id, "retired", &what)?;
                 if let Some(mut it) = self.current.take_if(|it| it.episode.id == id) {
                     it.retired = Some((path, facts));
                     self.shipped.push(it);
-                    self.screen.line("")?;
+                    line("")?;
                 }
                 Ok(())
             }
-            // A fault that will pass is the daemon's to mend, and its log has said so on stderr.
-            Notice::Retrying(id, refusal, _) | Notice::RefusedAlone(id, refusal, _) => {
-                self.step(&id, Waits, &refusal.detail)
-            }
-            Notice::StillChanging(id, why, _)
-            | Notice::OpenFile(id, why, _)
-            | Notice::OpenFileAccepted(id, why, _)
-            | Notice::OpenFileBeforeMove { id, what: why, .. }
-            | Notice::LeftBehind { id, what: why, .. }
-            | Notice::Stuck(id, why, _)
-            | Notice::PackedAgain(id, why) => self.step(&id, Waits, &why),
             Notice::Quarantined(id, reason, path) => bail!(
                 "{id} was quarantined: {}. It is in {}",
                 reason.error,
@@ -301,6 +287,7 @@ impl Demo {
             Notice::DeliveredAndGone(id) | Notice::Vanished(id) => {
                 bail!("{id} was removed while it was on its way")
             }
+            // A fault that will pass is the daemon's to mend, and its log says so on stderr.
             _ => Ok(()),
         }
     }
@@ -311,11 +298,9 @@ impl Demo {
     }
 
     /// The time since its marker is unknown for what an earlier demo left.
-    fn step(&mut self, id: &EpisodeId, step: DemoStep, what: &str) -> anyhow::Result<()> {
-        let after = self
-            .current(id)
-            .map(|it| monotonic_clock().saturating_duration_since(it.sealed));
-        Ok(self.screen.step(after, id, step, what)?)
+    fn step(&mut self, id: &EpisodeId, step: &str, what: &str) -> anyhow::Result<()> {
+        let after = self.current(id).map(|it| it.sealed.elapsed());
+        Ok(screen::step(after, id, step, what)?)
     }
 
     /// Reads every archive back out of the store and compares its bytes, and the tar stream inside,
@@ -340,11 +325,11 @@ impl Demo {
         let worst = self.shipped.last().context("Nothing was shipped")?;
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         let ms = screen::millis;
-        self.screen.bold(&format!(
+        line(&format!(
             "{count} episode{} recorded, delivered and retired.",
             plural(count)
         ))?;
-        self.screen.line(&format!(
+        line(&format!(
             "
   marker to delivered   median {} ms, worst {} ms ({})
   packed                {}
@@ -388,12 +373,4 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let error = cause.downcast_ref::<io::Error>();
         error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: what an operator sees is timed here"
-)]
-fn monotonic_clock() -> Instant {
-    Instant::now()
 }

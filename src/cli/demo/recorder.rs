@@ -1,99 +1,52 @@
-//! A recorder, as a lab would have one: writes episodes of every kind, and seals each in one of the
-//! ways that docs/recorders.md allows. It knows nothing of Sealift but the folder and the marker.
+//! A recorder, as a lab would have one: writes episodes, and seals each with an empty marker. It
+//! knows nothing of Sealift but the folder and the marker (docs/recorders.md).
 
-use std::{
-    ffi::OsStr,
-    fs,
-    os::unix::{ffi::OsStrExt as _, fs::symlink},
-    path::PathBuf,
-};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::Context as _;
 
-use crate::{
-    disk::manifest,
-    model::{
-        episode::EpisodeId,
-        layout::{Layout, MARKER},
-        progress::Progress,
-        text,
-    },
+use crate::model::{
+    episode::EpisodeId,
+    layout::{Layout, MARKER},
+    text,
 };
 
-const EMPTY: &str = "empty done.marker";
-const MANIFEST: &str = "a manifest in its marker";
-
-/// A name, how it is sealed, and what writes it.
-type DemoKind = (
-    &'static str,
-    &'static str,
-    fn(&mut DemoEpisode) -> anyhow::Result<()>,
-);
-
-/// The order in which they are recorded.
-const KINDS: [DemoKind; 6] = [
-    ("tiny", EMPTY, |it| {
-        it.write("note.txt", b"One line is an episode, too.\n")
-    }),
-    ("many-files", EMPTY, |it| {
-        (0..300).try_for_each(|frame| {
-            let exposure_us = 900 + frame % 7;
-            let text = format!("{{\"frame\":{frame},\"exposure_us\":{exposure_us}}}\n");
-            it.write(format!("frames/{frame:05}.json"), text.as_bytes())
-        })
-    }),
-    ("nested", "a symlink, odd names", |it| {
-        it.write("deep/er/and deeper/ünïcode 走.txt", "grüße\n".as_bytes())?;
-        it.write("raw.bin", &telemetry(64 << 10))?;
-        fs::create_dir_all(it.folder.join("empty"))?;
-        symlink("raw.bin", it.folder.join("latest"))?;
-        // Not every file system takes a name that is not UTF-8; the episode is good without it.
-        let _ = it.write(OsStr::from_bytes(b"not-utf8-\xff.txt"), b"odd\n");
-        Ok(())
-    }),
-    ("manifest", MANIFEST, |it| {
-        let commit = br#"{"code_version":{"commit":"0123456789abcdef0123456789abcdef01234567"}}"#;
-        it.write("meta.json", commit)?;
-        it.write("samples.f32", &telemetry(512 << 10))
-    }),
-    ("large", EMPTY, |it| {
-        it.write("telemetry.f32", &telemetry(6 << 20))
-    }),
-    ("noise", EMPTY, |it| {
-        let mut random = Random(1);
-        let noise: Vec<_> = (0..2 << 17).flat_map(|_| random.next()).collect();
-        it.write("noise.bin", &noise)
-    }),
+/// What is recorded in turn: a name, how many files, and how many samples in each.
+const KINDS: [(&str, usize, usize); 3] = [
+    ("tiny", 1, 1),
+    ("many-files", 300, 2),
+    ("large", 2, 200_000),
 ];
 
 /// Opened first of all and sealed last.
-const LATE: DemoKind = ("late-marker", "done.marker dropped at last", |it| {
-    it.write("samples.f32", &telemetry(256 << 10))
-});
+const LATE: (&str, usize, usize) = ("late-marker", 1, 10_000);
 
 /// An episode that is being written, in place.
 pub(super) struct DemoEpisode {
     pub(super) id: EpisodeId,
     /// What was written.
     pub(super) bytes: u64,
-    files: usize,
     folder: PathBuf,
-    kind: DemoKind,
+    files: usize,
+    samples: usize,
 }
 
 impl DemoEpisode {
-    fn open(layout: &Layout, number: usize, kind: DemoKind) -> anyhow::Result<Self> {
-        let id = EpisodeId::parse(&format!("run-{number:02}-{}", kind.0))?;
+    fn open(
+        layout: &Layout,
+        number: usize,
+        (name, files, samples): (&str, usize, usize),
+    ) -> anyhow::Result<Self> {
+        let id = EpisodeId::parse(&format!("run-{number:02}-{name}"))?;
         let folder = layout.episode(&id);
         fs::create_dir_all(&folder)
             .with_context(|| format!("Failed to create {}", folder.display()))?;
-        let (files, bytes) = (0, 0);
         Ok(Self {
             id,
-            bytes,
-            files,
+            bytes: 0,
             folder,
-            kind,
+            files,
+            samples,
         })
     }
 
@@ -103,21 +56,27 @@ impl DemoEpisode {
     }
 
     pub(super) fn late(layout: &Layout, number: usize) -> anyhow::Result<Self> {
-        let mut late = Self::open(layout, number, LATE)?;
-        late.write("log.txt", b"recording since the beginning\n")?;
-        Ok(late)
+        Self::open(layout, number, LATE)
     }
 
-    /// Writes what is still to be written before the marker.
+    /// Writes all of it but the marker.
     pub(super) fn complete(&mut self) -> anyhow::Result<()> {
-        (self.kind.2)(self)
+        for file in 0..self.files {
+            let mut text = String::new();
+            for sample in 0..self.samples {
+                // What a slow sensor gives: values that repeat.
+                let value = (sample % 1000) as f32 / 40.0;
+                writeln!(text, "{sample} {:.4}", value.sin())?;
+            }
+            let path = self.folder.join(format!("samples-{file:03}.txt"));
+            fs::write(&path, &text)
+                .with_context(|| format!("Failed to write {}", path.display()))?;
+            self.bytes += text.len() as u64;
+        }
+        Ok(())
     }
 
     pub(super) fn seal(&self) -> anyhow::Result<()> {
-        if self.kind.1 == MANIFEST {
-            manifest::seal(&self.folder, &Progress::default())?;
-            return Ok(());
-        }
         fs::write(self.folder.join(MARKER), b"").context("Failed to create the marker")
     }
 
@@ -125,17 +84,7 @@ impl DemoEpisode {
     pub(super) fn what(&self) -> String {
         let noun = if self.files == 1 { "file" } else { "files" };
         let size = text::bytes(self.bytes);
-        format!("{} {noun}, {size}; {}", self.files, self.kind.1)
-    }
-
-    fn write(&mut self, name: impl AsRef<OsStr>, content: &[u8]) -> anyhow::Result<()> {
-        let path = self.folder.join(name.as_ref());
-        fs::create_dir_all(path.parent().unwrap_or(&path))
-            .and_then(|()| fs::write(&path, content))
-            .with_context(|| format!("Failed to write {}", path.display()))?;
-        self.files += 1;
-        self.bytes += content.len() as u64;
-        Ok(())
+        format!("{} {noun}, {size}; empty done.marker", self.files)
     }
 }
 
@@ -153,26 +102,4 @@ pub(super) fn first_free(layout: &Layout) -> usize {
         number.split('-').next()?.parse::<usize>().ok()
     };
     entries.filter_map(number).max().unwrap_or(0) + 1
-}
-
-/// What a slow sensor gives: values that repeat, with the odd bit of jitter.
-fn telemetry(bytes: usize) -> Vec<u8> {
-    let mut random = Random(bytes as u64);
-    let sample = |n: usize| ((n % 1000) as f32 / 40.0).sin() + f32::from(random.next()[0] & 3);
-    (0..bytes / 4)
-        .map(sample)
-        .flat_map(f32::to_le_bytes)
-        .collect()
-}
-
-/// Numbers that look random (splitmix64; S. Vigna, 2015).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> [u8; 8] {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_le_bytes()
-    }
 }

@@ -1,8 +1,7 @@
-//! What a person sees: aligned lines of at most a hundred columns, in colour only on a terminal
-//! that wants it.
+//! What a person sees: aligned lines of at most a hundred columns.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::Path,
     time::Duration,
 };
@@ -13,113 +12,66 @@ use crate::model::{
     text::{bytes, printable, word},
 };
 
-/// A step on an episode's way.
-#[derive(Clone, Copy)]
-pub(super) enum DemoStep {
-    Recording,
-    Sealed,
-    Packed,
-    Delivered,
-    Retired,
-    Waits,
+/// One line, at once: also where standard output is a pipe.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
-/// Standard output.
-pub(super) struct DemoScreen {
-    colour: bool,
-}
-
-const DIM: &str = "2";
-const BOLD: &str = "1";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-
-impl DemoScreen {
-    pub(super) fn new() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self {
-            colour: wanted && io::stdout().is_terminal(),
-        }
-    }
-
-    /// One line, at once: also where standard output is a pipe.
-    pub(super) fn line(&self, text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{text}")?;
-        out.flush()
-    }
-
-    pub(super) fn heading(&self, layout: &Layout, store: &Path, url: &str) -> io::Result<()> {
-        self.bold("A recorder, a shipper and a receiver, on this machine.")?;
-        self.line(&format!(
-            "
+pub(super) fn heading(layout: &Layout, store: &Path, url: &str) -> io::Result<()> {
+    line("A recorder, a shipper and a receiver, on this machine.")?;
+    line(&format!(
+        "
   recorded in    {}
   delivered to   {url}
   stored in      {}
 ",
-            layout.episodes.display(),
-            store.join("episodes").display()
-        ))?;
-        self.line(&self.paint(DIM, &format!("{:>9}  {:<19}step", "ms", "episode")))
-    }
+        layout.episodes.display(),
+        store.join("episodes").display()
+    ))?;
+    line(&format!("{:>9}  {:<19}step", "ms", "episode"))
+}
 
-    /// One step of one episode, so long after its marker.
-    pub(super) fn step(
-        &self,
-        after: Option<Duration>,
-        id: &EpisodeId,
-        step: DemoStep,
-        what: &str,
-    ) -> io::Result<()> {
-        let after = after.map_or_else(|| "-".to_owned(), millis);
-        let (name, colour) = match step {
-            DemoStep::Recording => ("recording", DIM),
-            DemoStep::Sealed => ("sealed", BOLD),
-            DemoStep::Packed => ("packed", "0"),
-            DemoStep::Delivered => ("delivered", GREEN),
-            DemoStep::Retired => ("retired", GREEN),
-            DemoStep::Waits => ("waits", YELLOW),
-        };
-        let (after, name) = (
-            self.paint(DIM, &format!("{after:>9}")),
-            self.paint(colour, &format!("{name:<11}")),
-        );
-        self.line(&format!(
-            "{after}  {:<19}{name}{}",
-            id.to_string(),
-            printable(what)
-        ))
-    }
+/// One step of one episode, so long after its marker.
+pub(super) fn step(
+    after: Option<Duration>,
+    id: &EpisodeId,
+    step: &str,
+    what: &str,
+) -> io::Result<()> {
+    let after = after.map_or_else(|| "-".to_owned(), millis);
+    line(&format!(
+        "{after:>9}  {:<19}{step:<11}{}",
+        id.to_string(),
+        printable(what)
+    ))
+}
 
-    pub(super) fn bold(&self, text: &str) -> io::Result<()> {
-        self.line(&self.paint(BOLD, text))
-    }
-
-    /// What to type next: the same pieces by hand.
-    pub(super) fn onward(&self, root: &Path, temporary: bool) -> io::Result<()> {
-        let program = std::env::args_os().next();
-        let program = word(Path::new(&program.unwrap_or_else(|| "sealift".into())));
-        let trial = std::env::temp_dir().join("sealift-trial");
-        let dir = word(if temporary { &trial } else { root });
-        if temporary {
-            self.line(
-                "\nEverything was in a temporary folder, which is gone. The same by hand, in three terminals:",
-            )?;
-        } else {
-            self.line(&format!(
-                "\nEverything is still there:
+/// What to type next: the same pieces by hand.
+pub(super) fn onward(root: &Path, temporary: bool) -> io::Result<()> {
+    let program = std::env::args_os().next();
+    let program = word(Path::new(&program.unwrap_or_else(|| "sealift".into())));
+    let trial = std::env::temp_dir().join("sealift-trial");
+    let dir = word(if temporary { &trial } else { root });
+    if temporary {
+        line(
+            "\nEverything was in a temporary folder, which is gone. The same by hand, in three terminals:",
+        )?;
+    } else {
+        line(&format!(
+            "\nEverything is still there:
 
   episodes that were shipped  {}
   archives at the receiver    {}
 
 To go on by hand, in three terminals:",
-                root.join("shipped").display(),
-                root.join("store/episodes").display()
-            ))?;
-        }
-        self.line(&format!(
-            "
+            root.join("shipped").display(),
+            root.join("store/episodes").display()
+        ))?;
+    }
+    line(&format!(
+        "
   {program} receive --listen 127.0.0.1:8490 --store {dir}/store
   {program} ship --data {dir} --receiver http://127.0.0.1:8490
 
@@ -127,16 +79,7 @@ To go on by hand, in three terminals:",
   {program} seal {dir}/episodes/mine
 
   tar --zstd -tvf {dir}/store/episodes/mine.tar.zst"
-        ))
-    }
-
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
-    }
+    ))
 }
 
 /// What packing made of it. Next to nothing only gains headers: no ratio is said of that.
