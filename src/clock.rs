@@ -44,6 +44,11 @@ pub(crate) fn local_seconds_of_day() -> u32 {
     part(now.hour()) * 3600 + part(now.minute()) * 60 + part(now.second())
 }
 
+/// In whole milliseconds, for logs and reports.
+pub(crate) fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// How long ago something happened that a file system has stamped, in nanoseconds since 1970.
 /// `None` where the clock was plainly wrong, then or now: before this program was released, or in
 /// the future.

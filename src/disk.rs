@@ -4,12 +4,14 @@
 //! ```text
 //!  scan, tree, meta, manifest, record_files ── read ──▶ facts
 //!  durable ── write, move, remove ──▶ fsync; no other file does that
+//!  lookup ── open what may be anything by now
 //!  filesystem, open_files, move_check ── what can be relied on here
 //! ```
 
 pub mod by_hand;
 pub mod durable;
 pub(crate) mod filesystem;
+pub(crate) mod lookup;
 pub mod manifest;
 pub(crate) mod meta;
 pub(crate) mod move_check;

@@ -96,14 +96,6 @@ pub(crate) struct CertificateAndKey {
     pub certified: Arc<CertifiedKey>,
 }
 
-impl std::fmt::Debug for CertificateAndKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity")
-            .field("certificates", &self.chain.len())
-            .finish_non_exhaustive()
-    }
-}
-
 impl CertificateAndKey {
     /// Reads a chain and a key, each given as its configuration key and its path.
     ///

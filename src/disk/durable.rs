@@ -30,19 +30,19 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, OFlags, RenameFlags},
+    fs::{CWD, RenameFlags},
     io::Errno,
 };
 
 use crate::{
-    disk::tree::shown,
+    disk::{lookup, tree::shown},
     model::{layout::COPY_PREFIX, progress::Progress},
 };
 
@@ -104,13 +104,7 @@ pub(crate) enum Published {
 /// Those of unlink(2) and open(2).
 pub(crate) fn create_scratch(path: &Path) -> io::Result<File> {
     remove_file(path)?;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o640)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+    scratch::create_new(path)
 }
 
 /// Makes finished scratch durable under its final name, replacing what was there.
@@ -289,17 +283,7 @@ pub(crate) fn appear_and_go(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of open(2), link(2), reading, writing and fsync(2).
 pub(crate) fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let source = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(from)?;
-    if !source.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
+    let source = lookup::regular(from)?;
     // link(2) does not follow a symlink either.
     match std::fs::hard_link(from, to) {
         Ok(()) => source.sync_all(),

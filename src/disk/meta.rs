@@ -7,7 +7,7 @@
 //!
 //! Pure, but for [`look()`].
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -40,9 +40,10 @@ const NO_NUMBERS: [&str; 9] = [
 ];
 
 /// Why there is no commit to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetaFault {
     /// It is no JSON; from here on.
+    #[error("meta.json is not JSON: line {line}, column {column}")]
     NotJson {
         /// From 1 on.
         line: usize,
@@ -50,45 +51,22 @@ pub enum MetaFault {
         column: usize,
     },
     /// It is a list, a text or a number.
+    #[error("meta.json is not a JSON object")]
     NotAnObject,
     /// It names one that is none; what stands there, as JSON.
+    #[error(
+        "in meta.json, code_version.commit is {0}, and not the 40 hexadecimal digits of a commit"
+    )]
     NoCommit(String),
     /// It is longer than is searched.
+    #[error("meta.json is longer than {MAX_META_BYTES} bytes, and is not searched for a commit")]
     TooLong,
     /// It is a symlink, or a folder.
+    #[error("meta.json is no regular file, and is not searched for a commit")]
     NoFile,
     /// What there is has almost that name.
+    #[error("{0} is not called meta.json, and is not searched for a commit")]
     OtherName(String),
-}
-
-impl fmt::Display for MetaFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson { line, column } => {
-                write!(f, "meta.json is not JSON: line {line}, column {column}")
-            }
-            Self::NotAnObject => f.write_str("meta.json is not a JSON object"),
-            Self::NoCommit(value) => write!(
-                f,
-                "in meta.json, code_version.commit is {value}, and not the 40 hexadecimal digits of a commit"
-            ),
-            Self::TooLong => {
-                write!(
-                    f,
-                    "meta.json is longer than {MAX_META_BYTES} bytes, and is not searched for a commit"
-                )
-            }
-            Self::NoFile => {
-                f.write_str("meta.json is no regular file, and is not searched for a commit")
-            }
-            Self::OtherName(name) => {
-                write!(
-                    f,
-                    "{name} is not called meta.json, and is not searched for a commit"
-                )
-            }
-        }
-    }
 }
 
 /// The commit that it names; `Ok(None)` where it names none.

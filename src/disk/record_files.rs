@@ -16,16 +16,16 @@ mod places;
 
 use std::{
     ffi::{CString, OsStr},
-    fs::{self, OpenOptions},
-    io::{self, Read as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs,
+    io::{
+        self,
+        ErrorKind::{InvalidInput, NotFound},
     },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, OFlags, access};
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 pub(crate) use self::places::filed_as;
@@ -34,6 +34,7 @@ use crate::{
     disk::{
         durable::{self, Published},
         filesystem::is_frozen,
+        lookup,
         tree::{self, TreeError, own_files},
     },
     model::{
@@ -231,21 +232,12 @@ pub(crate) fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Side
 /// # Errors
 /// Those of open(2) and read(2).
 pub(crate) fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
-    // Where a FIFO was put in its place, the open must not wait for its writer.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-    {
-        Ok(file) if file.metadata()?.is_file() => file,
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let bytes = match lookup::read(path, own_files::MAX_RECORD_BYTES) {
+        Ok(bytes) => bytes,
+        // Nothing, or what is no regular file.
+        Err(error) if matches!(error.kind(), NotFound | InvalidInput) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
-    file.take(own_files::MAX_RECORD_BYTES)
-        .read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice::<Sidecar>(&bytes)
         .ok()
         .filter(|sidecar| sidecar.episode_id == *id))

@@ -14,12 +14,12 @@
 
 use std::{
     fs::{self, DirBuilder},
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
-            fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+            fs::{DirBuilderExt as _, MetadataExt as _},
             net::UnixListener,
         },
     },
@@ -31,7 +31,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    disk::durable,
+    disk::{durable, lookup},
     model::{
         episode::Digest,
         layout::{COPY_PREFIX, Layout},
@@ -71,20 +71,9 @@ pub(crate) fn of(layout: &Layout) -> PathBuf {
     struct Holder {
         socket: Option<PathBuf>,
     }
-    let read = || -> io::Result<Vec<u8>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut lock = fs::OpenOptions::new();
-        let lock = lock.read(true).custom_flags(flags.bits().cast_signed());
-        let mut text = Vec::new();
-        lock.open(layout.private.join("lock"))?
-            .take(MAX_LOCK_BYTES)
-            .read_to_end(&mut text)?;
-        Ok(text)
-    };
-    let holder = read()
+    lookup::read(&layout.private.join("lock"), MAX_LOCK_BYTES)
         .ok()
-        .and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-    holder
+        .and_then(|text| serde_json::from_slice::<Holder>(&text).ok())
         .and_then(|holder| holder.socket)
         .unwrap_or_else(|| layout.control_socket())
 }

@@ -39,6 +39,7 @@ use hyper::body::{Body as _, Incoming};
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
+pub use self::error::Wait;
 use self::{
     body::OutgoingBody,
     connect::{ConnectTarget, Connection, FIRST_WRITE_WAIT, Patience},
@@ -48,7 +49,7 @@ use self::{
 };
 pub(crate) use self::{
     body::RequestBody,
-    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, SetupError, Wait},
+    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, SetupError},
 };
 use crate::{http::url_template::Blot, model::progress::Progress};
 
@@ -127,18 +128,16 @@ impl Request {
 #[derive(Clone)]
 pub struct Client(Arc<ClientInner>);
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 struct ClientInner {
     options: ClientOptions,
     credentials: Arc<Credentials>,
     idle: Arc<Idle>,
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.0.options)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Client {

@@ -68,7 +68,7 @@ impl From<&ReceiverConfig> for ClientOptions {
 }
 
 /// One receiver. Clones share its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint {
     client: Client,
     address: UrlTemplate,

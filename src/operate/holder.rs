@@ -1,17 +1,10 @@
 //! Who holds a data folder, by what stands in its lock file.
 
-use std::{
-    fs,
-    io::Read as _,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use crate::clock;
+use crate::{clock, disk::lookup};
 
 /// What a holder writes is far shorter.
 const MAX_LOCK_BYTES: u64 = 4096;
@@ -40,14 +33,7 @@ pub(super) fn is_heard(lock: &Path) -> bool {
 /// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon
 /// that starts in that moment would find it taken.
 pub(super) fn of(lock: &Path) -> Option<u32> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(lock)
-        .ok()?;
-    let mut text = Vec::new();
-    file.take(MAX_LOCK_BYTES).read_to_end(&mut text).ok()?;
+    let text = lookup::read(lock, MAX_LOCK_BYTES).ok()?;
     let holder: LockFileState = serde_json::from_slice(&text).ok()?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let name = fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();

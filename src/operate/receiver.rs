@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One receiver. Clones share its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ReceiverClient(Endpoint);
 
 impl ReceiverClient {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    disk::{record_files, tree::TreeError},
+    disk::{lookup::if_there, record_files, tree::TreeError},
     model::{
         episode::EpisodeId, layout::without_number, progress::Progress, records::ShippingReceipt,
     },
@@ -37,12 +37,9 @@ impl ShippedFolder {
 /// # Errors
 /// Those of listing the folder.
 pub(crate) fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
-    let entries = match fs::read_dir(shipped) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
+    let entries = if_there(fs::read_dir(shipped))?;
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in entries.into_iter().flatten() {
         let entry = entry?;
         // Whatever else stands there is the operator's.
         let Ok(filed_as) = EpisodeId::from_os(&entry.file_name()) else {
@@ -69,11 +66,8 @@ pub(crate) fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
 /// # Errors
 /// As [`all`].
 pub(crate) fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<ShippedFolder>> {
-    let paths = match record_files::filed_as(shipped, id, &Progress::default()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        paths => paths?,
-    };
-    let filed = paths.into_iter().map(|path| ShippedFolder {
+    let paths = if_there(record_files::filed_as(shipped, id, &Progress::default()))?;
+    let filed = paths.into_iter().flatten().map(|path| ShippedFolder {
         episode_id: id.clone(),
         path,
     });

@@ -1,12 +1,10 @@
 //! One request, from its head to its answer and its line in the log.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
     admit,
@@ -22,10 +20,13 @@ use super::{
     tally::Guest,
     window::SaidCommit,
 };
-use crate::model::{
-    episode::{EpisodeId, HostName},
-    text::printable,
-    wire::{ADMISSION_PATH, Problem, ProblemType},
+use crate::{
+    clock,
+    model::{
+        episode::{EpisodeId, HostName},
+        text::printable,
+        wire::{ADMISSION_PATH, Problem, ProblemType},
+    },
 };
 
 /// Answers one request. One that brings an archive outlives its connection: hyper drops what it
@@ -63,7 +64,7 @@ async fn exchange<S: Store>(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, BodyIdle> {
-    let started = monotonic_clock();
+    let started = Instant::now();
     let (head, body) = request.into_parts();
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
@@ -95,7 +96,7 @@ async fn exchange<S: Store>(
         peer = %peer.address,
         status_code,
         bytes = upload.received,
-        elapsed_ms = milliseconds(elapsed),
+        elapsed_ms = clock::milliseconds(elapsed),
         problem = problem.as_deref(),
         "request"
     );
@@ -142,12 +143,7 @@ impl Route {
     fn episode(&self) -> Option<&EpisodeId> {
         match self {
             Self::Episode(Ok(id)) | Self::Upload(Ok(Named { id, .. })) => Some(id),
-            Self::Episode(Err(_))
-            | Self::Upload(Err(_))
-            | Self::Admission
-            | Self::Health
-            | Self::Metrics
-            | Self::Nowhere => None,
+            _ => None,
         }
     }
 }
@@ -298,16 +294,4 @@ impl<S: Store> Exchange<'_, S> {
         }
         Reply::store_error(error, used_up, id)
     }
-}
-
-fn milliseconds(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: how long a request took is measured for the log"
-)]
-fn monotonic_clock() -> Instant {
-    Instant::now()
 }

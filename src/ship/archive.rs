@@ -19,21 +19,20 @@ mod reader;
 mod slices;
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::Path,
     sync::Arc,
 };
 
-use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 pub(crate) use self::reader::IN_ONE_PIECE_BYTES;
 use self::{on_demand::Pour, slices::Slices};
 use crate::{
-    disk::durable,
+    disk::{durable, lookup},
     model::{episode::Digest, progress::Progress, records::ArchiveFacts},
 };
 
@@ -124,13 +123,7 @@ impl Archive {
     /// Those of open(2), `ELOOP` for a symlink among them, and [`io::ErrorKind::InvalidData`] where
     /// it is no regular file of the length that `facts` state.
     pub fn open(path: &Path, facts: ArchiveFacts) -> io::Result<Self> {
-        // O_NONBLOCK: opening a FIFO that another process left under the name would wait for a
-        // writer for ever (fifo(7)).
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)?;
+        let file = lookup::options().open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
             return Err(io::Error::new(
@@ -236,7 +229,11 @@ impl Archive {
         self.file()
     }
 
-    fn file(&self) -> io::Result<&File> {
+    /// The open file, for a reader of all of it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where it lies nowhere.
+    pub(crate) fn file(&self) -> io::Result<&File> {
         match &self.source {
             ArchiveSource::File { file, .. } => Ok(file),
             ArchiveSource::Poured(_) => Err(io::Error::new(

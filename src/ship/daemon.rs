@@ -162,7 +162,7 @@ pub async fn run(
         Some(mut daemon) => {
             let all_done = daemon.turn(&mut stop).await;
             let (mut tally, robbed) = (daemon.machine.tally(), daemon.robbed.take());
-            if let Some(left) = daemon.hands.workers.known.lore.left_aside() {
+            if let Some(left) = &daemon.hands.workers.known.stats.lock().left_aside {
                 tally.transient_failures += left.count;
                 tally.unseen += left.count;
             }

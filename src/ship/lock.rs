@@ -25,7 +25,7 @@ mod holder;
 mod tests;
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -33,11 +33,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 use self::holder::LockHolder;
 use crate::{
-    disk::{durable, filesystem},
+    disk::{
+        durable, filesystem,
+        lookup::{self, if_there},
+    },
     model::{
         layout::{COPY_PREFIX, Layout},
         text::shell_word,
@@ -278,10 +281,8 @@ fn touch(file: &File) -> io::Result<()> {
 impl Claim {
     /// By its path and opened anew: on NFS only that asks the server.
     fn whose(&self) -> io::Result<Whose> {
-        let there = match open(&self.path, false) {
-            Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Whose::Lost),
-            Err(error) => return Err(error),
+        let Some(there) = if_there(open(&self.path, false))? else {
+            return Ok(Whose::Lost);
         };
         let word = match FileId::of(&there)? == self.id {
             true => read(&there)?,
@@ -329,23 +330,13 @@ impl FileId {
 }
 
 fn open(path: &Path, create: bool) -> io::Result<File> {
-    // O_NONBLOCK: if another process has put a FIFO there, the open must not wait for its reader.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
+    let mut options = lookup::options();
+    options
         .write(true)
         .create(create)
         .truncate(false)
-        .mode(0o644)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        )),
-    }
+        .mode(0o644);
+    lookup::regular_by(&options, path)
 }
 
 /// How long ago the file was last refreshed. Both ends of that by the clock of the machine that

@@ -39,10 +39,10 @@ pub(crate) use self::aside::Why;
 use self::aside::{put_aside, why};
 use super::{
     outbox,
-    shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
+    shipped_lookup::{self, ContentOf, ShippedMatch, StepContext, Wanted},
 };
 use crate::{
-    disk::{record_files, scan::RootId, tree},
+    disk::{lookup::if_there, record_files, scan::RootId, tree},
     model::{
         episode::{Digest, EpisodeId, Fingerprint},
         layout::{Layout, MARKER, OutboxName, outbox_name},
@@ -73,14 +73,12 @@ pub(crate) enum Settled {
 /// Those of reading the folders and the archive, and of putting it aside. The archive is where it
 /// was.
 pub(crate) fn settle(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     root: RootId,
     displaced: bool,
     now: WallTime,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> io::Result<Settled> {
+    let (layout, id) = (step.layout, step.id);
     let stands = standing(layout, id, root)?;
     if stands == NameStanding::Elsewhere || (stands == NameStanding::Here && !displaced) {
         return Ok(Settled::NoOrphan);
@@ -93,19 +91,18 @@ pub(crate) fn settle(
         }
         return Ok(Settled::NoOrphan);
     };
-    let lying = Lying::read(layout, id, archive, progress)?;
-    let wanted = lying.wanted(id);
-    if stands == NameStanding::Here && is_the_same_again(layout, &wanted, content_of)? {
+    let lying = Lying::read(step, archive)?;
+    let wanted = lying.wanted();
+    if stands == NameStanding::Here && is_the_same_again(step, &wanted)? {
         return Ok(Settled::NoOrphan);
     }
-    let found = lying.found(layout, id, content_of, progress)?;
+    let found = lying.found(step)?;
     // Reading all this took its time. Once more, before anything is unlinked or moved.
     match standing(layout, id, root)? {
         NameStanding::Nowhere => {}
         NameStanding::Here
             if displaced
-                && (stands == NameStanding::Here
-                    || !is_the_same_again(layout, &wanted, content_of)?) => {}
+                && (stands == NameStanding::Here || !is_the_same_again(step, &wanted)?) => {}
         NameStanding::Here | NameStanding::Elsewhere => return Ok(Settled::NoOrphan),
     }
     match found {
@@ -117,9 +114,9 @@ pub(crate) fn settle(
             Ok(Settled::Unlinked(holder))
         }
         ShippedMatch::Changed(shipped) => {
-            shipped_lookup::put_back(layout, id, &shipped, progress).map(Settled::PutBack)
+            shipped_lookup::put_back(step, &shipped).map(Settled::PutBack)
         }
-        ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
+        ShippedMatch::Nothing => lying.put_aside(step, now),
     }
 }
 
@@ -128,18 +125,13 @@ pub(crate) fn settle(
 ///
 /// # Errors
 /// As [`settle`]. Nothing may be written or cleared under the name then.
-pub(crate) fn make_way(
-    layout: &Layout,
-    id: &EpisodeId,
-    now: WallTime,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> io::Result<Settled> {
+pub(crate) fn make_way(step: &StepContext<'_>, now: WallTime) -> io::Result<Settled> {
+    let (layout, id) = (step.layout, step.id);
     let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
         return Ok(Settled::NoOrphan);
     };
-    let lying = Lying::read(layout, id, archive, progress)?;
-    match lying.found(layout, id, content_of, progress)? {
+    let lying = Lying::read(step, archive)?;
+    match lying.found(step)? {
         ShippedMatch::Same(holder) => {
             outbox::clear_archive(layout, id)?;
             tracing::info!(
@@ -149,10 +141,10 @@ pub(crate) fn make_way(
         }
         // What is in the archive was delivered, and stands nowhere any more.
         ShippedMatch::Changed(shipped) => {
-            shipped_lookup::put_back(layout, id, &shipped, progress)?;
-            lying.put_aside(layout, id, now, progress)
+            shipped_lookup::put_back(step, &shipped)?;
+            lying.put_aside(step, now)
         }
-        ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
+        ShippedMatch::Nothing => lying.put_aside(step, now),
     }
 }
 
@@ -164,21 +156,15 @@ struct Lying {
 }
 
 impl Lying {
-    fn read(
-        layout: &Layout,
-        id: &EpisodeId,
-        archive: File,
-        progress: &Progress,
-    ) -> io::Result<Self> {
-        let sha256 = Digest::from(progress::hash(archive, progress)?);
-        let sidecar =
-            record_files::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
+    fn read(step: &StepContext<'_>, archive: File) -> io::Result<Self> {
+        let sha256 = Digest::from(progress::hash(archive, step.progress)?);
+        let sidecar = record_files::sidecar(step.layout, step.id)?
+            .filter(|sidecar| sidecar.facts.sha256 == sha256);
         Ok(Self { sha256, sidecar })
     }
 
-    fn wanted<'a>(&self, id: &'a EpisodeId) -> Wanted<'a> {
+    fn wanted(&self) -> Wanted {
         Wanted {
-            id,
             sha256: self.sha256,
             content_sha256: self
                 .sidecar
@@ -193,36 +179,24 @@ impl Lying {
     }
 
     /// What else has what is in it.
-    fn found(
-        &self,
-        layout: &Layout,
-        id: &EpisodeId,
-        content_of: ContentOf<'_>,
-        progress: &Progress,
-    ) -> io::Result<ShippedMatch> {
-        let wanted = self.wanted(id);
-        let found = match shipped_lookup::find(layout, &wanted, content_of, progress)? {
-            ShippedMatch::Nothing => quarantined(layout, &wanted, content_of, progress)?,
+    fn found(&self, step: &StepContext<'_>) -> io::Result<ShippedMatch> {
+        let wanted = self.wanted();
+        let found = match shipped_lookup::find(step, &wanted)? {
+            ShippedMatch::Nothing => quarantined(step, &wanted)?,
             found => found,
         };
         match (found, wanted.fingerprint) {
             (ShippedMatch::Nothing, Some(packed)) if self.conflict().is_some() => {
-                renamed(layout, packed, &wanted, content_of, progress)
+                renamed(step, packed, &wanted)
             }
             (found, _) => Ok(found),
         }
     }
 
-    fn put_aside(
-        &self,
-        layout: &Layout,
-        id: &EpisodeId,
-        now: WallTime,
-        progress: &Progress,
-    ) -> io::Result<Settled> {
-        let why = why(layout, id, self.conflict())?;
-        let to = put_aside(layout, id, &why, now, progress)?;
-        outbox::clear_archive(layout, id)?;
+    fn put_aside(&self, step: &StepContext<'_>, now: WallTime) -> io::Result<Settled> {
+        let why = why(step.layout, step.id, self.conflict())?;
+        let to = put_aside(step.layout, step.id, &why, now, step.progress)?;
+        outbox::clear_archive(step.layout, step.id)?;
         Ok(Settled::PutAside(to, why))
     }
 }
@@ -249,9 +223,8 @@ pub(crate) fn put_back_unfinished(
             OutboxName::Scratch | OutboxName::Stranger => continue,
         };
         // One broken episode never holds up the rest.
-        if let Err(error) =
-            put_back_one(layout, id, root, &entry.path(), &name, content_of, progress)
-        {
+        let step = StepContext::new(layout, id, content_of, progress);
+        if let Err(error) = put_back_one(&step, root, &entry.path(), &name) {
             tracing::warn!(
                 EPISODE = %id, "Whether {id} in shipped/ is what was delivered could not be looked at: {error}"
             );
@@ -261,14 +234,12 @@ pub(crate) fn put_back_unfinished(
 }
 
 fn put_back_one(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     root: RootId,
     path: &Path,
     name: &OutboxName,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> io::Result<()> {
+    let (layout, id) = (step.layout, step.id);
     // Many archives may have been left by another program, and each is read in full soon enough:
     // here only that of an episode that was moved. It took the first free name, so this one is
     // taken.
@@ -282,51 +253,43 @@ fn put_back_one(
         // without one.
         let alone = fs::symlink_metadata(layout.archive(id)).is_err();
         if alone && outbox::is_empty_note(path) {
-            return put_back_noted(layout, id, content_of, progress);
+            return put_back_noted(step);
         }
         let Some(noted) = record_files::sidecar(layout, id)?.filter(|_| alone) else {
             return Ok(());
         };
-        let facts = noted.facts;
-        let content_sha256 = Some(facts.content_sha256);
         Wanted {
-            id,
-            sha256: facts.sha256,
-            content_sha256,
+            sha256: noted.facts.sha256,
+            content_sha256: Some(noted.facts.content_sha256),
             fingerprint: Some(noted.fingerprint),
         }
     } else {
         let Some(file) = outbox::open_archive(path)? else {
             return Ok(());
         };
-        let sha256 = Digest::from(progress::hash(file, progress)?);
         Wanted {
-            id,
-            sha256,
+            sha256: progress::hash(file, step.progress)?.into(),
             content_sha256: None,
             fingerprint: None,
         }
     };
-    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
-        ShippedMatch::Changed(shipped) => {
-            shipped_lookup::put_back(layout, id, &shipped, progress).map(|_| ())
-        }
-        ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
+    put_back_where_changed(step, &wanted)
+}
+
+fn put_back_where_changed(step: &StepContext<'_>, wanted: &Wanted) -> io::Result<()> {
+    if let ShippedMatch::Changed(shipped) = shipped_lookup::find(step, wanted)? {
+        shipped_lookup::put_back(step, &shipped)?;
     }
+    Ok(())
 }
 
 /// A move that was noted on a full disk: the receipt that it took along says all the rest. It is
 /// the one that was written last.
-fn put_back_noted(
-    layout: &Layout,
-    id: &EpisodeId,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> io::Result<()> {
+fn put_back_noted(step: &StepContext<'_>) -> io::Result<()> {
     let mut moved = None;
-    for directory in record_files::filed_as(&layout.shipped, id, progress)? {
+    for directory in record_files::filed_as(&step.layout.shipped, step.id, step.progress)? {
         if let Ok(Some(receipt)) = record_files::receipt(&directory)
-            && receipt.episode_id == *id
+            && receipt.episode_id == *step.id
         {
             let later = moved.as_ref().is_none_or(|last: &ShippingReceipt| {
                 last.delivered_at_wall <= receipt.delivered_at_wall
@@ -336,34 +299,23 @@ fn put_back_noted(
     }
     let Some(receipt) = moved else { return Ok(()) };
     let wanted = Wanted {
-        id,
         sha256: receipt.sha256,
         content_sha256: Some(receipt.content_sha256),
         fingerprint: receipt.fingerprint,
     };
-    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
-        ShippedMatch::Changed(shipped) => {
-            shipped_lookup::put_back(layout, id, &shipped, progress).map(|_| ())
-        }
-        ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
-    }
+    put_back_where_changed(step, &wanted)
 }
 
 /// By what it was packed from and not by the name: the recorder may have used the name again after
 /// the first of it was rejected, and this archive be what is left of the second.
-fn quarantined(
-    layout: &Layout,
-    wanted: &Wanted<'_>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> io::Result<ShippedMatch> {
+fn quarantined(step: &StepContext<'_>, wanted: &Wanted) -> io::Result<ShippedMatch> {
     let (Some(packed), Some(content)) = (wanted.fingerprint, wanted.content_sha256) else {
         return Ok(ShippedMatch::Nothing);
     };
-    for directory in record_files::filed_as(&layout.quarantine, wanted.id, progress)? {
+    for directory in record_files::filed_as(&step.layout.quarantine, step.id, step.progress)? {
         // A move across file systems makes other files, and so another fingerprint.
-        if tree::is_still(&directory, packed, progress).unwrap_or(false)
-            || content_of(wanted.id, &directory)? == Some(content)
+        if tree::is_still(&directory, packed, step.progress).unwrap_or(false)
+            || step.content_of(&directory)? == Some(content)
         {
             return Ok(ShippedMatch::Same(directory));
         }
@@ -375,21 +327,19 @@ fn quarantined(
 /// Its files stay what they were, and so does its fingerprint. Of a copy on another file system
 /// nothing is said here: it is put aside.
 fn renamed(
-    layout: &Layout,
+    step: &StepContext<'_>,
     packed: Fingerprint,
-    wanted: &Wanted<'_>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
+    wanted: &Wanted,
 ) -> io::Result<ShippedMatch> {
-    for folder in [&layout.episodes, &layout.shipped] {
+    for folder in [&step.layout.episodes, &step.layout.shipped] {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             if !hidden
                 && entry.file_type()?.is_dir()
-                && tree::is_still(&entry.path(), packed, progress).unwrap_or(false)
+                && tree::is_still(&entry.path(), packed, step.progress).unwrap_or(false)
                 // Two recordings of one moment may have the same stamps.
-                && content_of(wanted.id, &entry.path())? == wanted.content_sha256
+                && step.content_of(&entry.path())? == wanted.content_sha256
             {
                 return Ok(ShippedMatch::Same(entry.path()));
             }
@@ -411,13 +361,9 @@ enum NameStanding {
 
 /// By descriptor, so that the folder that is compared and the one that is looked into are one.
 fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<NameStanding> {
-    let episodes = match File::open(&layout.episodes) {
-        Ok(folder) if RootId::of(&folder)? == root => folder,
-        Ok(_) => return Ok(NameStanding::Elsewhere),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(NameStanding::Elsewhere);
-        }
-        Err(error) => return Err(error),
+    let episodes = match if_there(File::open(&layout.episodes))? {
+        Some(folder) if RootId::of(&folder)? == root => folder,
+        Some(_) | None => return Ok(NameStanding::Elsewhere),
     };
     match statat(&episodes, id.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(NameStanding::Here),
@@ -428,16 +374,12 @@ fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<NameSta
 
 /// Whether what stands under the name packs to what is in the archive: it was moved away and back,
 /// say, or copied.
-fn is_the_same_again(
-    layout: &Layout,
-    wanted: &Wanted<'_>,
-    content_of: ContentOf<'_>,
-) -> io::Result<bool> {
+fn is_the_same_again(step: &StepContext<'_>, wanted: &Wanted) -> io::Result<bool> {
     let Some(packed) = wanted.content_sha256 else {
         return Ok(false);
     };
-    let episode = layout.episode(wanted.id);
+    let episode = step.layout.episode(step.id);
     // A recording under way is not it.
     Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok()
-        && content_of(wanted.id, &episode)? == Some(packed))
+        && step.content_of(&episode)? == Some(packed))
 }

@@ -21,14 +21,11 @@ mod note;
 mod whose;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
-
-use rustix::fs::OFlags;
-use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
     in_the_way::in_the_way,
@@ -38,13 +35,15 @@ pub(crate) use self::{
 
 use crate::{
     disk::{
-        durable, record_files,
+        durable,
+        lookup::{self, if_there},
+        record_files,
         tree::{self, TreeError},
     },
     model::{
         episode::{Commit, Digest, EpisodeId},
         layout::{Layout, OutboxName, outbox_name},
-        progress::Progress,
+        progress::{self, Progress},
         records::{ArchiveFacts, CONFLICT, RecordedReceiver, RecordedVerdict, Sidecar, WallTime},
     },
     ship::{
@@ -53,12 +52,9 @@ use crate::{
             destination::verdict::Refusal,
             step_result::{Check, Packed},
         },
-        shipped_lookup::ContentOf,
+        shipped_lookup::StepContext,
     },
 };
-
-/// Read at once while an archive is hashed again.
-const HASH_BUFFER_BYTES: usize = 1 << 20;
 
 /// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or
 /// to lie elsewhere by now.
@@ -87,20 +83,7 @@ pub(crate) fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 /// # Errors
 /// Those of open(2).
 pub(crate) fn open_archive(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-    {
-        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        )),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    if_there(lookup::regular(path))
 }
 
 /// Whether a file begins with a frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
@@ -231,8 +214,7 @@ pub(crate) fn noted_conflict(
 /// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
 /// what was said of it before is not true of that.
 pub(crate) fn forget_note(layout: &Layout, id: &EpisodeId) {
-    let is_alone = fs::symlink_metadata(layout.archive(id))
-        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let is_alone = lookup::is_gone(&layout.archive(id));
     // What is not ours stays until a sidecar of ours takes its place.
     if is_alone
         && record_files::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
@@ -329,15 +311,8 @@ pub(crate) fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io:
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and
 /// compared with their digest. A conflict that another than this `receiver` has said is none here.
-pub(crate) fn check(
-    layout: &Layout,
-    id: &EpisodeId,
-    rehash: bool,
-    receiver: &RecordedReceiver,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> Check {
-    match try_check(layout, id, rehash, receiver, content_of, progress) {
+pub(crate) fn check(step: &StepContext<'_>, rehash: bool, receiver: &RecordedReceiver) -> Check {
+    match try_check(step, rehash, receiver) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -379,13 +354,11 @@ pub(crate) fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result
 }
 
 fn try_check(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     rehash: bool,
     receiver: &RecordedReceiver,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> io::Result<Check> {
+    let (layout, id, progress) = (step.layout, step.id, step.progress);
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
     let Some(sidecar) = record_files::sidecar(layout, id)? else {
         return match fs::symlink_metadata(layout.archive(id)) {
@@ -420,7 +393,7 @@ fn try_check(
     let (fingerprint, folder) = (walked.to_remember(), walked.folder);
     // Stamps and inodes may move though nothing was written: what it packs to decides.
     if fingerprint != sidecar.fingerprint
-        && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
+        && step.content_of(&directory)? != Some(sidecar.facts.content_sha256)
     {
         let (fingerprint, folder) = (Some(fingerprint), Some(folder));
         let at_hand = AtHand {
@@ -474,19 +447,7 @@ fn try_check(
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; HASH_BUFFER_BYTES];
-    let mut offset = 0;
-    loop {
-        progress.check().map_err(io::Error::other)?;
-        let read = archive.read_at(offset, &mut buffer)?;
-        if read == 0 {
-            return Ok(hasher.into());
-        }
-        hasher.update(&buffer[..read]);
-        offset += read as u64;
-        progress.advance(read as u64);
-    }
+    Ok(progress::hash(archive.file()?, progress)?.into())
 }
 
 #[cfg(test)]

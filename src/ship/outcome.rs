@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+pub use crate::http::client::Wait as Phase;
 use crate::model::{episode::FolderLook, records::WallTime, wire::ProblemType};
 
 /// One attempt, ended.
@@ -166,18 +167,4 @@ pub enum Stale {
     Unsealed(FolderLook),
     /// It is sealed, and something in it was written since.
     Changed,
-}
-
-/// Which wait was too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Phase {
-    /// Name, connection and TLS handshake.
-    #[error("no connection within the connect time-out")]
-    Connect,
-    /// No byte either way while sending.
-    #[error("no byte moved within the idle time-out")]
-    Idle,
-    /// From the last byte sent to the answer.
-    #[error("no answer within the answer time-out")]
-    Answer,
 }

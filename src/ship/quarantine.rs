@@ -24,11 +24,12 @@ use super::{
     machine::step_result::{Moved, Reason},
     outbox,
     room::moves_later,
-    shipped_lookup::{self, ContentOf},
+    shipped_lookup::{self, StepContext},
 };
 use crate::{
     disk::{
         durable::{self, MoveChecked},
+        lookup::is_gone,
         meta,
         open_files::OpenFileProbe,
         record_files::{self, ages},
@@ -36,7 +37,6 @@ use crate::{
     model::{
         episode::EpisodeId,
         layout::Layout,
-        progress::Progress,
         records::{Aging, QuarantineReason, WallTime},
     },
 };
@@ -44,14 +44,12 @@ use crate::{
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is
 /// of a clock that can be believed stands in the reason.
 pub(crate) fn quarantine(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     reason: &Reason,
     now: WallTime,
     clock_believed: bool,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> Moved {
+    let (layout, id) = (step.layout, step.id);
     let episode = layout.episode(id);
     let record = QuarantineReason {
         episode_id: Some(id.as_str().to_owned()),
@@ -67,11 +65,9 @@ pub(crate) fn quarantine(
     };
     let is_what_was_judged = |episode: &Path| {
         let (judged, content) = (reason.fingerprint, reason.content_sha256);
-        shipped_lookup::is_what_was_packed(
-            layout, id, episode, judged, content, content_of, progress,
-        )
+        shipped_lookup::is_what_was_packed(step, episode, judged, content)
     };
-    match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
+    match try_quarantine(step, &is_what_was_judged, &record) {
         Ok(Moved::To(path)) => {
             if let Err(error) = outbox::clear(layout, id) {
                 tracing::warn!(
@@ -108,12 +104,11 @@ fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
 }
 
 fn try_quarantine(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     is_what_was_judged: &dyn Fn(&Path) -> io::Result<bool>,
     record: &QuarantineReason,
-    progress: &Progress,
 ) -> io::Result<Moved> {
+    let (layout, id) = (step.layout, step.id);
     let episode = layout.episode(id);
     if !is_what_was_judged(&episode)? {
         return Ok(Moved::Changed);
@@ -138,7 +133,7 @@ fn try_quarantine(
         is_what_was_judged,
         &has_this_reason,
         OpenFileProbe::below(&episode),
-        progress,
+        step.progress,
     )? {
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old reason of what it has put back, and may have met
@@ -163,10 +158,6 @@ fn try_quarantine(
             })
         }
     }
-}
-
-fn is_gone(episode: &std::path::Path) -> bool {
-    std::fs::symlink_metadata(episode).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn explain(layout: &Layout, id: &EpisodeId, reason: &Reason, error: &io::Error) -> String {

@@ -25,7 +25,7 @@ use super::{
     machine::{destination::verdict::Proof, step_result::Moved},
     outbox,
     room::moves_later,
-    shipped_lookup::{self, ContentOf, ShippedMatch, Wanted},
+    shipped_lookup::{self, ShippedMatch, StepContext, Wanted},
 };
 use crate::{
     disk::{
@@ -49,8 +49,6 @@ const RECORDS_BYTES: u64 = 64 * 1024;
 /// What was delivered, and the proof.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retirement<'a> {
-    /// Which episode.
-    pub id: &'a EpisodeId,
     /// The receiver holds it.
     pub proof: &'a Proof,
     /// What it holds.
@@ -75,50 +73,26 @@ pub(crate) struct Retirement<'a> {
 /// meanwhile, it is [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside
 /// it as `<id>~1` where the recorder has used the name again; there it will be packed like any
 /// other.
-pub(crate) fn retire(
-    layout: &Layout,
-    retirement: &Retirement<'_>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> Moved {
-    let Retirement {
-        id,
-        facts,
-        fingerprint,
-        ..
-    } = *retirement;
-    let content = Some(facts.content_sha256);
+pub(crate) fn retire(step: &StepContext<'_>, retirement: &Retirement<'_>) -> Moved {
+    let (layout, id) = (step.layout, step.id);
+    let content = Some(retirement.facts.content_sha256);
     let is_what_was_packed = |episode: &Path| {
-        shipped_lookup::is_what_was_packed(
-            layout,
-            id,
-            episode,
-            fingerprint,
-            content,
-            content_of,
-            progress,
-        )
+        shipped_lookup::is_what_was_packed(step, episode, retirement.fingerprint, content)
     };
-    match try_retire(
-        layout,
-        retirement,
-        &is_what_was_packed,
-        content_of,
-        progress,
-    ) {
+    match try_retire(step, retirement, &is_what_was_packed) {
         Ok(moved) => moved,
         Err(error) => {
-            let why = explain(layout, retirement.id, &error);
+            let why = explain(layout, id, &error);
             if durable::is_full(&error) {
                 Moved::NoRoom {
                     why,
-                    need_bytes: need_bytes(layout, retirement.id, &error, progress),
+                    need_bytes: need_bytes(layout, id, &error, step.progress),
                 }
             } else {
                 let spares = layout.spares(&layout.episodes);
                 // On a full disk others need it more. Where it cannot be taken back, it is written
                 // over at the next try.
-                let _ = record_files::give_back_receipt(&layout.episode(retirement.id), &spares);
+                let _ = record_files::give_back_receipt(&layout.episode(id), &spares);
                 if durable::cannot_hold(&error) {
                     Moved::CannotHold(why)
                 } else {
@@ -131,15 +105,12 @@ pub(crate) fn retire(
 
 /// `is_what_was_packed` is asked before the move and after it.
 fn try_retire(
-    layout: &Layout,
+    step: &StepContext<'_>,
     retirement: &Retirement<'_>,
     is_what_was_packed: &dyn Fn(&Path) -> io::Result<bool>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> io::Result<Moved> {
-    let Retirement {
-        id, proof, facts, ..
-    } = *retirement;
+    let (layout, id) = (step.layout, step.id);
+    let Retirement { proof, facts, .. } = *retirement;
     let episode = layout.episode(id);
     match is_what_was_packed(&episode) {
         Ok(true) => {}
@@ -148,7 +119,7 @@ fn try_retire(
             return Ok(Moved::Changed);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return moved_before(layout, retirement, content_of, progress);
+            return moved_before(step, retirement);
         }
         Err(error) => return Err(error),
     }
@@ -164,7 +135,7 @@ fn try_retire(
         receipt: proof.receipt().clone(),
         fingerprint: Some(retirement.fingerprint),
         open_files: retirement.open_files.to_vec(),
-        modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
+        modes: Modes::of(&episode, step.progress).map(|modes| modes.to_string()),
         aging: Some(Aging {
             clock_believed: retirement.clock_believed,
             ..Aging::default()
@@ -196,7 +167,7 @@ fn try_retire(
         is_what_was_packed,
         &of_this,
         OpenFileProbe::below(&episode),
-        progress,
+        step.progress,
     )? {
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old receipt of what it has put back, and may have met
@@ -231,25 +202,14 @@ fn try_retire(
 /// The episode is not there. Where `shipped/` has it with the receipt of this very archive, an
 /// earlier try got that far (its last flush failed, say) and what is left to do is done now: the
 /// look after the move is a part of it.
-fn moved_before(
-    layout: &Layout,
-    retirement: &Retirement<'_>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> io::Result<Moved> {
-    let Retirement {
-        id,
-        facts,
-        fingerprint,
-        ..
-    } = *retirement;
+fn moved_before(step: &StepContext<'_>, retirement: &Retirement<'_>) -> io::Result<Moved> {
+    let (layout, id, facts) = (step.layout, step.id, retirement.facts);
     let wanted = Wanted {
-        id,
         sha256: facts.sha256,
         content_sha256: Some(facts.content_sha256),
-        fingerprint: Some(fingerprint),
+        fingerprint: Some(retirement.fingerprint),
     };
-    match shipped_lookup::find(layout, &wanted, content_of, progress)? {
+    match shipped_lookup::find(step, &wanted)? {
         ShippedMatch::Same(path) => {
             durable::sync_folder(&layout.shipped)?;
             durable::sync_folder(&layout.episodes)?;
@@ -257,7 +217,7 @@ fn moved_before(
             Ok(Moved::To(path))
         }
         ShippedMatch::Changed(path) => {
-            shipped_lookup::put_back(layout, id, &path, progress).map(|_| Moved::Changed)
+            shipped_lookup::put_back(step, &path).map(|_| Moved::Changed)
         }
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.

@@ -30,11 +30,43 @@ use crate::{
 /// meanwhile. The daemon gives it to the steps, which do not know each other.
 pub(crate) type ContentOf<'a> = &'a dyn Fn(&EpisodeId, &Path) -> io::Result<Option<Digest>>;
 
+/// What a step on an episode's way works with.
+#[derive(Clone, Copy)]
+pub(crate) struct StepContext<'a> {
+    /// The folders.
+    pub layout: &'a Layout,
+    /// Which episode.
+    pub id: &'a EpisodeId,
+    /// Shows that it moves, and stops it.
+    pub progress: &'a Progress,
+    content_of: ContentOf<'a>,
+}
+
+impl<'a> StepContext<'a> {
+    /// For one episode.
+    pub(crate) fn new(
+        layout: &'a Layout,
+        id: &'a EpisodeId,
+        content_of: ContentOf<'a>,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            layout,
+            id,
+            progress,
+            content_of,
+        }
+    }
+
+    /// What a directory packs to, as this episode.
+    pub(crate) fn content_of(&self, directory: &Path) -> io::Result<Option<Digest>> {
+        (self.content_of)(self.id, directory)
+    }
+}
+
 /// An archive that was packed, and perhaps delivered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// Of which episode.
-    pub id: &'a EpisodeId,
+pub(crate) struct Wanted {
     /// Digest of its bytes.
     pub sha256: Digest,
     /// Digest of the tar stream inside, where it is known.
@@ -59,29 +91,24 @@ pub(crate) enum ShippedMatch {
 ///
 /// # Errors
 /// Those of listing `shipped/`, and of reading a directory that may be the one.
-pub(crate) fn find(
-    layout: &Layout,
-    wanted: &Wanted<'_>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
-) -> io::Result<ShippedMatch> {
+pub(crate) fn find(step: &StepContext<'_>, wanted: &Wanted) -> io::Result<ShippedMatch> {
     let mut changed = None;
-    for directory in record_files::filed_as(&layout.shipped, wanted.id, progress)? {
+    for directory in record_files::filed_as(&step.layout.shipped, step.id, step.progress)? {
         // One that cannot be read vouches for nothing.
         let Ok(Some(receipt)) = record_files::receipt(&directory) else {
             continue;
         };
         let names_the_archive = receipt.sha256 == wanted.sha256;
         let names_the_content = Some(receipt.content_sha256) == wanted.content_sha256;
-        if receipt.episode_id != *wanted.id || !(names_the_archive || names_the_content) {
+        if receipt.episode_id != *step.id || !(names_the_archive || names_the_content) {
             continue;
         }
         let fits = |packed| {
-            let now = tree::look(&directory, progress);
+            let now = tree::look(&directory, step.progress);
             now.is_ok_and(|now| now.is_some_and(|now| now.is_for_certain(packed)))
         };
         if wanted.fingerprint.is_some_and(fits)
-            || content_of(wanted.id, &directory)? == Some(receipt.content_sha256)
+            || step.content_of(&directory)? == Some(receipt.content_sha256)
         {
             return Ok(ShippedMatch::Same(directory));
         }
@@ -104,18 +131,16 @@ pub(crate) fn find(
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.
 pub(crate) fn is_what_was_packed(
-    layout: &Layout,
-    id: &EpisodeId,
+    step: &StepContext<'_>,
     directory: &Path,
     fingerprint: Fingerprint,
     content_sha256: Option<Digest>,
-    content_of: ContentOf<'_>,
-    progress: &Progress,
 ) -> io::Result<bool> {
-    let Some(now) = tree::look(directory, progress)? else {
+    let Some(now) = tree::look(directory, step.progress)? else {
         return Ok(false);
     };
-    let is_last = || directory != layout.episode(id) || durable::is_being_removed(directory);
+    let is_last =
+        || directory != step.layout.episode(step.id) || durable::is_being_removed(directory);
     if now.is_for_certain(fingerprint)
         || (now.is(fingerprint) && (content_sha256.is_none() || !is_last()))
     {
@@ -124,7 +149,7 @@ pub(crate) fn is_what_was_packed(
     if content_sha256.is_none() || now.fingerprint.packs_to_another(fingerprint) {
         return Ok(false);
     }
-    Ok(content_of(id, directory)? == content_sha256)
+    Ok(step.content_of(directory)? == content_sha256)
 }
 
 /// Puts back what [`find`] has found changed: under its name, or beside it where that was used
@@ -132,13 +157,9 @@ pub(crate) fn is_what_was_packed(
 ///
 /// # Errors
 /// Those of [`durable::move_directory`].
-pub(crate) fn put_back(
-    layout: &Layout,
-    id: &EpisodeId,
-    shipped: &Path,
-    progress: &Progress,
-) -> io::Result<PathBuf> {
-    let back = durable::move_directory(shipped, &layout.episodes, id.as_str(), progress)?;
+pub(crate) fn put_back(step: &StepContext<'_>, shipped: &Path) -> io::Result<PathBuf> {
+    let (id, episodes) = (step.id, &step.layout.episodes);
+    let back = durable::move_directory(shipped, episodes, id.as_str(), step.progress)?;
     // It proves nothing there, and is written anew; but it would puzzle an operator who finds it.
     record_files::remove_receipt(&back)?;
     tracing::warn!(

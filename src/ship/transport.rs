@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
     http::{
-        client::{Answered, ClientError, Request, Wait},
+        client::{Answered, ClientError, Request},
         endpoint::Endpoint,
     },
     model::{
@@ -37,7 +37,7 @@ use crate::{
     },
     ship::{
         archive::Archive,
-        outcome::{Attempt, Fault, Outcome, Phase},
+        outcome::{Attempt, Fault, Outcome},
         transport::throttle::Throttle,
     },
 };
@@ -290,9 +290,7 @@ fn fault(error: ClientError) -> Fault {
         ClientError::UnknownName(why) => Fault::UnknownName(why),
         ClientError::Unreachable(why) => Fault::Unreachable(why),
         ClientError::Tls(why) => Fault::Tls(why),
-        ClientError::TimedOut(Wait::Connect) => Fault::TimedOut(Phase::Connect),
-        ClientError::TimedOut(Wait::Idle) => Fault::TimedOut(Phase::Idle),
-        ClientError::TimedOut(Wait::Answer) => Fault::TimedOut(Phase::Answer),
+        ClientError::TimedOut(wait) => Fault::TimedOut(wait),
         ClientError::Lost(why) | ClientError::Stale(why) => Fault::Lost(why),
         ClientError::Request(why) => Fault::Request(why),
         ClientError::Body(error) => archive_fault(error),

@@ -434,10 +434,7 @@ fn is_short(error: &notify::Error) -> bool {
                 Some(Errno::NOSPC | Errno::MFILE | Errno::NFILE | Errno::NOMEM)
             )
         }
-        ErrorKind::PathNotFound
-        | ErrorKind::Generic(_)
-        | ErrorKind::WatchNotFound
-        | ErrorKind::InvalidConfig(_) => false,
+        _ => false,
     }
 }
 
@@ -445,9 +442,6 @@ fn is_gone(error: &notify::Error) -> bool {
     match &error.kind {
         ErrorKind::PathNotFound => true,
         ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
-        ErrorKind::Generic(_)
-        | ErrorKind::WatchNotFound
-        | ErrorKind::InvalidConfig(_)
-        | ErrorKind::MaxFilesWatch => false,
+        _ => false,
     }
 }

@@ -9,13 +9,11 @@
 //! What is dropped is what comes: so what is there is whole up to one moment, and from there on one
 //! line says how much is missing.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 
 use super::line::{LogLine, Worth};
 
@@ -65,7 +63,7 @@ impl LogQueue {
             lines: VecDeque::new(),
             bytes: 0,
             writing: false,
-            moved: now(),
+            moved: Instant::now(),
             gap: None,
             dropped: 0,
         };
@@ -90,7 +88,7 @@ impl LogQueue {
             return;
         }
         if state.lines.is_empty() && !state.writing {
-            state.moved = now();
+            state.moved = Instant::now();
         }
         state.bytes += line.bytes;
         state.lines.push_back(line);
@@ -101,7 +99,7 @@ impl LogQueue {
     pub(super) fn next(&self) -> NextLine {
         let mut state = self.state.lock();
         state.writing = false;
-        state.moved = now();
+        state.moved = Instant::now();
         loop {
             if state.bytes <= self.max_bytes / 4
                 && let Some(gap) = state.gap.take()
@@ -142,10 +140,7 @@ impl LogQueue {
     pub(super) fn standing(&self) -> (u64, Option<Duration>) {
         let state = self.state.lock();
         let waits = state.writing || !state.lines.is_empty();
-        (
-            state.dropped,
-            waits.then(|| now().saturating_duration_since(state.moved)),
-        )
+        (state.dropped, waits.then(|| state.moved.elapsed()))
     }
 }
 
@@ -160,14 +155,6 @@ impl QueueState {
         gap.lines += 1;
         gap.last = at;
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whether a thread hangs is seen by the clock alone"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

@@ -24,12 +24,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Gid, OFlags, Uid, fchown, flock},
+    fs::{FlockOperation, Gid, Uid, fchown, flock},
     io::Errno,
 };
 
 use crate::{
-    disk::{filesystem::shared_between_hosts, tree::shown},
+    disk::{filesystem::shared_between_hosts, lookup, tree::shown},
     model::layout::AT_WORK,
 };
 
@@ -134,17 +134,7 @@ fn lockable(folder: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 fn opened(path: &Path, write: bool) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(write)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::InvalidInput.into())
-    }
+    lookup::regular_by(lookup::options().write(write), path)
 }
 
 /// It belongs to the owner of the folder, and who may read or write that may do so here: `sudo

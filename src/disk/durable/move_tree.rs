@@ -51,10 +51,11 @@ use super::{
     rename::{may_be_renamed, rename_claimed, rename_noreplace},
     scratch::scratch_directory,
     sync_folder,
-    take_away::{Against, Looks, SourceEnd, is_gone, take_away},
+    take_away::{Against, Looks, SourceEnd, take_away},
 };
 use crate::{
     disk::{
+        lookup::is_gone,
         open_files::{OpenFileProbe, find_holder},
         tree::{self, shown},
     },

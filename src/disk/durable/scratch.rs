@@ -25,15 +25,18 @@ pub(super) fn scratch_directory(folder: &Path, name: &OsStr, mode: u32) -> io::R
 
 /// A new, empty file.
 pub(super) fn scratch_file(folder: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
-    first_free(folder, name, |path| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o640)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-    })
+    first_free(folder, name, create_new)
+}
+
+/// A new file under this name, where that is free.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
 }
 
 fn first_free<T>(

@@ -20,15 +20,14 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Seek as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
-
 use super::{Published, create_scratch, remove_file, rename_file_noreplace};
+use crate::disk::lookup::{self, if_there};
 
 /// Two for each move that may be under way at once.
 const SPARES: usize = 8;
@@ -66,15 +65,8 @@ pub(crate) fn keep_spares(spares: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of looking at it. What it held may be gone.
 pub(crate) fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let mut file = match OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
+    let Some(mut file) = if_there(lookup::options().write(true).open(path))? else {
+        return Ok(false);
     };
     let found = file.metadata()?;
     let ours = found.uid() == rustix::process::geteuid().as_raw();
@@ -147,12 +139,7 @@ fn over_a_spare(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Opt
         if std::fs::rename(spare, path).is_err() {
             continue;
         }
-        let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let mut file = lookup::options().write(true).open(path)?;
         file.write_all(bytes)?;
         file.set_len(bytes.len() as u64)?;
         file.rewind()?;
@@ -169,13 +156,7 @@ pub(super) fn over_a_record(
     bytes: &[u8],
     spares: &[PathBuf],
 ) -> io::Result<Option<File>> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(mut file) = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(record)
-    else {
+    let Ok(mut file) = lookup::options().write(true).open(record) else {
         return Ok(None);
     };
     let found = file.metadata()?;

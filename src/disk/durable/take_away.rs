@@ -35,7 +35,10 @@ use super::{
     sync_folder,
 };
 use crate::{
-    disk::open_files::{self, OpenFileProbe},
+    disk::{
+        lookup::is_gone,
+        open_files::{self, OpenFileProbe},
+    },
     model::{
         layout::{ASIDE_PREFIX, TRASH_PREFIX},
         progress::Progress,
@@ -186,8 +189,4 @@ fn take_away_in_place(
         Err(error) => return stays(Against::Failed(error)),
     }
     Ok(SourceEnd::Removed)
-}
-
-pub(super) fn is_gone(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

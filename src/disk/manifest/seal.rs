@@ -15,14 +15,13 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::fs::FlockOperation;
-use sha2::{Digest as _, Sha256};
 
 use super::{MAX_MANIFEST_BYTES, Manifest};
 use crate::{
@@ -31,10 +30,13 @@ use crate::{
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
         tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
     },
-    model::{episode::Digest, layout::MARKER, progress::Progress},
+    model::{
+        episode::Digest,
+        layout::MARKER,
+        progress::{self, Cancelled, Progress},
+    },
 };
 
-const READ_BYTES: usize = 256 * 1024;
 /// How long files that are still open for writing are waited for, all together.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often one is asked after meanwhile.
@@ -215,14 +217,13 @@ fn seal_held(
     let mut manifest = Manifest::default();
     let mut bytes = 0;
     let mut left_out = Vec::new();
-    let mut buffer = vec![0; READ_BYTES];
     let read = tree::walk(episode, progress, |entry| {
         observe(&entry);
         match entry.kind {
             Kind::File(closed) => {
                 let file = closed.open()?;
                 writers.refuse(episode, entry.path, &file)?;
-                let sha256 = hash(&file, entry.path, &entry.stat, &mut buffer, progress)?;
+                let sha256 = hash(&file, entry.path, &entry.stat, progress)?;
                 writers.refuse(episode, entry.path, &file)?;
                 manifest.push(entry.path, entry.stat.size_bytes, sha256);
                 bytes += entry.stat.size_bytes;
@@ -357,26 +358,13 @@ fn flush(
     })
 }
 
-fn hash(
-    file: &File,
-    path: &[u8],
-    seen: &Stat,
-    buffer: &mut [u8],
-    progress: &Progress,
-) -> Result<Digest, SealError> {
-    let mut hasher = Sha256::new();
-    let mut reader = file;
-    loop {
-        progress.check().map_err(TreeError::from)?;
-        let read = match reader.read(buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(io_error(path, source)),
-        };
-        hasher.update(&buffer[..read]);
-        progress.advance(read as u64);
-    }
+fn hash(file: &File, path: &[u8], seen: &Stat, progress: &Progress) -> Result<Digest, SealError> {
+    let hasher = progress::hash(file, progress).map_err(|source| {
+        source.downcast::<Cancelled>().map_or_else(
+            |source| io_error(path, source),
+            |cancelled| TreeError::from(cancelled).into(),
+        )
+    })?;
     // The size is part of the comparison, so a file that was read short or long does not pass.
     match Stat::of(file) {
         Ok(now) if now == *seen => Ok(hasher.into()),

@@ -81,12 +81,6 @@ struct Secret {
     is_long_credential: bool,
 }
 
-impl std::fmt::Debug for Blot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Blot")
-    }
-}
-
 impl Blot {
     /// Of an address with its query, `{id}` in it or not, of the fixed parts of configured headers,
     /// and of what proves who asks.

@@ -17,21 +17,21 @@
 //! receiver's.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::OFlags, io::Errno};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{KeptDownload, answer::Described};
 use crate::{
-    disk::durable,
+    disk::{durable, lookup},
     model::{
         episode::{Digest, EpisodeId},
-        progress::{Cancelled, Progress},
+        progress::{self, Cancelled, Progress},
     },
 };
 
@@ -40,7 +40,6 @@ const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
 const DESCRIPTION_SUFFIX: &str = ".json";
 /// A description has a few hundred bytes.
 const MAX_DESCRIPTION_BYTES: u64 = 64 * 1024;
-const READ_BYTES: usize = 256 * 1024;
 /// How often the file may be taken from under us by a fetch that ends, before something is plainly
 /// wrong.
 const MAX_TRIES: u32 = 16;
@@ -132,20 +131,13 @@ impl DownloadScratch {
         if len_bytes > limit_bytes {
             return self.empty().map(Ok);
         }
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            if let Err(cancelled) = progress.check() {
-                return Ok(Err(cancelled));
+        match progress::hash(&self.file, &progress.beside()) {
+            Ok(hasher) => {
+                self.hasher = hasher;
+                self.len_bytes = self.file.stream_position()?;
+                Ok(Ok(()))
             }
-            match self.file.read(&mut buffer) {
-                Ok(0) => return Ok(Ok(())),
-                Ok(read) => {
-                    self.hasher.update(&buffer[..read]);
-                    self.len_bytes += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            Err(error) => error.downcast::<Cancelled>().map(Err),
         }
     }
 
@@ -251,17 +243,9 @@ fn read_description(path: &Path) -> io::Result<Option<Described>> {
 /// Opens a file where it is a regular one of ours; `None` where it is something else or another
 /// user's, and where it is not there and is not to be made.
 fn open_ours(path: &Path, may_make: bool) -> io::Result<Option<File>> {
-    // O_NONBLOCK: where a FIFO has been put there, the open must not wait for its writer.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(may_make)
-        .create(may_make)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path);
-    let file = match opened {
+    let mut options = lookup::options();
+    options.write(may_make).create(may_make).truncate(false);
+    let file = match options.mode(0o600).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !may_make => return Ok(None),
         // A symlink.

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     disk::{
+        lookup::if_there,
         record_files, scan,
         tree::{self, Kind, TreeError, shown},
     },
@@ -130,9 +131,9 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<S
             Err(error) => unread.push(format!("{}: {error}", shown(&path))),
         }
     }
-    let folders = |folder: &Path| match record_files::filed_as(folder, id, &Progress::default()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        folders => folders,
+    let folders = |folder: &Path| {
+        if_there(record_files::filed_as(folder, id, &Progress::default()))
+            .map(Option::unwrap_or_default)
     };
     for path in
         noted(folders(&layout.quarantine), &layout.quarantine, &mut unread).unwrap_or_default()
@@ -188,11 +189,7 @@ fn is_of(path: &Path, named: Option<&str>, id: &EpisodeId) -> bool {
 fn stamp(folder: &Path, path: &Path) -> Option<Stamp> {
     match scan::look(folder, &EpisodeId::from_os(path.file_name()?).ok()?) {
         FolderLook::Sealed(stamp) => Some(stamp),
-        FolderLook::Gone
-        | FolderLook::BeingRemoved
-        | FolderLook::Open
-        | FolderLook::OddMarker(_)
-        | FolderLook::Unreadable(_) => None,
+        _ => None,
     }
 }
 

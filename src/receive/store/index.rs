@@ -24,7 +24,7 @@ use super::{
 };
 
 use crate::{
-    disk::durable,
+    disk::{durable, lookup::if_there},
     model::episode::{Digest, EpisodeId, HostName},
     receive::stored_episode::{Content, Key, Namespace, StoredEpisode},
 };
@@ -151,14 +151,14 @@ impl Places {
     }
 
     fn open_archive(&self, key: &Key) -> io::Result<Option<File>> {
-        match open_for_lock(&self.archive(key)?) {
-            Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-            Ok(_) => Err(io::Error::other(
-                "what stands under the episode's name is not a file",
-            )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let file = if_there(open_for_lock(&self.archive(key)?))?;
+        if let Some(file) = &file
+            && !file.metadata()?.is_file()
+        {
+            let why = "what stands under the episode's name is not a file";
+            return Err(io::Error::other(why));
         }
+        Ok(file)
     }
 
     pub(super) fn fitting(

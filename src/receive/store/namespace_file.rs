@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    disk::durable::{self, Published},
+    disk::{
+        durable::{self, Published},
+        lookup::if_there,
+    },
     receive::stored_episode::Namespace,
 };
 
@@ -22,10 +25,8 @@ const FILE: &str = "namespace";
 /// Those of open(2) and read(2), and `InvalidData` where the note says neither.
 pub(super) fn read(store: &Path) -> io::Result<Option<Namespace>> {
     let path = store.join(FILE);
-    let noted = match std::fs::read(&path) {
-        Ok(noted) => noted,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(noted) = if_there(std::fs::read(&path))? else {
+        return Ok(None);
     };
     match noted.trim_ascii() {
         b"none" => Ok(Some(Namespace::None)),

@@ -1,9 +1,9 @@
 //! The file of an upload on its way: hashed while it grows, locked by its writer.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,12 +12,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::part_manifest::PartManifest;
 use crate::{
-    disk::durable::{self, Published},
+    disk::{
+        durable::{self, Published},
+        lookup::{self, if_there},
+    },
     model::episode::Digest,
 };
 
@@ -219,14 +221,7 @@ impl Growing {
 /// into the store by hand may not give it, or the file system may be read-only: then reading must
 /// do.
 pub(super) fn open_for_lock(path: &Path) -> io::Result<File> {
-    let open = |write| {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        OpenOptions::new()
-            .read(true)
-            .write(write)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-    };
+    let open = |write| lookup::options().write(write).open(path);
     open(true).or_else(|error| match error.kind() {
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::ReadOnlyFilesystem
@@ -238,11 +233,8 @@ pub(super) fn open_for_lock(path: &Path) -> io::Result<File> {
 /// Whether a name still stands for the file that was opened by it.
 pub(super) fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     let opened = file.metadata()?;
-    match path.symlink_metadata() {
-        Ok(named) => Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    let named = if_there(path.symlink_metadata())?;
+    Ok(named.is_some_and(|it| (it.dev(), it.ino()) == (opened.dev(), opened.ino())))
 }
 
 #[cfg(test)]

@@ -30,7 +30,10 @@ use super::{
     record::{self, ReceiptRecord},
 };
 use crate::{
-    disk::durable::{self, Published},
+    disk::{
+        durable::{self, Published},
+        lookup::if_there,
+    },
     receive::stored_episode::{Content, Offer},
 };
 
@@ -170,12 +173,10 @@ impl Places {
         let Some(note) = self.note_of(part) else {
             return Ok(None);
         };
-        let kept = match self.incoming.join(note.file()).symlink_metadata() {
-            Ok(file) => file.len() >= note.part().offset,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        Ok(kept.then(|| note.part()))
+        let file = if_there(self.incoming.join(note.file()).symlink_metadata())?;
+        Ok(file
+            .filter(|file| file.len() >= note.part().offset)
+            .map(|_| note.part()))
     }
 
     /// Goes on at `at`, if that is where it stands.
@@ -250,12 +251,8 @@ impl Places {
                 return Ok(TakenPart::Nothing);
             };
             let path = self.incoming.join(note.file());
-            let file = match open_for_lock(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok(TakenPart::Nothing);
-                }
-                Err(error) => return Err(error),
+            let Some(file) = if_there(open_for_lock(&path))? else {
+                return Ok(TakenPart::Nothing);
             };
             if !lock(&file)? {
                 return Ok(TakenPart::Busy);
@@ -314,10 +311,8 @@ impl Places {
 
     /// Removes an old file, and its note, unless an upload writes it.
     fn sweep_file(&self, path: &Path, before: SystemTime, note: Option<&Path>) -> io::Result<bool> {
-        let file = match open_for_lock(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
+        let Some(file) = if_there(open_for_lock(path))? else {
+            return Ok(false);
         };
         // Looked at again under the lock: it may have been gone on with since.
         if !lock(&file)? || file.metadata()?.modified()? >= before {

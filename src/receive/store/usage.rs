@@ -7,7 +7,7 @@ use super::{
     index::{Places, episode_of},
 };
 use crate::{
-    disk::filesystem,
+    disk::{filesystem, lookup::if_there},
     model::episode::{EpisodeId, HostName},
     receive::stored_episode::{Key, Namespace},
 };
@@ -96,14 +96,7 @@ fn each_archive(
     folder: &Path,
     mut visit: impl FnMut(EpisodeId) -> io::Result<ControlFlow<()>>,
 ) -> io::Result<ControlFlow<()>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(ControlFlow::Continue(()));
-        }
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
+    for entry in if_there(std::fs::read_dir(folder))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(id) = episode_of(&entry.file_name())
             && entry.file_type()?.is_file()
@@ -118,12 +111,7 @@ fn each_archive(
 /// The hosts that have folders.
 fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
     let mut hosts = Vec::new();
-    let entries = match std::fs::read_dir(episodes) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(hosts),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
+    for entry in if_there(std::fs::read_dir(episodes))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(host) = host_of(&entry.file_name())
             && entry.file_type()?.is_dir()

@@ -41,7 +41,7 @@ impl Workers {
             }
         }
         if quarantine.is_none() && shipped.is_none() {
-            self.known.lore.note_deletions_ahead(0);
+            self.known.stats.lock().deletions_ahead = Some(0);
             return true;
         }
         if !clock::believed(now, self.servers_time()) {
@@ -60,7 +60,7 @@ impl Workers {
             &self.as_delivered(progress),
             progress,
         );
-        self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
+        self.known.stats.lock().deletions_ahead = Some(swept.quarantine_ahead);
         true
     }
 }

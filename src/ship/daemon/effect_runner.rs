@@ -420,22 +420,7 @@ fn as_far_as_it_went(
 }
 
 fn can_be_cancelled(work: Work) -> bool {
-    match work {
-        Work::Check | Work::Pack | Work::Send | Work::LookBack => true,
-        Work::Watch
-        | Work::Scan
-        | Work::Keep
-        | Work::Discard
-        | Work::Retire
-        | Work::Quarantine
-        | Work::Finish
-        | Work::Orphan
-        | Work::Sweep
-        | Work::Relieve
-        | Work::Lock
-        | Work::Trial
-        | Work::Reload => false,
-    }
+    matches!(work, Work::Check | Work::Pack | Work::Send | Work::LookBack)
 }
 
 #[cfg(test)]

@@ -224,7 +224,7 @@ impl Daemon {
             to_send_bytes,
             reloads: self.reloads.clone(),
             trial: self.trial.clone(),
-            stranded: self.hands.workers.known.lore.stranded(),
+            stranded: self.hands.workers.known.stats.lock().stranded,
             stalled: self.stalled.clone(),
         }
     }

@@ -19,7 +19,7 @@ use std::{
 
 use super::workers::Workers;
 use crate::{
-    disk::record_files,
+    disk::{lookup::if_there, record_files},
     model::{
         episode::EpisodeId, layout::Layout, progress::Progress, records::ArchiveFacts,
         text::printable,
@@ -111,10 +111,8 @@ fn another_of_this_length(
 }
 
 fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
-    match record_files::filed_as(folder, id, progress) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        filed => at(folder, filed),
-    }
+    let filed = if_there(record_files::filed_as(folder, id, progress));
+    at(folder, filed).map(Option::unwrap_or_default)
 }
 
 /// An error with its place and its cause in it.
@@ -125,9 +123,6 @@ fn at<T, E: Into<anyhow::Error>>(place: &Path, result: Result<T, E>) -> io::Resu
 
 /// The length of a regular file, bytes.
 fn length_of(file: &Path) -> io::Result<Option<u64>> {
-    match fs::symlink_metadata(file) {
-        Ok(found) => Ok(found.is_file().then_some(found.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let found = if_there(fs::symlink_metadata(file))?;
+    Ok(found.filter(std::fs::Metadata::is_file).map(|it| it.len()))
 }

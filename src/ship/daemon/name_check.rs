@@ -18,6 +18,7 @@ use crate::{
         orphan::{self, Settled, Why},
         outbox::{self, AtHand},
         outcome::{Fault, Stale},
+        shipped_lookup::StepContext,
     },
 };
 
@@ -65,8 +66,8 @@ impl Workers {
             self.have(&self.layout.quarantine)
                 .map_err(io::Error::other)?;
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-            let settled =
-                orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
+            let step = StepContext::new(&self.layout, id, &content_of, progress);
+            let settled = orphan::make_way(&step, clock::wall_now())?;
             if let Settled::PutAside(_, Why::LastCopy | Why::Changed) = settled {
                 self.report(Event::PutAside(id.clone()));
             }

@@ -33,6 +33,7 @@ use crate::{
         outbox,
         pack::{self, PackError},
         room::{Reservation, Reserved},
+        shipped_lookup::StepContext,
     },
 };
 
@@ -73,7 +74,7 @@ impl Workers {
         );
         match packed {
             Ok(packed) => {
-                self.known.lore.packed(packed.uncompressed_bytes);
+                self.known.stats.lock().packed_content_bytes += packed.uncompressed_bytes;
                 let packed = self.told(id, packed);
                 self.known.scratch.lock().insert(
                     id.clone(),
@@ -115,7 +116,7 @@ impl Workers {
             .map_err(|error| self.failure(id, error))?;
         let packed = pack::pack(id, &directory, Nowhere::default(), &options, progress)
             .map_err(|error| self.failure(id, error))?;
-        self.known.lore.packed(packed.uncompressed_bytes);
+        self.known.stats.lock().packed_content_bytes += packed.uncompressed_bytes;
         let packed = self.told(id, packed);
         self.make_way(id, &packed, progress)
             .map_err(PackFailure::Outbox)?;
@@ -152,7 +153,8 @@ impl Workers {
         let receiver = self.transport.destination();
         let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-            return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
+            let step = StepContext::new(&self.layout, id, &content_of, progress);
+            return outbox::check(&step, rehash, &receiver);
         };
         // Its bytes need no second look: they are compared each time that they are packed.
         match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
@@ -233,11 +235,7 @@ impl Workers {
             .note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
             FolderLook::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
-            FolderLook::Gone
-            | FolderLook::BeingRemoved
-            | FolderLook::Open
-            | FolderLook::OddMarker(_)
-            | FolderLook::Unreadable(_) => Duration::ZERO,
+            _ => Duration::ZERO,
         };
         PackFailure::OpenForWriting { what, sealed_for }
     }

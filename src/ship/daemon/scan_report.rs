@@ -8,7 +8,8 @@ use crate::model::snapshot::LeftAside;
 impl Workers {
     /// Archives that each may be a last copy, and are left alone: told when their number changes.
     pub(super) fn tell_stranded(&self, stranded: u64) {
-        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
+        let before = std::mem::replace(&mut self.known.stats.lock().stranded, stranded);
+        if before != stranded && stranded > 0 {
             tracing::warn!("{}", crate::model::snapshot::stranded(stranded));
         }
     }
@@ -16,11 +17,11 @@ impl Workers {
     /// What is sealed and out of sight while a move is at work in `episodes/`: told when it comes
     /// to that.
     pub(super) fn tell_left_aside(&self, left: Option<LeftAside>) {
-        let known = self.known.lore.left_aside().is_some();
-        if let Some(left) = left.as_ref().filter(|_| !known) {
+        let mut stats = self.known.stats.lock();
+        if let (Some(left), None) = (&left, &stats.left_aside) {
             tracing::warn!("{left}. To see what that is, type: {}", left.fix);
         }
-        self.known.lore.note_left_aside(left);
+        stats.left_aside = left;
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-fn stuck(stuck: &Stuck, how: &str) -> TrialFinding {
+fn stuck_finding(stuck: &Stuck, how: &str) -> TrialFinding {
     let Stuck { count, first, why } = stuck;
     let are = if *count == 1 {
         "1 episode is".to_owned()
@@ -55,28 +55,15 @@ impl Daemon {
         snapshot.heart = self.heart_now(now);
         snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
-        let delivered = overview
-            .stuck
-            .as_ref()
-            .map(|it| stuck(it, "delivered and cannot be moved"));
-        let rejected = overview
-            .rejected
-            .as_ref()
-            .map(|it| stuck(it, "rejected and cannot be moved"));
-        let left = overview.left_behind.as_ref();
-        let left = left.map(|it| {
-            stuck(
-                it,
-                "copied away, with something left behind that cannot be removed",
-            )
-        });
-        let unpacked = overview
-            .in_the_way
-            .as_ref()
-            .map(|it| stuck(it, "sealed and cannot be packed"));
-        snapshot
-            .trial
-            .extend([delivered, rejected, left, unpacked].into_iter().flatten());
+        let left = "copied away, with something left behind that cannot be removed";
+        let stuck = [
+            (&overview.stuck, "delivered and cannot be moved"),
+            (&overview.rejected, "rejected and cannot be moved"),
+            (&overview.left_behind, left),
+            (&overview.in_the_way, "sealed and cannot be packed"),
+        ];
+        let findings = stuck.map(|(stuck, how)| Some(stuck_finding(stuck.as_ref()?, how)));
+        snapshot.trial.extend(findings.into_iter().flatten());
         snapshot.reload.clone_from(&self.reloads);
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
         snapshot.destination = self.destination_now(&overview, now, wall);
@@ -84,16 +71,18 @@ impl Daemon {
             why,
             for_s: Some(wait.as_secs()),
         });
-        snapshot.room = self.hands.workers.known.lore.rooms();
+        let stats = self.hands.workers.known.stats.lock();
+        snapshot.room = stats.runway.rooms();
+        snapshot.strangers = stats.strangers.clone();
+        snapshot.archives_stranded = stats.stranded;
+        snapshot.left_aside = stats.left_aside.clone();
+        drop(stats);
         snapshot.counts = overview.counts;
         snapshot.oldest_waiting_s = overview
             .oldest_made_ns
             .map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
         snapshot.open_files = self.hands.workers.known.open_files.shown(now);
         snapshot.shipped_changed = self.hands.workers.known.changed.shown();
-        snapshot.strangers = self.hands.workers.known.lore.strangers();
-        snapshot.archives_stranded = self.hands.workers.known.lore.stranded();
-        snapshot.left_aside = self.hands.workers.known.lore.left_aside();
         snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);
         snapshot.totals = self.totals(&overview);
         snapshot.episodes_left_out = overview.left_out;
@@ -107,7 +96,7 @@ impl Daemon {
 
     fn watch_now(&self, overview: &Overview, now: Instant) -> WatchStatus {
         let trouble = self.hands.watch_trouble();
-        let looked = self.hands.workers.known.lore.looked();
+        let looked = self.hands.workers.known.stats.lock().last_scan.clone();
         let mode = match (self.inotify, overview.blind) {
             (false, _) => NoticedBy::ReconcileOnly,
             (true, true) => NoticedBy::Blind,
@@ -132,16 +121,13 @@ impl Daemon {
     }
 
     fn heart_now(&self, now: Instant) -> Heart {
-        let interval_ms = u64::try_from(self.beat_every.as_millis()).unwrap_or(u64::MAX);
-        let watchdog = self.options.watchdog;
         Heart {
             beats: self.stalled.is_empty(),
             last_beat_ago_s: self
                 .last_beat
                 .map(|at| now.saturating_duration_since(at).as_secs()),
-            interval_ms,
-            watchdog_ms: watchdog
-                .map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+            interval_ms: clock::milliseconds(self.beat_every),
+            watchdog_ms: self.options.watchdog.map(clock::milliseconds),
             notified: self.options.notifier.is_heard(),
             stalled: self
                 .stalled
@@ -239,19 +225,19 @@ impl Daemon {
     }
 
     fn totals(&self, overview: &Overview) -> Totals {
-        let known = &self.hands.workers.known;
+        let stats = self.hands.workers.known.stats.lock();
         Totals {
             sealed: self.ledger.sealed,
             shipped: self.ledger.shipped,
             quarantined: self.ledger.quarantined,
-            packed_content_bytes: known.lore.packed_content_bytes(),
+            packed_content_bytes: stats.packed_content_bytes,
             packed_archive_bytes: self.ledger.packed_archive_bytes,
             delivered_bytes: self.ledger.delivered_bytes,
             sent_bytes: self.hands.sent_bytes(),
             attempts: overview.attempts,
             held_s: overview.held.as_secs(),
             marker_to_delivered: self.ledger.marker_to_delivered(),
-            quarantine_deletions_ahead: known.lore.deletions_ahead(),
+            quarantine_deletions_ahead: stats.deletions_ahead,
         }
     }
 }

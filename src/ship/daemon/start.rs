@@ -183,16 +183,17 @@ impl Told {
 
 fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Prepared> {
     let progress = &doing.progress;
-    doing.begin(format_args!("looking at {}", tree::shown(&layout.episodes)));
-    let root = scan::root_id(&layout.episodes).ok();
-    let mut leftovers = Vec::new();
-    for folder in [
+    let folders = [
         &layout.private,
         &layout.episodes,
         &layout.outbox,
         &layout.shipped,
         &layout.quarantine,
-    ] {
+    ];
+    let [private, episodes, outbox, ..] = folders.map(|folder| tree::shown(folder));
+    doing.begin(format_args!("looking at {episodes}"));
+    let root = scan::root_id(&layout.episodes).ok();
+    for folder in folders {
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
@@ -215,31 +216,20 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
             tree::shown(&other)
         );
     }
-    doing.begin(format_args!(
-        "taking the lock in {}",
-        tree::shown(&layout.private)
-    ));
+    doing.begin(format_args!("taking the lock in {private}"));
     let socket = if once {
         None
     } else {
         socket::elsewhere(layout)
     };
     let lock = lock::acquire(layout, socket.as_deref())?;
-    doing.begin(format_args!(
-        "looking in {} for what was delivered",
-        tree::shown(&layout.episodes)
-    ));
+    doing.begin(format_args!("looking in {episodes} for what was delivered"));
     asides::finish(layout, progress);
-    for folder in [
-        &layout.private,
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
+    let mut leftovers = Vec::new();
+    for folder in folders {
+        let shown = tree::shown(folder);
         doing.begin(format_args!(
-            "clearing away what the last run left in {}",
-            tree::shown(folder)
+            "clearing away what the last run left in {shown}"
         ));
         if !finish_leftovers(folder, progress) {
             leftovers.push(folder.clone());
@@ -252,7 +242,6 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     {
         open_again(&entry.path());
     }
-    let outbox = tree::shown(&layout.outbox);
     if let Some(root) = root {
         doing.begin(format_args!(
             "looking through {outbox} for what was to be put back"
@@ -272,19 +261,10 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         move_check::run(layout, Trier::Holder, progress)
     };
     trial.tell();
-    doing.begin(format_args!(
-        "making the socket in {}",
-        tree::shown(&layout.private)
-    ));
-    let control = if once {
-        None
-    } else {
-        listen(socket.unwrap_or_else(|| layout.control_socket()))
-    };
-    doing.begin(format_args!(
-        "looking at the file system of {}",
-        tree::shown(&layout.episodes)
-    ));
+    doing.begin(format_args!("making the socket in {private}"));
+    let socket = socket.unwrap_or_else(|| layout.control_socket());
+    let control = if once { None } else { listen(socket) };
+    doing.begin(format_args!("looking at the file system of {episodes}"));
     let untrusted = shared_between_hosts(&layout.episodes);
     if let Some(folder) = leftovers.first() {
         tracing::info!(

@@ -18,14 +18,14 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     FreeBytes, KeepDays, asides, folder_identity::Grounds, idle_priority::at_idle_priority,
-    look_back::Changed, open_files::OpenFileMemory, worker_stats::Lore,
+    look_back::Changed, open_files::OpenFileMemory, worker_stats::WorkerStats,
 };
 
 use crate::{
     clock,
     disk::{
         durable,
-        filesystem::used_up,
+        filesystem::{self, used_up},
         open_files::OpenFileProbe,
         record_files,
         scan::{self, RootId, Stranger},
@@ -51,6 +51,7 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
+        shipped_lookup::StepContext,
         sweep::{edit_check::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
@@ -113,7 +114,7 @@ pub(super) struct WorkerShared {
     /// Names that are no ids, told once each.
     strangers: Mutex<HashSet<OsString>>,
     /// What the daemon's report tells of all this.
-    pub(super) lore: Lore,
+    pub(super) stats: Mutex<WorkerStats>,
 }
 
 /// What time it was where an answer came from.
@@ -188,10 +189,11 @@ impl Workers {
         self.tell_left_aside(asides::settle(&self.layout, &mut leftovers, progress));
         *self.known.leftovers.lock() = leftovers;
         self.known.changed.forget_what_is_gone();
-        self.known.lore.note_room(&self.layout);
+        let rooms = filesystem::rooms(&self.layout.named());
+        self.known.stats.lock().runway.note(rooms, Instant::now());
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
-        self.known.lore.note_look(found.as_ref());
+        self.known.stats.lock().note_look(found.as_ref());
         let found = found.ok()?;
         // What went away is told again should it come back; the list does not grow for years.
         let here: HashSet<_> = found
@@ -388,7 +390,6 @@ impl Workers {
         }
         let delivered_to = self.known.delivered_to.lock().get(id).cloned();
         let retirement = retire::Retirement {
-            id,
             proof,
             facts: &packed.facts,
             fingerprint: packed.fingerprint,
@@ -411,7 +412,8 @@ impl Workers {
         // Until the look after the move is over, what was written to it on its way may be nowhere
         // else.
         self.known.retiring.lock().insert(id.clone());
-        let retire = || retire::retire(&self.layout, &retirement, &content_of, progress);
+        let step = StepContext::new(&self.layout, id, &content_of, progress);
+        let retire = || retire::retire(&step, &retirement);
         let mut moved = retire();
         if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
             moved = retire();
@@ -455,15 +457,8 @@ impl Workers {
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
-        let moved = quarantine::quarantine(
-            &self.layout,
-            id,
-            reason,
-            now,
-            believed,
-            &content_of,
-            progress,
-        );
+        let step = StepContext::new(&self.layout, id, &content_of, progress);
+        let moved = quarantine::quarantine(&step, reason, now, believed);
         self.noted(id, self.or_leaving(id, moved))
     }
 
@@ -482,15 +477,8 @@ impl Workers {
             return OrphanEnd::Unsettled(why);
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        match orphan::settle(
-            &self.layout,
-            id,
-            root,
-            displaced,
-            clock::wall_now(),
-            &content_of,
-            progress,
-        ) {
+        let step = StepContext::new(&self.layout, id, &content_of, progress);
+        match orphan::settle(&step, root, displaced, clock::wall_now()) {
             Ok(Settled::PutAside(_, Why::LastCopy | Why::Changed)) => OrphanEnd::LastCopy,
             Ok(
                 Settled::NoOrphan

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    disk::{by_hand, durable, record_files, tree::shown},
+    disk::{by_hand, durable, lookup::if_there, record_files, tree::shown},
     model::{
         episode::EpisodeId,
         layout::{Layout, numbered},
@@ -173,9 +173,5 @@ fn first_free(folder: &Path, name: &str) -> PathBuf {
 }
 
 fn is_there(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(if_there(fs::symlink_metadata(path))?.is_some())
 }

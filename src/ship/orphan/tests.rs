@@ -58,15 +58,9 @@ fn sandbox() -> Sandbox {
 
 impl Sandbox {
     fn try_settle(&self, content_of: ContentOf<'_>) -> io::Result<Settled> {
-        settle(
-            &self.layout,
-            &self.id,
-            self.root,
-            false,
-            NOW,
-            content_of,
-            &Progress::default(),
-        )
+        let progress = Progress::default();
+        let step = StepContext::new(&self.layout, &self.id, content_of, &progress);
+        settle(&step, self.root, false, NOW)
     }
 
     fn settle(&self) -> Settled {
@@ -212,18 +206,9 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
         fs::write(episode.join("data"), data).unwrap();
         fs::write(episode.join("done.marker"), "").unwrap();
     };
-    let settle = || {
-        settle(
-            &a.layout,
-            &a.id,
-            a.root,
-            true,
-            NOW,
-            &content_of,
-            &Progress::default(),
-        )
-        .unwrap()
-    };
+    let progress = Progress::default();
+    let step = StepContext::new(&a.layout, &a.id, &content_of, &progress);
+    let settle = || settle(&step, a.root, true, NOW).unwrap();
     record("first");
     a.sidecar(ARCHIVE, content_in(&episode), &episode);
 

@@ -8,6 +8,7 @@ use crate::{
     model::{
         episode::{Digest, Fingerprint},
         layout::{REASON, REMOVING},
+        progress::Progress,
     },
 };
 
@@ -55,15 +56,9 @@ fn act(layout: &Layout, id: &EpisodeId) -> Moved {
 
 fn act_on(layout: &Layout, id: &EpisodeId, judged: Fingerprint) -> Moved {
     let no_content = |_: &EpisodeId, _: &Path| Ok(None);
-    quarantine(
-        layout,
-        id,
-        &too_old(judged),
-        NOW,
-        true,
-        &no_content,
-        &Progress::default(),
-    )
+    let progress = Progress::default();
+    let step = StepContext::new(layout, id, &no_content, &progress);
+    quarantine(&step, &too_old(judged), NOW, true)
 }
 
 /// How many episodes are in a folder.

@@ -11,7 +11,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    clock,
+    clock::{self, milliseconds},
     model::{
         episode::EpisodeId,
         records::holds_other_content,
@@ -85,10 +85,6 @@ impl LogFields {
             offset_bytes: Some(way.offset_bytes).filter(|bytes| *bytes > 0),
         }
     }
-}
-
-fn milliseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Teller {

@@ -55,28 +55,7 @@ impl Ledger {
             }
             Notice::Retired(..) => self.shipped += 1,
             Notice::Quarantined(..) => self.quarantined += 1,
-            Notice::OddMarker(..)
-            | Notice::Retrying(..)
-            | Notice::RefusedAlone(..)
-            | Notice::Conflict(..)
-            | Notice::Held(_)
-            | Notice::StillHeld(..)
-            | Notice::Cleared(_)
-            | Notice::StillChanging(..)
-            | Notice::OpenFile(..)
-            | Notice::OpenFileAccepted(..)
-            | Notice::OpenFileBeforeMove { .. }
-            | Notice::LeftBehind { .. }
-            | Notice::Stuck(..)
-            | Notice::PackingPaused(..)
-            | Notice::OutboxFull(..)
-            | Notice::NoRoom(..)
-            | Notice::PackedAgain(..)
-            | Notice::DeliveredAndGone(_)
-            | Notice::StampsMove(_)
-            | Notice::Vanished(_)
-            | Notice::Pace(_)
-            | Notice::ClockDoubted(_) => {}
+            _ => {}
         }
     }
 

@@ -59,7 +59,6 @@ fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
 impl Sandbox {
     fn retirement(&self) -> Retirement<'_> {
         Retirement {
-            id: &self.id,
             proof: &self.proof,
             facts: &self.facts,
             fingerprint: self.packed,
@@ -72,22 +71,19 @@ impl Sandbox {
     }
 
     fn retire(&self) -> Moved {
-        retire(
-            &self.layout,
-            &self.retirement(),
-            &content_of,
-            &Progress::default(),
-        )
+        self.retire_as(&self.retirement())
+    }
+
+    fn retire_as(&self, retirement: &Retirement<'_>) -> Moved {
+        let progress = Progress::default();
+        let step = StepContext::new(&self.layout, &self.id, &content_of, &progress);
+        retire(&step, retirement)
     }
 
     fn retire_asking(&self, check: &dyn Fn(&Path) -> io::Result<bool>) -> io::Result<Moved> {
-        try_retire(
-            &self.layout,
-            &self.retirement(),
-            check,
-            &content_of,
-            &Progress::default(),
-        )
+        let progress = Progress::default();
+        let step = StepContext::new(&self.layout, &self.id, &content_of, &progress);
+        try_retire(&step, &self.retirement(), check)
     }
 
     fn outbox_is_empty(&self) -> bool {
@@ -412,10 +408,7 @@ fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_
         fingerprint,
         ..a.retirement()
     };
-    assert_eq!(
-        retire(&a.layout, &again, &content_of, &Progress::default()),
-        Moved::To(to.clone())
-    );
+    assert_eq!(a.retire_as(&again), Moved::To(to.clone()));
     let receipt = record_files::receipt(&to).unwrap().unwrap();
     assert_eq!(receipt.delivered_at_wall, again.delivered_at);
     assert_eq!(receipt.receiver, again.receiver);

@@ -165,14 +165,7 @@ fn is_unheard(outcome: &Result<Outcome, Fault>, asked_for_receipt: bool) -> bool
         Ok(Outcome::Failed(fault)) | Err(fault) => match fault {
             Fault::Lost(_) => true,
             Fault::TimedOut(Phase::Idle | Phase::Answer) => asked_for_receipt,
-            Fault::TimedOut(Phase::Connect)
-            | Fault::Unreachable(_)
-            | Fault::UnknownName(_)
-            | Fault::Tls(_)
-            | Fault::Request(_)
-            | Fault::Archive(_)
-            | Fault::Stale(_)
-            | Fault::Cancelled => false,
+            _ => false,
         },
     }
 }

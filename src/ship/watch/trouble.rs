@@ -79,10 +79,7 @@ fn limit(error: &Error) -> Option<InotifyLimit> {
         ErrorKind::Io(error) => (error.raw_os_error().map(Errno::from_raw_os_error)
             == Some(Errno::MFILE))
         .then_some(INSTANCES),
-        ErrorKind::Generic(_)
-        | ErrorKind::PathNotFound
-        | ErrorKind::WatchNotFound
-        | ErrorKind::InvalidConfig(_) => None,
+        _ => None,
     }
 }
 

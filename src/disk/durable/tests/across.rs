@@ -1,6 +1,6 @@
 //! Moves to another file system: what is written meanwhile, and what a killed process leaves.
 
-use std::{cell::RefCell, io::Write as _};
+use std::{cell::RefCell, fs::OpenOptions, io::Write as _};
 
 use super::*;
 use crate::{

@@ -1,6 +1,6 @@
 //! Moves to another file system of what a process has open for writing.
 
-use std::{cell::RefCell, io::Write as _};
+use std::{cell::RefCell, fs::OpenOptions, io::Write as _};
 
 use super::{
     in_place::{in_the_lower_layer, overlay},

@@ -73,16 +73,9 @@ fn what_was_in_conflict_and_was_changed_or_replaced_is_not_called_removed_by_han
     let episode = a.layout.episode(&a.id);
     fs::write(episode.join("data"), "corrected").unwrap();
     fs::write(episode.join("done.marker"), "").unwrap();
-    let settled = settle(
-        &a.layout,
-        &a.id,
-        a.root,
-        true,
-        NOW,
-        &content_of,
-        &Progress::default(),
-    )
-    .unwrap();
+    let progress = Progress::default();
+    let step = StepContext::new(&a.layout, &a.id, &content_of, &progress);
+    let settled = settle(&step, a.root, true, NOW).unwrap();
     let place = a.layout.quarantine.join("a");
     assert_eq!(settled, Settled::PutAside(place.clone(), Why::Changed));
     let error = record_files::reason(&place)
