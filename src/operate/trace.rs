@@ -60,39 +60,26 @@ impl Trace {
 
 /// Gathers it. Changes nothing.
 pub(crate) async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
-    let mut unread = Vec::new();
-    let looked = {
+    let looking = {
         let (layout, id) = (layout.clone(), id.clone());
-        timeout(
-            FOLDERS_WITHIN,
-            tokio::task::spawn_blocking(move || found::look(&layout, &id)),
-        )
-        .await
+        tokio::task::spawn_blocking(move || found::look(&layout, &id))
     };
-    let looked = match looked {
-        Ok(Ok(looked)) => {
-            unread.extend(looked.unread.iter().cloned());
-            looked
-        }
-        Ok(Err(error)) => {
-            unread.push(error.to_string());
-            found::TraceSearch::default()
-        }
-        Err(_) => {
-            let within = FOLDERS_WITHIN.as_secs();
-            unread.push(format!(
-                "the folders do not answer within {within} s: a hung disk or mount?"
-            ));
-            found::TraceSearch {
-                unread: vec![String::new()],
-                ..Default::default()
-            }
-        }
+    let failed = |why: String| found::TraceSearch {
+        unread: vec![why],
+        ..Default::default()
     };
+    let looked = match timeout(FOLDERS_WITHIN, looking).await {
+        Ok(looked) => looked.unwrap_or_else(|error| failed(error.to_string())),
+        Err(_) => failed(format!(
+            "the folders do not answer within {} s: a hung disk or mount?",
+            FOLDERS_WITHIN.as_secs()
+        )),
+    };
+    let is_all = looked.unread.is_empty();
     let found::TraceSearch {
         found,
         nearest,
-        unread: troubles,
+        mut unread,
     } = looked;
     let question = JournalQuery {
         unit: unit.to_owned(),
@@ -139,7 +126,7 @@ pub(crate) async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace 
     Trace {
         found,
         nearest,
-        is_all: troubles.is_empty(),
+        is_all,
         steps,
         now,
         unread,

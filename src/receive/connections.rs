@@ -11,15 +11,8 @@
 //! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
 //! and not those that hold one.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -174,16 +167,6 @@ pub(super) struct RequestUnderWay {
     number: u64,
 }
 
-impl RequestUnderWay {
-    /// As long as this body is being sent, it is.
-    pub(super) fn with<B>(self, body: B) -> Answering<B> {
-        Answering {
-            body,
-            _request: self,
-        }
-    }
-}
-
 impl Drop for RequestUnderWay {
     fn drop(&mut self) {
         let mut taken = self.connections.taken.lock();
@@ -197,35 +180,10 @@ impl Drop for RequestUnderWay {
     }
 }
 
-/// The body of an answer that is under way.
-#[derive(Debug)]
-pub(super) struct Answering<B> {
-    body: B,
-    _request: RequestUnderWay,
-}
-
-impl<B: Body + Unpin> Body for Answering<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use super::*;
 
     fn peer(last: u8) -> IpAddr {
@@ -272,9 +230,7 @@ mod tests {
             connections.try_take(peer(1)).unwrap(),
             connections.try_take(peer(1)).unwrap(),
         ];
-        let bodies = places
-            .each_ref()
-            .map(|place| place.request().with(String::new()));
+        let bodies = places.each_ref().map(|place| place.request());
         assert!(connections.try_take(peer(2)).is_none());
         let taking = tokio::spawn({
             let connections = Arc::clone(&connections);

@@ -1,6 +1,6 @@
 //! What is held, on its way out: HEAD and GET of an episode.
 
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 
 use super::{
     identity::{self, Caller},
@@ -23,16 +23,11 @@ impl<S: Store> Exchange<'_, S> {
         id: &EpisodeId,
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
-        if self
-            .head
-            .headers
-            .get(REREAD)
-            .is_none_or(|value| value != "?1")
-        {
+        if self.head.headers.get(REREAD).is_none_or(|it| it != "?1") {
             return Ok(Reply::described(&held));
         }
         let reread = self.receiver.store.reread(&key).await?.ok_or_else(gone)?;
-        Ok(Reply::described(&reread).with(REREAD, HeaderValue::from_static("?1")))
+        Ok(Reply::described(&reread).with_text(REREAD, "?1"))
     }
 
     /// GET: the archive, or the range of it that is asked for.
@@ -49,12 +44,8 @@ impl<S: Store> Exchange<'_, S> {
             RangeChoice::NotThere => {
                 let detail = format!("The archive has {size_bytes} bytes.");
                 let problem = Problem::new(ProblemType::RangeNotSatisfiable, detail);
-                let there = HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok();
-                let mut reply = Reply::problem(&problem);
-                there
-                    .into_iter()
-                    .for_each(|there| reply.set(header::CONTENT_RANGE, there));
-                return Ok(reply);
+                let there = format!("bytes */{size_bytes}");
+                return Ok(Reply::problem(&problem).with_text("content-range", &there));
             }
         };
         let (found, reading) = self
@@ -71,14 +62,12 @@ impl<S: Store> Exchange<'_, S> {
             )
             .into());
         }
-        let mut reply = Reply::archive(status, &found, reading, range.end - range.start);
-        if status == StatusCode::PARTIAL_CONTENT {
-            let part = format!("bytes {}-{}/{size_bytes}", range.start, range.end - 1);
-            HeaderValue::from_str(&part)
-                .into_iter()
-                .for_each(|part| reply.set(header::CONTENT_RANGE, part));
+        let reply = Reply::archive(status, &found, reading, range.end - range.start);
+        if status != StatusCode::PARTIAL_CONTENT {
+            return Ok(reply);
         }
-        Ok(reply)
+        let part = format!("bytes {}-{}/{size_bytes}", range.start, range.end - 1);
+        Ok(reply.with_text("content-range", &part))
     }
 
     /// What is held under an id, where the caller may read it.

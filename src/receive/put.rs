@@ -123,11 +123,7 @@ impl<S: Store> Exchange<'_, S> {
             id.percent_encoded(),
             offer.sha256
         );
-        let mut reply = state(StatusCode::CREATED, offset, None);
-        HeaderValue::from_str(&place)
-            .into_iter()
-            .for_each(|place| reply.set(header::LOCATION, place));
-        Ok(reply)
+        Ok(state(StatusCode::CREATED, offset, None).with_text("location", &place))
     }
 
     /// HEAD, GET, PATCH and DELETE of an upload.

@@ -66,6 +66,14 @@ impl Reply {
         self.response.headers_mut().insert(name, value);
     }
 
+    /// With one more header, where its value can travel in one.
+    pub(super) fn with_text(self, name: &'static str, value: &str) -> Self {
+        match HeaderValue::from_str(value) {
+            Ok(value) => self.with(name, value),
+            Err(_) => self,
+        }
+    }
+
     pub(super) fn with(mut self, name: &'static str, value: impl Into<HeaderValue>) -> Self {
         self.set(HeaderName::from_static(name), value.into());
         self
@@ -126,10 +134,7 @@ impl Reply {
 
     /// Who asks has to say who they are; `headers` are what they said.
     pub(super) fn unauthenticated(problem: &Problem, headers: &HeaderMap) -> Self {
-        Self::problem(problem).with(
-            "www-authenticate",
-            HeaderValue::from_static(identity::challenge(headers)),
-        )
+        Self::problem(problem).with_text("www-authenticate", identity::challenge(headers))
     }
 
     /// RFC 9110, section 15.5.6: the answer lists what is allowed.
@@ -178,26 +183,15 @@ impl Reply {
     }
 
     /// What the whole archive is, also where a part of it is sent (RFC 9530, section 3.1).
-    fn about(mut self, held: &StoredEpisode) -> Self {
-        let text = |value: String| HeaderValue::from_str(&value).ok();
-        for (name, value) in [
-            (REPR_DIGEST, text(held.sha256.to_header())),
-            (
-                CONTENT_DIGEST,
-                held.content
-                    .verified()
-                    .and_then(|digest| text(digest.to_header())),
-            ),
-            (header::ETAG.as_str(), text(range::etag(&held.sha256))),
-            (header::ACCEPT_RANGES.as_str(), text("bytes".to_owned())),
-        ] {
-            if let Some(value) = value
-                && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
-            {
-                self.set(name, value);
-            }
+    fn about(self, held: &StoredEpisode) -> Self {
+        let reply = self
+            .with_text(REPR_DIGEST, &held.sha256.to_header())
+            .with_text("etag", &range::etag(&held.sha256))
+            .with_text("accept-ranges", "bytes");
+        match held.content.verified() {
+            Some(digest) => reply.with_text(CONTENT_DIGEST, &digest.to_header()),
+            None => reply,
         }
-        self
     }
 }
 

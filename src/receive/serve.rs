@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http_body_util::BodyExt as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
@@ -27,7 +28,7 @@ use super::{
     request_context::{Peer, RequestContext},
     room::StoreRoom,
     route,
-    store::{FolderStore, OpenError, Store},
+    store::{FolderStore, OpenError, Store, StoreError},
     tally::ReceiveCounts,
     tls,
 };
@@ -338,9 +339,14 @@ async fn converse<S: Store>(
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
         async move {
+            // The request is under way for as long as its body is being sent.
+            let hold = move |error: StoreError| {
+                let _held = &under_way;
+                error
+            };
             answering
                 .await
-                .map(|answer| answer.map(|body| under_way.with(body)))
+                .map(|answer| answer.map(|body| body.map_err(hold)))
         }
     });
     let header_timeout = if place.crowded {

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
     active_uploads::Flow,
-    body::{BodyError, UploadBody},
+    body::UploadBody,
     request_context::{Exchange, RequestContext, RequestRefusal},
     room::Promise,
     store::{PartKey, Publication, Store, StoreError, Upload as _},
@@ -60,15 +58,9 @@ impl<S: Store> Taking<S> {
     /// The body, to its end.
     pub(super) async fn take(mut self, body: &mut UploadBody) -> Result<Self, RequestRefusal> {
         loop {
-            let bytes: Bytes = match body.next().await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return Ok(self),
-                // Dropped, it is kept.
-                Err(
-                    error @ (BodyError::Truncated(_) | BodyError::Idle(_) | BodyError::TooSlow(_)),
-                ) => {
-                    return Err(error.into());
-                }
+            // Where that fails this is dropped, and what has arrived kept.
+            let Some(bytes) = body.next().await? else {
+                return Ok(self);
             };
             let Some(upload) = &mut self.upload else {
                 return Ok(self);

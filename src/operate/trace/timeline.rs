@@ -71,25 +71,23 @@ pub(crate) struct TimelineStep {
 }
 
 impl TimelineStep {
-    fn exact(at_us: i64, kind: StepKind, detail: impl Into<String>) -> Self {
+    fn new(at_us: Option<i64>, exact: bool, kind: StepKind, detail: impl Into<String>) -> Self {
         Self {
-            at_us: Some(at_us),
-            exact: true,
+            at_us,
+            exact,
             after_ms: None,
             kind,
             detail: detail.into(),
         }
     }
 
+    fn exact(at_us: i64, kind: StepKind, detail: impl Into<String>) -> Self {
+        Self::new(Some(at_us), true, kind, detail)
+    }
+
     fn at_second(at: WallTime, kind: StepKind, detail: impl Into<String>) -> Self {
         let at_us = at.unix_seconds().saturating_mul(1_000_000);
-        Self {
-            at_us: Some(at_us),
-            exact: false,
-            after_ms: None,
-            kind,
-            detail: detail.into(),
-        }
+        Self::new(Some(at_us), false, kind, detail)
     }
 
     /// A second's end, for what is known to the second only: what caused it came before.
@@ -158,30 +156,18 @@ fn push(steps: &mut Vec<TimelineStep>, step: TimelineStep) {
 
 fn of_entry(entry: &JournalEntry) -> Vec<TimelineStep> {
     let Some(at) = entry.at_us.and_then(|at| i64::try_from(at).ok()) else {
-        return vec![TimelineStep {
-            at_us: None,
-            exact: false,
-            after_ms: None,
-            kind: StepKind::Said,
-            detail: entry.message.clone(),
-        }];
+        let said = TimelineStep::new(None, false, StepKind::Said, &entry.message);
+        return vec![said];
     };
     let end = match entry.verdict.as_deref() {
         Some("delivered") => StepKind::Shipped,
         Some("fatal") => StepKind::Quarantined,
         Some("transient" | "refused" | "conflict") => {
-            return vec![TimelineStep::exact(
-                at,
-                StepKind::Attempt,
-                format!("{}{}", number(entry), entry.message),
-            )];
+            let detail = format!("{}{}", number(entry), entry.message);
+            return vec![TimelineStep::exact(at, StepKind::Attempt, detail)];
         }
         _ => {
-            return vec![TimelineStep::exact(
-                at,
-                StepKind::Said,
-                entry.message.clone(),
-            )];
+            return vec![TimelineStep::exact(at, StepKind::Said, &entry.message)];
         }
     };
     let mut steps = Vec::new();
@@ -203,13 +189,8 @@ fn of_entry(entry: &JournalEntry) -> Vec<TimelineStep> {
             .status
             .map_or_else(String::new, |status| format!("{status}  "));
         let delivered = after(entry.delivered_ms);
-        steps.extend(delivered.map(|at| {
-            TimelineStep::exact(
-                at,
-                StepKind::Delivered,
-                format!("{answer}{}", number(entry)),
-            )
-        }));
+        let detail = format!("{answer}{}", number(entry));
+        steps.extend(delivered.map(|at| TimelineStep::exact(at, StepKind::Delivered, detail)));
     }
     steps.push(TimelineStep::exact(at, end, entry.message.clone()));
     steps
