@@ -2,6 +2,18 @@
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
+use crate::model::layout::Layout;
+
+/// A data folder with the four folders in it, empty.
+pub(crate) fn sandbox() -> (tempfile::TempDir, Layout) {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::below(root.path());
+    for folder in layout.folders() {
+        fs::create_dir(folder).unwrap();
+    }
+    (root, layout)
+}
+
 /// Waits until the children that other tests are starting run their programs: until its execve(2)
 /// each shares the locks that a test has just given back.
 pub(crate) fn children_have_begun() {

@@ -142,12 +142,7 @@ pub(crate) fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck
 
 /// Removes what trials without the lock left that were killed half-way.
 pub(crate) fn clear(layout: &Layout) {
-    for folder in [
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
+    for folder in layout.folders() {
         durable::clear_trials(folder);
     }
 }
@@ -273,14 +268,7 @@ impl Finding {
             }
             (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
             (Self::Frozen { flag, .. }, Self::Frozen { flag: other, .. }) => flag == other,
-            (
-                Self::Copies { .. }
-                | Self::NotPermitted { .. }
-                | Self::Elsewhere { .. }
-                | Self::Unmovable { .. }
-                | Self::Frozen { .. },
-                _,
-            ) => false,
+            _ => false,
         }
     }
 
@@ -328,26 +316,17 @@ impl Finding {
 impl From<&Finding> for TrialFinding {
     fn from(finding: &Finding) -> Self {
         let kind = match finding {
-            Finding::Copies {
-                same_device: false, ..
-            } => TrialKind::Copies,
-            Finding::Copies {
-                same_device: true, ..
-            } => TrialKind::CopiesOnOneDevice,
+            Finding::Copies { same_device, .. } => match same_device {
+                false => TrialKind::Copies,
+                true => TrialKind::CopiesOnOneDevice,
+            },
             Finding::NotPermitted { .. } => TrialKind::NotPermitted,
             Finding::Elsewhere { .. } => TrialKind::Elsewhere,
-            Finding::Unmovable {
-                why: Unmovable::Sealed,
-                ..
-            } => TrialKind::Unmovable,
-            Finding::Unmovable {
-                why: Unmovable::Open,
-                ..
-            } => TrialKind::UnmovableOpen,
-            Finding::Unmovable {
-                why: Unmovable::Sticky,
-                ..
-            } => TrialKind::Sticky,
+            Finding::Unmovable { why, .. } => match why {
+                Unmovable::Sealed => TrialKind::Unmovable,
+                Unmovable::Open => TrialKind::UnmovableOpen,
+                Unmovable::Sticky => TrialKind::Sticky,
+            },
             Finding::Frozen { .. } => TrialKind::Stuck,
         };
         Self {
@@ -436,20 +415,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    fn sandbox() -> (tempfile::TempDir, Layout) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::below(folder.path());
-        for folder in [
-            &layout.episodes,
-            &layout.outbox,
-            &layout.shipped,
-            &layout.quarantine,
-        ] {
-            fs::create_dir(folder).unwrap();
-        }
-        (folder, layout)
-    }
+    use crate::testing::sandbox;
 
     fn is_empty(folder: &Path) -> bool {
         fs::read_dir(folder).unwrap().next().is_none()

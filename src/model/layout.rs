@@ -109,19 +109,23 @@ impl Layout {
         ]
     }
 
+    /// The same without their names.
+    pub(crate) fn folders(&self) -> [&PathBuf; 4] {
+        [
+            &self.episodes,
+            &self.outbox,
+            &self.shipped,
+            &self.quarantine,
+        ]
+    }
+
     /// Two of the four folders of which one is, or lies in, the other once symlinks are followed.
     ///
     /// # Errors
     /// Those of realpath(3): the folders must be there.
     pub fn overlap(&self) -> std::io::Result<Option<[PathBuf; 2]>> {
-        let folders = [
-            &self.episodes,
-            &self.outbox,
-            &self.shipped,
-            &self.quarantine,
-        ];
         let mut seen: Vec<(PathBuf, &PathBuf)> = Vec::new();
-        for folder in folders {
+        for folder in self.folders() {
             let real = folder.canonicalize()?;
             if let Some((_, other)) = seen
                 .iter()

@@ -230,7 +230,7 @@ mod tests {
             connections.try_take(peer(1)).unwrap(),
             connections.try_take(peer(1)).unwrap(),
         ];
-        let bodies = places.each_ref().map(|place| place.request());
+        let bodies = places.each_ref().map(ConnectionSlot::request);
         assert!(connections.try_take(peer(2)).is_none());
         let taking = tokio::spawn({
             let connections = Arc::clone(&connections);

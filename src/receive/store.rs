@@ -43,7 +43,10 @@ use bytes::Bytes;
 pub(crate) use self::folder::{FolderStore, OpenError};
 
 use super::stored_episode::{Key, Namespace, Offer, StoredEpisode};
-use crate::model::episode::{Digest, HostName};
+use crate::{
+    disk::durable,
+    model::episode::{Digest, HostName},
+};
 
 /// Where episodes are kept. Many receivers may use one store at the same time: nothing about an
 /// episode is in a receiver's memory alone, but for the bytes of uploads that are under way.
@@ -297,10 +300,7 @@ pub(crate) enum StoreError {
 
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ) {
+        if durable::is_full(&error) {
             Self::Full(error)
         } else {
             Self::Failed(error)

@@ -33,7 +33,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+use rustix::fs::{Nsecs, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 use self::holder::LockHolder;
 use crate::{
@@ -265,17 +265,16 @@ impl Keeper {
 
 /// As long as the word is as it was, only the time changes.
 fn touch(file: &File) -> io::Result<()> {
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_NOW,
+    set_times(file, UTIME_NOW, UTIME_NOW)
+}
+
+fn set_times(file: &File, access: Nsecs, modification: Nsecs) -> io::Result<()> {
+    let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps {
+        last_access: at(access),
+        last_modification: at(modification),
     };
-    Ok(futimens(
-        file,
-        &Timestamps {
-            last_access: now,
-            last_modification: now,
-        },
-    )?)
+    Ok(futimens(file, &times)?)
 }
 
 impl Claim {
@@ -304,12 +303,7 @@ impl Claim {
             .and_then(|()| file.set_len(self.word.len() as u64))
         {
             Ok(()) => Ok(true),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
+            Err(error) if durable::is_full(&error) => {
                 // Half of ours, or all of another's, would be a lie.
                 file.set_len(0)?;
                 Ok(false)
@@ -349,21 +343,7 @@ fn age_there(file: &File, private: &Path) -> io::Result<Duration> {
     // Where there is no room for scratch, by the file's own access time, which nothing here relies
     // on.
     let now: SystemTime = now.or_else(|_| {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let as_it_is = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        };
-        futimens(
-            file,
-            &Timestamps {
-                last_access: now,
-                last_modification: as_it_is,
-            },
-        )?;
+        set_times(file, UTIME_NOW, UTIME_OMIT)?;
         file.metadata()?.accessed()
     })?;
     // From the future: as good as now.

@@ -1,15 +1,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
-
-fn sandbox() -> (tempfile::TempDir, Layout) {
-    let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::below(folder.path());
-    for path in [&layout.episodes, &layout.outbox] {
-        fs::create_dir(path).unwrap();
-    }
-    (folder, layout)
-}
+use crate::testing::sandbox;
 
 fn id(name: &str) -> EpisodeId {
     EpisodeId::parse(name).unwrap()

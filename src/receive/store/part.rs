@@ -102,10 +102,7 @@ impl PartFile {
     /// others. A flush that fails beside this, or has failed, condemns the file all the same.
     pub(super) fn refused(&self, error: &io::Error) {
         let mut noted = self.noted.lock();
-        if !matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ) {
+        if !durable::is_full(error) {
             return self.condemn();
         }
         if let PartNote::Durable(offset) = *noted {

@@ -2,7 +2,7 @@
 //! episodes can be moved.
 
 use std::{
-    fmt,
+    fmt, iter,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -183,17 +183,12 @@ impl Told {
 
 fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Prepared> {
     let progress = &doing.progress;
-    let folders = [
-        &layout.private,
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ];
-    let [private, episodes, outbox, ..] = folders.map(|folder| tree::shown(folder));
+    let folders = || iter::once(&layout.private).chain(layout.folders());
+    let [private, episodes, outbox] =
+        [&layout.private, &layout.episodes, &layout.outbox].map(|folder| tree::shown(folder));
     doing.begin(format_args!("looking at {episodes}"));
     let root = scan::root_id(&layout.episodes).ok();
-    for folder in folders {
+    for folder in folders() {
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
@@ -226,7 +221,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     doing.begin(format_args!("looking in {episodes} for what was delivered"));
     asides::finish(layout, progress);
     let mut leftovers = Vec::new();
-    for folder in folders {
+    for folder in folders() {
         let shown = tree::shown(folder);
         doing.begin(format_args!(
             "clearing away what the last run left in {shown}"

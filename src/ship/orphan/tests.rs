@@ -10,6 +10,7 @@ use crate::{
         records::{ArchiveFacts, ManifestCheck, ORPHAN, RecordedVerdict, ShippingReceipt},
     },
     ship::pack,
+    testing,
 };
 
 /// Begins like a zstd frame.
@@ -36,16 +37,7 @@ fn content_in(directory: &Path) -> Digest {
 
 /// An archive, and no episode.
 fn sandbox() -> Sandbox {
-    let (folder, id) = (tempfile::tempdir().unwrap(), EpisodeId::parse("a").unwrap());
-    let layout = Layout::below(folder.path());
-    for folder in [
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
-        fs::create_dir_all(folder).unwrap();
-    }
+    let ((folder, layout), id) = (testing::sandbox(), EpisodeId::parse("a").unwrap());
     fs::write(layout.archive(&id), ARCHIVE).unwrap();
     let root = scan::root_id(&layout.episodes).unwrap();
     Sandbox {

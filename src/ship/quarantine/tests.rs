@@ -10,17 +10,15 @@ use crate::{
         layout::{REASON, REMOVING},
         progress::Progress,
     },
+    testing,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
 
 fn sandbox() -> (tempfile::TempDir, Layout, EpisodeId) {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
+    let (root, layout) = testing::sandbox();
     let id = EpisodeId::parse("a").unwrap();
-    for folder in [&layout.outbox, &layout.quarantine, &layout.episode(&id)] {
-        fs::create_dir_all(folder).unwrap();
-    }
+    fs::create_dir(layout.episode(&id)).unwrap();
     fs::write(layout.episode(&id).join("data"), "data").unwrap();
     for path in [
         layout.archive(&id),

@@ -7,6 +7,7 @@ use crate::{
     disk::tree,
     model::{episode::Digest, layout::RECEIPT},
     ship::pack,
+    testing,
 };
 
 struct Sandbox {
@@ -20,12 +21,9 @@ struct Sandbox {
 
 /// A packed and delivered episode `a`.
 fn sandbox() -> Sandbox {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
+    let (root, layout) = testing::sandbox();
     let id = EpisodeId::parse("a").unwrap();
-    for folder in [&layout.outbox, &layout.shipped, &layout.episode(&id)] {
-        fs::create_dir_all(folder).unwrap();
-    }
+    fs::create_dir(layout.episode(&id)).unwrap();
     fs::write(layout.episode(&id).join("data"), "data").unwrap();
     for path in [
         layout.archive(&id),

@@ -63,34 +63,8 @@ impl Pressure {
         as_delivered: AsDelivered<'_>,
         progress: &Progress,
     ) -> Relieved {
-        let mut relieved = Relieved::default();
-        if let Err(error) = self.try_relieve(
-            layout,
-            wanted_bytes,
-            busy,
-            as_delivered,
-            progress,
-            &mut relieved,
-        ) {
-            tracing::warn!(
-                "Room on the disk of {} could not be made: {error}",
-                tree::shown(&layout.shipped)
-            );
-        }
-        relieved
-    }
-
-    fn try_relieve(
-        &mut self,
-        layout: &Layout,
-        wanted_bytes: u64,
-        busy: &dyn Fn(&OsStr) -> bool,
-        as_delivered: AsDelivered<'_>,
-        progress: &Progress,
-        relieved: &mut Relieved,
-    ) -> io::Result<()> {
-        let mut looked = false;
-        loop {
+        let (mut relieved, mut looked) = (Relieved::default(), false);
+        let mut make_room = || loop {
             progress.step();
             let free_bytes = space(&layout.shipped)?
                 .free_bytes
@@ -132,7 +106,15 @@ impl Pressure {
                     "{} could not be removed to make room: {error}", tree::shown(&layout.shipped.join(&name))
                 ),
             }
+        };
+        let made: io::Result<()> = make_room();
+        if let Err(error) = made {
+            tracing::warn!(
+                "Room on the disk of {} could not be made: {error}",
+                tree::shown(&layout.shipped)
+            );
         }
+        relieved
     }
 
     fn pending_bytes(&mut self) -> u64 {

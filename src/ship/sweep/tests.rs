@@ -7,25 +7,19 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::model::{
-    episode::Digest,
-    layout::{MARKER, REASON, RECEIPT, REMOVING},
-    records::RELEASED,
+use crate::{
+    model::{
+        episode::Digest,
+        layout::{MARKER, REASON, RECEIPT, REMOVING},
+        records::RELEASED,
+    },
+    testing::sandbox,
 };
 
 const DAY_S: i64 = 86_400;
 
 fn day(n: i64) -> WallTime {
     WallTime::from_unix_seconds(RELEASED.unix_seconds() + n * DAY_S)
-}
-
-fn sandbox() -> (tempfile::TempDir, Layout) {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
-    for folder in [&layout.shipped, &layout.quarantine] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    (root, layout)
 }
 
 /// A directory with a record in it, its mtime on day `mtime`.

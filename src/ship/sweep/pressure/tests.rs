@@ -1,23 +1,17 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::{
-    episode::{Digest, EpisodeId},
-    layout::RECEIPT,
-    records::RELEASED,
+use crate::{
+    model::{
+        episode::{Digest, EpisodeId},
+        layout::RECEIPT,
+        records::RELEASED,
+    },
+    testing::sandbox,
 };
 
 fn day(n: i64) -> WallTime {
     WallTime::from_unix_seconds(RELEASED.unix_seconds() + n * 86_400)
-}
-
-fn sandbox() -> (tempfile::TempDir, Layout) {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
-    for folder in [&layout.shipped, &layout.outbox] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    (root, layout)
 }
 
 /// Shipped on that day; with the receiver's own receipt, or after a bare 2xx.
