@@ -170,7 +170,7 @@ impl RawConfig {
     pub(crate) fn ship(&self) -> Result<ShipConfig, ConfigError> {
         let shipper = &self.shipper;
         let layout = self.layout()?;
-        let watch = match shipper.watch.as_deref().unwrap_or(defaults::WATCH) {
+        let watch = match shipper.watch.as_str() {
             "auto" => WatchMode::Auto,
             "inotify" => WatchMode::Inotify,
             "reconcile-only" => WatchMode::ReconcileOnly,
@@ -186,37 +186,19 @@ impl RawConfig {
                 Some(seconds) => Some(at_least_a_second("shipper.reconcile_interval_s", seconds)?),
                 None => None,
             },
-            quarantine_keep_days: days(
-                shipper
-                    .quarantine_keep_days
-                    .unwrap_or(defaults::QUARANTINE_KEEP_DAYS),
-            ),
+            quarantine_keep_days: days(shipper.quarantine_keep_days),
             cleanup_interval: at_least_a_second(
                 "shipper.quarantine_cleanup_interval_s",
-                shipper
-                    .quarantine_cleanup_interval_s
-                    .unwrap_or(defaults::CLEANUP_INTERVAL_S),
+                shipper.quarantine_cleanup_interval_s,
             )?,
-            shipped_keep_days: days(
-                shipper
-                    .shipped_keep_days
-                    .unwrap_or(defaults::SHIPPED_KEEP_DAYS),
-            ),
+            shipped_keep_days: days(shipper.shipped_keep_days),
             min_free_bytes: shipper.min_free_bytes,
-            shipped_free_bytes: Some(
-                shipper
-                    .shipped_free_bytes
-                    .unwrap_or(defaults::SHIPPED_FREE_BYTES),
-            )
-            .filter(|bytes| *bytes > 0),
+            shipped_free_bytes: unless_zero(shipper.shipped_free_bytes),
             host_id: self.host_id()?,
-            metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
-            metrics_textfile: shipper
-                .metrics_textfile
-                .clone()
-                .filter(|path| !path.as_os_str().is_empty()),
+            metrics_listen: loopback::parse(&shipper.metrics_listen)?,
+            metrics_textfile: unless_empty(&shipper.metrics_textfile),
             order: uploads::order(shipper)?,
-            level: match self.pack.level.unwrap_or(defaults::LEVEL) {
+            level: match self.pack.level {
                 level @ 1..=19 => level,
                 other => {
                     return Err(value(
@@ -229,11 +211,7 @@ impl RawConfig {
                 Some(workers) => at_least_one("pack.workers", workers)?,
                 None => NonZeroUsize::new(defaults::pack_workers()).unwrap_or(NonZeroUsize::MIN),
             },
-            open_files_wait: wait_for_open_files(
-                self.pack
-                    .open_files_wait_s
-                    .unwrap_or(defaults::OPEN_FILES_WAIT_S),
-            )?,
+            open_files_wait: wait_for_open_files(self.pack.open_files_wait_s)?,
             receiver: self.receiver()?,
         })
     }
@@ -266,22 +244,13 @@ impl RawConfig {
             token_file: raw.token_file.clone(),
             connect_timeout: at_least_a_second(
                 "receiver.connect_timeout_s",
-                raw.connect_timeout_s.unwrap_or(defaults::CONNECT_TIMEOUT_S),
+                raw.connect_timeout_s,
             )?,
-            idle_timeout: at_least_a_second(
-                "receiver.idle_timeout_s",
-                raw.idle_timeout_s.unwrap_or(defaults::IDLE_TIMEOUT_S),
-            )?,
-            answer_timeout: at_least_a_second(
-                "receiver.answer_timeout_s",
-                raw.answer_timeout_s.unwrap_or(defaults::ANSWER_TIMEOUT_S),
-            )?,
-            concurrency: at_least_one(
-                "receiver.concurrency",
-                raw.concurrency.unwrap_or(defaults::CONCURRENCY),
-            )?,
-            require_receipt: raw.require_receipt.unwrap_or(false),
-            believe_bare_200: raw.believe_bare_200.unwrap_or(false),
+            idle_timeout: at_least_a_second("receiver.idle_timeout_s", raw.idle_timeout_s)?,
+            answer_timeout: at_least_a_second("receiver.answer_timeout_s", raw.answer_timeout_s)?,
+            concurrency: at_least_one("receiver.concurrency", raw.concurrency)?,
+            require_receipt: raw.require_receipt,
+            believe_bare_200: raw.believe_bare_200,
             bandwidth_limit: uploads::limit(raw)?,
             upload_window: uploads::windows(raw)?,
         })
@@ -321,6 +290,14 @@ impl ShipConfig {
 
 fn days(days: u32) -> Option<u32> {
     (days > 0).then_some(days)
+}
+
+fn unless_zero(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
+}
+
+fn unless_empty(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
 fn at_least_a_second(key: &'static str, seconds: u64) -> Result<Duration, ConfigError> {

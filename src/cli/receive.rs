@@ -62,10 +62,10 @@ pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
     let mut raw = args
         .source
         .read(args.listen.is_some() && args.store.is_some())?;
-    raw.receive.listen = args.listen.or(raw.receive.listen);
-    raw.receive.store = args.store.or(raw.receive.store);
+    raw.receive.listen = args.listen.unwrap_or(raw.receive.listen);
+    raw.receive.store = args.store.unwrap_or(raw.receive.store);
     if args.anyone_may_store {
-        raw.receive.anyone_may_store = Some(true);
+        raw.receive.anyone_may_store = true;
     }
     let config = raw.receive()?;
     let _log = logging::start_service("info");

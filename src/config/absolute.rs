@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{ConfigError, RawConfig, value};
+use super::{ConfigError, RawConfig, unless_empty, value};
 
 impl RawConfig {
     /// A relative path would mean another place in each folder that a command is started in.
@@ -21,27 +21,25 @@ impl RawConfig {
             ("shipper.outbox_dir", &shipper.outbox_dir),
             ("shipper.shipped_dir", &shipper.shipped_dir),
             ("shipper.quarantine_dir", &shipper.quarantine_dir),
-            ("shipper.metrics_textfile", &shipper.metrics_textfile),
+            (
+                "shipper.metrics_textfile",
+                &unless_empty(&shipper.metrics_textfile),
+            ),
             ("receiver.ca_file", &receiver.ca_file),
             ("receiver.client_cert_file", &receiver.client_cert_file),
             ("receiver.client_key_file", &receiver.client_key_file),
             ("receiver.token_file", &receiver.token_file),
-            ("receive.store", &receive.store),
+            ("receive.store", &Some(receive.store.clone())),
             ("receive.tls_cert_file", &receive.tls_cert_file),
             ("receive.tls_key_file", &receive.tls_key_file),
             ("receive.client_ca_file", &receive.client_ca_file),
             ("receive.tokens_file", &receive.tokens_file),
-            ("receive.commits_file", &receive.commits_file),
+            ("receive.commits_file", &unless_empty(&receive.commits_file)),
         ] {
             let Some(path) = path.as_deref().filter(|path| path.is_relative()) else {
                 continue;
             };
             // "" is how these say "none".
-            if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
-                && path.as_os_str().is_empty()
-            {
-                continue;
-            }
             let tilde = if path.starts_with("~") {
                 ", and ~ means nothing here"
             } else {

@@ -1,6 +1,6 @@
 //! What is in force where the file says nothing.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::{
     RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper,
@@ -8,25 +8,9 @@ use super::{
 };
 use crate::model::layout::Layout;
 
-pub(super) const WATCH: &str = "auto";
-pub(super) const ORDER: &str = "oldest-first";
 pub(super) const RECONCILE_S: u64 = 60;
 /// Without events the reconcile pass is all there is.
 pub(super) const RECONCILE_ONLY_S: u64 = 5;
-pub(super) const QUARANTINE_KEEP_DAYS: u32 = 30;
-pub(super) const CLEANUP_INTERVAL_S: u64 = 3600;
-pub(super) const SHIPPED_KEEP_DAYS: u32 = 0;
-pub(super) const SHIPPED_FREE_BYTES: u64 = 0;
-pub(super) const LEVEL: i32 = 3;
-pub(super) const OPEN_FILES_WAIT_S: u64 = 600;
-pub(super) const CONNECT_TIMEOUT_S: u64 = 10;
-pub(super) const IDLE_TIMEOUT_S: u64 = 60;
-pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
-pub(super) const BANDWIDTH_LIMIT: &str = "0";
-/// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
-pub(super) const CONCURRENCY: usize = 4;
-
-pub(super) const UNIT: &str = "sealift.service";
 
 pub(super) fn host_id() -> String {
     rustix::system::uname()
@@ -39,105 +23,121 @@ pub(super) fn pack_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
+impl Default for RawShipper {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            episodes_dir: None,
+            outbox_dir: None,
+            shipped_dir: None,
+            quarantine_dir: None,
+            watch: "auto".to_owned(),
+            reconcile_interval_s: None,
+            quarantine_keep_days: 30,
+            quarantine_cleanup_interval_s: 3600,
+            shipped_keep_days: 0,
+            min_free_bytes: None,
+            shipped_free_bytes: 0,
+            host_id: None,
+            metrics_listen: String::new(),
+            metrics_textfile: PathBuf::new(),
+            order: "oldest-first".to_owned(),
+        }
+    }
+}
+
+impl Default for RawPack {
+    fn default() -> Self {
+        Self {
+            level: 3,
+            workers: None,
+            open_files_wait_s: 600,
+        }
+    }
+}
+
+impl Default for RawReceiver {
+    fn default() -> Self {
+        Self {
+            url: None,
+            headers: [].into(),
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            token_file: None,
+            connect_timeout_s: 10,
+            idle_timeout_s: 60,
+            answer_timeout_s: 300,
+            // Half of the uploads' default: a laptop's share of sockets, and enough to hide the
+            // round trips.
+            concurrency: 4,
+            require_receipt: false,
+            believe_bare_200: false,
+            bandwidth_limit: "0".to_owned(),
+            upload_window: Vec::new(),
+        }
+    }
+}
+
+impl Default for RawDoctor {
+    fn default() -> Self {
+        Self {
+            unit: "sealift.service".to_owned(),
+            update_command: String::new(),
+        }
+    }
+}
+
+impl Default for RawReceive {
+    fn default() -> Self {
+        let limits = ReceiveLimits::default();
+        Self {
+            listen: DEFAULT_LISTEN.to_owned(),
+            store: DEFAULT_STORE.into(),
+            namespace: "none".to_owned(),
+            tls_cert_file: None,
+            tls_key_file: None,
+            client_ca_file: None,
+            tokens_file: None,
+            readers: Vec::new(),
+            anyone_may_store: false,
+            commits_file: PathBuf::new(),
+            remediation: String::new(),
+            max_episode_bytes: 0,
+            min_free_bytes: limits.min_free_bytes,
+            host_quota_bytes: 0,
+            parts_keep_days: limits.parts_keep_days.unwrap_or(0),
+            parts_max_bytes: 0,
+            max_connections: limits.max_connections.get(),
+            max_connections_per_host: limits.max_connections_per_host.get(),
+            min_body_rate_bytes_per_s: limits.min_body_rate_bytes_per_s,
+        }
+    }
+}
+
 impl RawConfig {
     /// The same with every key that has a default set to what is in force; what has none, and is
     /// not set, stays away. Nothing is checked. `reconcile_only` says whether the file system of
     /// `episodes/` makes no events that could be trusted.
     #[must_use]
     pub(crate) fn in_force(&self, reconcile_only: bool) -> Self {
-        let Self {
-            shipper,
-            pack,
-            receiver,
-            doctor,
-            receive,
-        } = self.clone();
-        let layout = shipper.data_dir.as_deref().map(Layout::below);
-        let below =
-            |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
-        let watch = shipper.watch.unwrap_or_else(|| WATCH.to_owned());
-        let only_looks = watch == "reconcile-only" || (watch == WATCH && reconcile_only);
-        let reconcile_s = if only_looks {
-            RECONCILE_ONLY_S
-        } else {
-            RECONCILE_S
-        };
-        let limits = ReceiveLimits::default();
-        Self {
-            shipper: RawShipper {
-                episodes_dir: shipper
-                    .episodes_dir
-                    .or_else(|| below(|layout| &layout.episodes)),
-                outbox_dir: shipper
-                    .outbox_dir
-                    .or_else(|| below(|layout| &layout.outbox)),
-                shipped_dir: shipper
-                    .shipped_dir
-                    .or_else(|| below(|layout| &layout.shipped)),
-                quarantine_dir: shipper
-                    .quarantine_dir
-                    .or_else(|| below(|layout| &layout.quarantine)),
-                data_dir: shipper.data_dir,
-                watch: Some(watch),
-                reconcile_interval_s: shipper.reconcile_interval_s.or(Some(reconcile_s)),
-                quarantine_keep_days: shipper.quarantine_keep_days.or(Some(QUARANTINE_KEEP_DAYS)),
-                quarantine_cleanup_interval_s: shipper
-                    .quarantine_cleanup_interval_s
-                    .or(Some(CLEANUP_INTERVAL_S)),
-                shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
-                // Its default follows from the file system's size.
-                min_free_bytes: shipper.min_free_bytes,
-                shipped_free_bytes: shipper.shipped_free_bytes.or(Some(SHIPPED_FREE_BYTES)),
-                host_id: shipper.host_id.or_else(|| Some(host_id())),
-                metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
-                metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
-                order: shipper.order.or_else(|| Some(ORDER.to_owned())),
-            },
-            pack: RawPack {
-                level: pack.level.or(Some(LEVEL)),
-                workers: pack.workers.or_else(|| Some(pack_workers())),
-                open_files_wait_s: pack.open_files_wait_s.or(Some(OPEN_FILES_WAIT_S)),
-            },
-            receiver: RawReceiver {
-                connect_timeout_s: receiver.connect_timeout_s.or(Some(CONNECT_TIMEOUT_S)),
-                idle_timeout_s: receiver.idle_timeout_s.or(Some(IDLE_TIMEOUT_S)),
-                answer_timeout_s: receiver.answer_timeout_s.or(Some(ANSWER_TIMEOUT_S)),
-                concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
-                require_receipt: receiver.require_receipt.or(Some(false)),
-                believe_bare_200: receiver.believe_bare_200.or(Some(false)),
-                bandwidth_limit: receiver
-                    .bandwidth_limit
-                    .or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
-                ..receiver
-            },
-            doctor: RawDoctor {
-                unit: doctor.unit.or_else(|| Some(UNIT.to_owned())),
-                update_command: doctor.update_command.or_else(|| Some(String::new())),
-            },
-            receive: RawReceive {
-                listen: receive.listen.or_else(|| Some(DEFAULT_LISTEN.to_owned())),
-                store: receive.store.or_else(|| Some(DEFAULT_STORE.into())),
-                namespace: receive.namespace.or_else(|| Some("none".to_owned())),
-                anyone_may_store: receive.anyone_may_store.or(Some(false)),
-                commits_file: receive.commits_file.or_else(|| Some("".into())),
-                remediation: receive.remediation.or_else(|| Some(String::new())),
-                max_episode_bytes: receive.max_episode_bytes.or(Some(0)),
-                min_free_bytes: receive.min_free_bytes.or(Some(limits.min_free_bytes)),
-                host_quota_bytes: receive.host_quota_bytes.or(Some(0)),
-                parts_keep_days: receive.parts_keep_days.or(limits.parts_keep_days),
-                parts_max_bytes: receive.parts_max_bytes.or(Some(0)),
-                max_connections: receive
-                    .max_connections
-                    .or(Some(limits.max_connections.get())),
-                max_connections_per_host: receive
-                    .max_connections_per_host
-                    .or(Some(limits.max_connections_per_host.get())),
-                min_body_rate_bytes_per_s: receive
-                    .min_body_rate_bytes_per_s
-                    .or(Some(limits.min_body_rate_bytes_per_s)),
-                ..receive
-            },
+        let mut all = self.clone();
+        let shipper = &mut all.shipper;
+        if let Some(layout) = shipper.data_dir.as_deref().map(Layout::below) {
+            shipper.episodes_dir.get_or_insert(layout.episodes);
+            shipper.outbox_dir.get_or_insert(layout.outbox);
+            shipper.shipped_dir.get_or_insert(layout.shipped);
+            shipper.quarantine_dir.get_or_insert(layout.quarantine);
         }
+        let reconcile_s = match shipper.watch.as_str() {
+            "reconcile-only" => RECONCILE_ONLY_S,
+            "auto" if reconcile_only => RECONCILE_ONLY_S,
+            _ => RECONCILE_S,
+        };
+        shipper.reconcile_interval_s.get_or_insert(reconcile_s);
+        shipper.host_id.get_or_insert_with(host_id);
+        all.pack.workers.get_or_insert_with(pack_workers);
+        all
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[doctor]`: which unit the doctor looks at, and what a host out of the commit window should run.
 
-use super::{ConfigError, RawConfig, defaults, value};
+use super::{ConfigError, RawConfig, value};
 
 /// What the doctor is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +19,7 @@ impl RawConfig {
     /// [`ConfigError::Value`]: the unit has no name that systemd would take for one, or the command
     /// is more than one line.
     pub(crate) fn doctor(&self) -> Result<DoctorConfig, ConfigError> {
-        let unit = self
-            .doctor
-            .unit
-            .clone()
-            .unwrap_or_else(|| defaults::UNIT.to_owned());
+        let unit = self.doctor.unit.clone();
         // systemd.unit(5): the characters of a name, and at most 255 of them. It must not pass for
         // an option.
         let named = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
@@ -40,7 +36,7 @@ impl RawConfig {
         } else {
             format!("{unit}.service")
         };
-        let command = self.doctor.update_command.clone().unwrap_or_default();
+        let command = self.doctor.update_command.clone();
         if command.chars().any(char::is_control) {
             return Err(value(
                 "doctor.update_command",

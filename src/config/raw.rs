@@ -22,7 +22,7 @@ pub(crate) struct RawConfig {
 }
 
 /// `[shipper]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawShipper {
     pub data_dir: Option<PathBuf>,
@@ -30,30 +30,30 @@ pub(crate) struct RawShipper {
     pub outbox_dir: Option<PathBuf>,
     pub shipped_dir: Option<PathBuf>,
     pub quarantine_dir: Option<PathBuf>,
-    pub watch: Option<String>,
+    pub watch: String,
     pub reconcile_interval_s: Option<u64>,
-    pub quarantine_keep_days: Option<u32>,
-    pub quarantine_cleanup_interval_s: Option<u64>,
-    pub shipped_keep_days: Option<u32>,
+    pub quarantine_keep_days: u32,
+    pub quarantine_cleanup_interval_s: u64,
+    pub shipped_keep_days: u32,
     pub min_free_bytes: Option<u64>,
-    pub shipped_free_bytes: Option<u64>,
+    pub shipped_free_bytes: u64,
     pub host_id: Option<String>,
-    pub metrics_listen: Option<String>,
-    pub metrics_textfile: Option<PathBuf>,
-    pub order: Option<String>,
+    pub metrics_listen: String,
+    pub metrics_textfile: PathBuf,
+    pub order: String,
 }
 
 /// `[pack]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawPack {
-    pub level: Option<i32>,
+    pub level: i32,
     pub workers: Option<usize>,
-    pub open_files_wait_s: Option<u64>,
+    pub open_files_wait_s: u64,
 }
 
 /// `[receiver]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawReceiver {
     pub url: Option<String>,
@@ -63,49 +63,49 @@ pub(crate) struct RawReceiver {
     pub client_cert_file: Option<PathBuf>,
     pub client_key_file: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
-    pub connect_timeout_s: Option<u64>,
-    pub idle_timeout_s: Option<u64>,
-    pub answer_timeout_s: Option<u64>,
-    pub concurrency: Option<usize>,
-    pub require_receipt: Option<bool>,
-    pub believe_bare_200: Option<bool>,
-    pub bandwidth_limit: Option<String>,
+    pub connect_timeout_s: u64,
+    pub idle_timeout_s: u64,
+    pub answer_timeout_s: u64,
+    pub concurrency: usize,
+    pub require_receipt: bool,
+    pub believe_bare_200: bool,
+    pub bandwidth_limit: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upload_window: Vec<RawUploadWindow>,
 }
 
 /// `[doctor]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawDoctor {
-    pub unit: Option<String>,
-    pub update_command: Option<String>,
+    pub unit: String,
+    pub update_command: String,
 }
 
 /// `[receive]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawReceive {
-    pub listen: Option<String>,
-    pub store: Option<PathBuf>,
-    pub namespace: Option<String>,
+    pub listen: String,
+    pub store: PathBuf,
+    pub namespace: String,
     pub tls_cert_file: Option<PathBuf>,
     pub tls_key_file: Option<PathBuf>,
     pub client_ca_file: Option<PathBuf>,
     pub tokens_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<String>,
-    pub anyone_may_store: Option<bool>,
-    pub commits_file: Option<PathBuf>,
-    pub remediation: Option<String>,
-    pub max_episode_bytes: Option<u64>,
-    pub min_free_bytes: Option<u64>,
-    pub host_quota_bytes: Option<u64>,
-    pub parts_keep_days: Option<u32>,
-    pub parts_max_bytes: Option<u64>,
-    pub max_connections: Option<usize>,
-    pub max_connections_per_host: Option<usize>,
-    pub min_body_rate_bytes_per_s: Option<u64>,
+    pub anyone_may_store: bool,
+    pub commits_file: PathBuf,
+    pub remediation: String,
+    pub max_episode_bytes: u64,
+    pub min_free_bytes: u64,
+    pub host_quota_bytes: u64,
+    pub parts_keep_days: u32,
+    pub parts_max_bytes: u64,
+    pub max_connections: usize,
+    pub max_connections_per_host: usize,
+    pub min_body_rate_bytes_per_s: u64,
 }
 
 /// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must

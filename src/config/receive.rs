@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, RawConfig, RawReceive, days, value};
+use super::{ConfigError, RawConfig, RawReceive, days, unless_empty, unless_zero, value};
 use crate::model::episode::HostName;
 
 pub(super) const DEFAULT_STORE: &str = "/var/lib/sealift-receiver";
@@ -170,14 +170,13 @@ impl RawConfig {
     /// [`ConfigError::Value`].
     pub(crate) fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
         let raw = &self.receive;
-        let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen = &raw.listen;
         let listen = listen.parse().map_err(|_| {
             let message = format!("{listen:?} is not an address and port such as {DEFAULT_LISTEN}");
             value("receive.listen", message)
         })?;
-        let store = raw.store.as_deref().unwrap_or(Path::new(DEFAULT_STORE));
         let config = ReceiveConfig {
-            namespace: match raw.namespace.as_deref().unwrap_or("none") {
+            namespace: match raw.namespace.as_str() {
                 "none" => Namespace::None,
                 "host" => Namespace::Host,
                 other => {
@@ -197,15 +196,12 @@ impl RawConfig {
             },
             client_ca_file: raw.client_ca_file.clone(),
             tokens_file: raw.tokens_file.clone(),
-            commits_file: raw
-                .commits_file
-                .clone()
-                .filter(|path| !path.as_os_str().is_empty()),
-            remediation: raw.remediation.clone().unwrap_or_default(),
+            commits_file: unless_empty(&raw.commits_file),
+            remediation: raw.remediation.clone(),
             readers: readers(raw)?,
-            anyone_may_store: raw.anyone_may_store.unwrap_or(false),
+            anyone_may_store: raw.anyone_may_store,
             limits: limits(raw)?,
-            ..ReceiveConfig::at(listen, store)
+            ..ReceiveConfig::at(listen, &raw.store)
         };
         if config.client_ca_file.is_some() && config.tls.is_none() {
             let message = "certificates are shown over TLS only: set receive.tls_cert_file and receive.tls_key_file too";
@@ -247,36 +243,22 @@ fn readers(raw: &RawReceive) -> Result<BTreeSet<HostName>, ConfigError> {
 }
 
 fn limits(raw: &RawReceive) -> Result<ReceiveLimits, ConfigError> {
-    let default = ReceiveLimits::default();
-    let bytes = |limit: Option<u64>| limit.filter(|limit| *limit > 0);
     Ok(ReceiveLimits {
-        max_episode_bytes: bytes(raw.max_episode_bytes),
-        min_free_bytes: raw.min_free_bytes.unwrap_or(default.min_free_bytes),
-        host_quota_bytes: bytes(raw.host_quota_bytes),
-        parts_keep_days: raw.parts_keep_days.map_or(default.parts_keep_days, days),
-        parts_max_bytes: bytes(raw.parts_max_bytes),
-        max_connections: connections(
-            "receive.max_connections",
-            raw.max_connections,
-            default.max_connections,
-        )?,
+        max_episode_bytes: unless_zero(raw.max_episode_bytes),
+        min_free_bytes: raw.min_free_bytes,
+        host_quota_bytes: unless_zero(raw.host_quota_bytes),
+        parts_keep_days: days(raw.parts_keep_days),
+        parts_max_bytes: unless_zero(raw.parts_max_bytes),
+        max_connections: connections("receive.max_connections", raw.max_connections)?,
         max_connections_per_host: connections(
             "receive.max_connections_per_host",
             raw.max_connections_per_host,
-            default.max_connections_per_host,
         )?,
-        min_body_rate_bytes_per_s: raw
-            .min_body_rate_bytes_per_s
-            .unwrap_or(default.min_body_rate_bytes_per_s),
+        min_body_rate_bytes_per_s: raw.min_body_rate_bytes_per_s,
     })
 }
 
-fn connections(
-    key: &'static str,
-    set: Option<usize>,
-    default: NonZeroUsize,
-) -> Result<NonZeroUsize, ConfigError> {
-    let Some(n) = set else { return Ok(default) };
+fn connections(key: &'static str, n: usize) -> Result<NonZeroUsize, ConfigError> {
     NonZeroUsize::new(n)
         .filter(|n| n.get() <= MOST_CONNECTIONS)
         .ok_or_else(|| value(key, format!("{n} is not between 1 and {MOST_CONNECTIONS}")))

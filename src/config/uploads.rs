@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, RawReceiver, RawShipper, defaults, value};
+use super::{ConfigError, RawReceiver, RawShipper, value};
 
 /// Slower than this, receivers take an upload for one that stands still.
 const LEAST_RATE: u64 = 10_000;
@@ -56,7 +56,7 @@ pub struct UploadWindow {
 }
 
 pub(super) fn order(raw: &RawShipper) -> Result<QueueOrder, ConfigError> {
-    match raw.order.as_deref().unwrap_or(defaults::ORDER) {
+    match raw.order.as_str() {
         "oldest-first" => Ok(QueueOrder::OldestFirst),
         "newest-first" => Ok(QueueOrder::NewestFirst),
         other => Err(value(
@@ -67,12 +67,7 @@ pub(super) fn order(raw: &RawShipper) -> Result<QueueOrder, ConfigError> {
 }
 
 pub(super) fn limit(raw: &RawReceiver) -> Result<Option<NonZeroU64>, ConfigError> {
-    rate(
-        LIMIT,
-        raw.bandwidth_limit
-            .as_deref()
-            .unwrap_or(defaults::BANDWIDTH_LIMIT),
-    )
+    rate(LIMIT, &raw.bandwidth_limit)
 }
 
 pub(super) fn windows(raw: &RawReceiver) -> Result<Vec<UploadWindow>, ConfigError> {
