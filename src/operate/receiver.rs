@@ -43,8 +43,8 @@ impl ReceiverClient {
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
         let url = self.0.address().of(id);
-        let about = (id, None);
-        self.ask(Method::GET, url, about, extra, progress).await
+        self.ask(Method::GET, url, (id, None), extra, progress)
+            .await
     }
 
     /// Asks what is held, without the archive.
@@ -58,8 +58,8 @@ impl ReceiverClient {
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
         let url = self.0.address().of(id);
-        let about = (id, None);
-        self.ask(Method::HEAD, url, about, extra, progress).await
+        self.ask(Method::HEAD, url, (id, None), extra, progress)
+            .await
     }
 
     /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is

@@ -200,17 +200,14 @@ async fn ask(
     deep: bool,
     progress: &Progress,
 ) -> VerifyAnswer {
-    let headers = || {
-        let reread = deep.then_some((
-            header::HeaderName::from_static(wire::REREAD),
-            HeaderValue::from_static("?1"),
-        ));
-        reread.into_iter().collect::<HeaderMap>()
-    };
+    let mut headers = HeaderMap::new();
+    if deep {
+        headers.insert(wire::REREAD, HeaderValue::from_static("?1"));
+    }
     // A question that was lost with its connection is asked once more: one broken line says nothing
     // of the receiver.
-    let answered = match receiver.head(id, headers(), progress).await {
-        Err(ClientError::Lost(_)) => receiver.head(id, headers(), progress).await,
+    let answered = match receiver.head(id, headers.clone(), progress).await {
+        Err(ClientError::Lost(_)) => receiver.head(id, headers, progress).await,
         answered => answered,
     };
     match answered {

@@ -143,16 +143,11 @@ impl Access {
             tokens: WatchedFile::begin(TOKENS, one(&config.tokens_file), read_tokens)?,
             window: WatchedFile::begin(COMMITS, one(&config.commits_file), read_window)?,
         };
-        if let Some((identity, end)) = files.identity.as_ref().and_then(|identity| {
-            Some((
-                identity,
-                identity.value.not_after.filter(|end| *end < wall_now())?,
-            ))
-        }) {
-            tracing::error!(
-                "{CERT} {}: the certificate expired at {end}",
-                identity.paths[0].display()
-            );
+        if let Some(identity) = &files.identity
+            && let Some(end) = identity.value.not_after.filter(|end| *end < wall_now())
+        {
+            let path = identity.paths[0].display();
+            tracing::error!("{CERT} {path}: the certificate expired at {end}");
         }
         let current = files.snapshot().map_err(|error| {
             let path = config.tls.as_ref().map_or(Path::new(""), |(cert, _)| cert);
@@ -234,9 +229,7 @@ impl Access {
             return;
         }
         match files.snapshot() {
-            Ok(snapshot) => {
-                *self.current.write() = Arc::new(snapshot);
-            }
+            Ok(snapshot) => *self.current.write() = Arc::new(snapshot),
             Err(error) => tracing::error!(%error, "what was read before stays in use"),
         }
     }
@@ -246,19 +239,15 @@ impl Files {
     /// Whether something new is to be put in force.
     fn look(&mut self, look: ReadPolicy) -> bool {
         // Each by itself: one that is bad does not keep back the others.
+        let identity = self.identity.as_mut();
+        let clients = self.clients.as_mut();
+        let tokens = self.tokens.as_mut();
+        let window = self.window.as_mut();
         let changed = [
-            self.identity
-                .as_mut()
-                .is_some_and(|file| file.look(look, renew_identity)),
-            self.clients
-                .as_mut()
-                .is_some_and(|file| file.look(look, |paths, _| read_clients(paths))),
-            self.tokens
-                .as_mut()
-                .is_some_and(|file| file.look(look, |paths, _| read_tokens(paths))),
-            self.window
-                .as_mut()
-                .is_some_and(|file| file.look(look, |paths, _| read_window(paths))),
+            identity.is_some_and(|file| file.look(look, renew_identity)),
+            clients.is_some_and(|file| file.look(look, |paths, _| read_clients(paths))),
+            tokens.is_some_and(|file| file.look(look, |paths, _| read_tokens(paths))),
+            window.is_some_and(|file| file.look(look, |paths, _| read_window(paths))),
         ];
         changed.contains(&true)
     }
@@ -442,15 +431,10 @@ impl Stamps {
 }
 
 fn stamp(of: &Metadata) -> [i64; 7] {
-    let (dev, ino, size) = (
+    [
         of.dev().cast_signed(),
         of.ino().cast_signed(),
         of.size().cast_signed(),
-    );
-    [
-        dev,
-        ino,
-        size,
         of.mtime(),
         of.mtime_nsec(),
         of.ctime(),

@@ -324,13 +324,8 @@ fn range(described: &Described, offset: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = |text: &str| HeaderValue::from_str(text).ok();
     headers.extend(text(&format!("bytes={offset}-")).map(|range| (header::RANGE, range)));
-    headers.extend(
-        described
-            .etag
-            .as_deref()
-            .and_then(text)
-            .map(|etag| (header::IF_RANGE, etag)),
-    );
+    let etag = described.etag.as_deref().and_then(text);
+    headers.extend(etag.map(|etag| (header::IF_RANGE, etag)));
     headers
 }
 

@@ -150,21 +150,13 @@ fn not_unpacked(source: UnpackError, scratch: DownloadScratch, is_as_stated: boo
         UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => {
             format!("The archive stays as {path}, and the same command goes on with it")
         }
-        UnpackError::Archive(_)
-        | UnpackError::Malformed(_)
-        | UnpackError::Refused { .. }
-        | UnpackError::TooMany
-            if is_as_stated =>
-        {
+        _ if is_as_stated => {
             format!(
                 "That is how the receiver holds it, so to fetch it again changes nothing. The archive stays as {path}, to be \
                  looked at by hand; when you are done, type: rm {path}"
             )
         }
-        UnpackError::Archive(_)
-        | UnpackError::Malformed(_)
-        | UnpackError::Refused { .. }
-        | UnpackError::TooMany => match scratch.discard() {
+        _ => match scratch.discard() {
             Ok(()) => "What arrived is thrown away".to_owned(),
             Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
         },

@@ -263,15 +263,11 @@ fn age(delivered_at: WallTime) -> Duration {
 }
 
 fn requeue(id: &EpisodeId, folder: &OsStr) -> String {
-    if folder == OsStr::new(id.as_str()) {
-        format!(
-            "sealift requeue {} --from shipped",
-            shell_word(Path::new(id.as_str()))
-        )
+    let option = if folder == OsStr::new(id.as_str()) {
+        ""
     } else {
-        format!(
-            "sealift requeue --folder {} --from shipped",
-            shell_word(Path::new(folder))
-        )
-    }
+        "--folder "
+    };
+    let folder = shell_word(Path::new(folder));
+    format!("sealift requeue {option}{folder} --from shipped")
 }

@@ -194,7 +194,7 @@ impl Workers {
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
         self.known.stats.lock().note_look(found.as_ref());
-        let found = found.ok()?;
+        let mut found = found.ok()?;
         // What went away is told again should it come back; the list does not grow for years.
         let here: HashSet<_> = found
             .strangers
@@ -222,23 +222,17 @@ impl Workers {
             found.without_episode().count() as u64
         };
         self.tell_stranded(stranded);
-        let (archives, unlabelled) = if same_root && has_outbox {
-            (found.archives, found.unlabelled)
-        } else {
-            Default::default()
-        };
-        let tried = self.tried_before(&archives, progress);
-        let noted = if same_root && has_outbox {
-            found.noted
-        } else {
-            Vec::new()
-        };
+        if !(same_root && has_outbox) {
+            found.archives.clear();
+            found.unlabelled.clear();
+            found.noted.clear();
+        }
         Some(Scanned {
             episodes: found.episodes,
-            archives,
-            unlabelled,
-            tried,
-            noted,
+            tried: self.tried_before(&found.archives, progress),
+            archives: found.archives,
+            unlabelled: found.unlabelled,
+            noted: found.noted,
             mistaken,
             stranded,
         })
@@ -399,10 +393,8 @@ impl Workers {
             delivered_at: clock::wall_now(),
             clock_believed: self.clock_is_believed(),
         };
-        if let Err(why) = self.have(&self.layout.shipped) {
-            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
-        }
-        if let Err(why) = self.make_way(id, packed, progress) {
+        let way = self.have(&self.layout.shipped);
+        if let Err(why) = way.and_then(|()| self.make_way(id, packed, progress)) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
         if let Err(why) = self.note_what_lies_nowhere(id, packed) {
@@ -443,13 +435,9 @@ impl Workers {
         }
         self.known.scratch.lock().remove(id);
         self.known.delivered_to.lock().remove(id);
-        if let Err(why) = self.have(&self.layout.quarantine) {
-            return Moved::Failed(format!(
-                "rejected ({}), but it cannot be moved: {why}",
-                reason.error
-            ));
-        }
-        if let Err(why) = self.make_way_for(id, Some(reason.fingerprint), None, progress) {
+        let way = self.have(&self.layout.quarantine);
+        let judged = Some(reason.fingerprint);
+        if let Err(why) = way.and_then(|()| self.make_way_for(id, judged, None, progress)) {
             return Moved::Failed(format!(
                 "rejected ({}), but it cannot be moved: {why}",
                 reason.error
@@ -480,12 +468,7 @@ impl Workers {
         let step = StepContext::new(&self.layout, id, &content_of, progress);
         match orphan::settle(&step, root, displaced, clock::wall_now()) {
             Ok(Settled::PutAside(_, Why::LastCopy | Why::Changed)) => OrphanEnd::LastCopy,
-            Ok(
-                Settled::NoOrphan
-                | Settled::Unlinked(_)
-                | Settled::PutBack(_)
-                | Settled::PutAside(_, Why::RemovedByHand(_) | Why::Empty | Why::NoArchive),
-            ) => OrphanEnd::Settled,
+            Ok(_) => OrphanEnd::Settled,
             Err(error) => {
                 let quarantine = &self.layout.quarantine;
                 let why = match (
