@@ -291,6 +291,14 @@ enum Piece {
     Host,
 }
 
+const PLACEHOLDERS: [(&str, Piece); 5] = [
+    ("id", Piece::Id),
+    ("sha256", Piece::Sha256),
+    ("content_sha256", Piece::ContentSha256),
+    ("commit", Piece::Commit),
+    ("host", Piece::Host),
+];
+
 impl ExtraHeaders {
     /// Parses `receiver.headers`.
     ///
@@ -320,13 +328,12 @@ impl ExtraHeaders {
 
     /// All of them, in one text that two have only where they are the same.
     pub(crate) fn template(&self) -> String {
-        let written = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Id => ID.to_owned(),
-            Piece::Sha256 => "{sha256}".to_owned(),
-            Piece::ContentSha256 => "{content_sha256}".to_owned(),
-            Piece::Commit => "{commit}".to_owned(),
-            Piece::Host => "{host}".to_owned(),
+        let written = |piece: &Piece| {
+            let known = PLACEHOLDERS.iter().find(|(_, known)| known == piece);
+            match (piece, known) {
+                (Piece::Text(text), _) => text.clone(),
+                (_, known) => known.map_or_else(String::new, |(name, _)| format!("{{{name}}}")),
+            }
         };
         let line = |(name, pieces): &(HeaderName, Vec<Piece>)| {
             format!(
@@ -342,7 +349,7 @@ impl ExtraHeaders {
         let pieces = self.0.iter().flat_map(|(_, pieces)| pieces);
         pieces.filter_map(|piece| match piece {
             Piece::Text(text) => Some(text.as_str()),
-            Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => None,
+            _ => None,
         })
     }
 
@@ -353,9 +360,7 @@ impl ExtraHeaders {
             let proves = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION;
             let texts = pieces.iter().filter_map(|piece| match piece {
                 Piece::Text(text) => text.trim().split_once(' '),
-                Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => {
-                    None
-                }
+                _ => None,
             });
             texts.filter_map(move |(scheme, behind)| {
                 let is_basic = scheme.eq_ignore_ascii_case("Basic");
@@ -432,19 +437,11 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
         if !before.is_empty() {
             pieces.push(Piece::Text(before.to_owned()));
         }
-        pieces.push(match name {
-            "id" => Piece::Id,
-            "sha256" => Piece::Sha256,
-            "content_sha256" => Piece::ContentSha256,
-            "commit" => Piece::Commit,
-            "host" => Piece::Host,
-            _ => {
-                let known = "{id}, {sha256}, {content_sha256}, {commit} and {host}";
-                return Err(format!(
-                    "holds a placeholder that is not known; there are {known}"
-                ));
-            }
-        });
+        let placeholder = PLACEHOLDERS.into_iter().find(|(known, _)| *known == name);
+        let (_, piece) = placeholder.ok_or(
+            "holds a placeholder that is not known; there are {id}, {sha256}, {content_sha256}, {commit} and {host}",
+        )?;
+        pieces.push(piece);
         rest = after;
     }
     if !rest.is_empty() {

@@ -123,113 +123,34 @@ pub enum ProblemType {
     MethodNotAllowed,
 }
 
-/// (type, its name in the URN, status, title)
+/// (type, its name in the URN, status, title); a row a line.
+#[rustfmt::skip]
 const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
     use ProblemType as P;
     [
-        (
-            P::CommitMissing,
-            "commit-missing",
-            400,
-            "The code commit is missing or malformed",
-        ),
-        (
-            P::CommitOutOfWindow,
-            "commit-out-of-window",
-            412,
-            "The code commit is not in the window",
-        ),
-        (
-            P::DigestMismatch,
-            "digest-mismatch",
-            400,
-            "The bytes are not those of the digest",
-        ),
-        (
-            P::DigestInvalid,
-            "digest-invalid",
-            400,
-            "The digest is missing or malformed",
-        ),
-        (
-            P::IdInvalid,
-            "id-invalid",
-            400,
-            "The episode id is not valid",
-        ),
-        (
-            P::Conflict,
-            "conflict",
-            409,
-            "The episode is held with other content",
-        ),
+        (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
+        (P::CommitOutOfWindow, "commit-out-of-window", 412, "The code commit is not in the window"),
+        (P::DigestMismatch, "digest-mismatch", 400, "The bytes are not those of the digest"),
+        (P::DigestInvalid, "digest-invalid", 400, "The digest is missing or malformed"),
+        (P::IdInvalid, "id-invalid", 400, "The episode id is not valid"),
+        (P::Conflict, "conflict", 409, "The episode is held with other content"),
         (P::TooLarge, "too-large", 413, "The episode is too large"),
         (P::NoSpace, "no-space", 507, "The store is full"),
         (P::StoreFailed, "store-failed", 500, "The store failed"),
-        (
-            P::LengthRequired,
-            "length-required",
-            411,
-            "The length is missing",
-        ),
+        (P::LengthRequired, "length-required", 411, "The length is missing"),
         (P::Truncated, "truncated", 400, "The body ended early"),
-        (
-            P::Unauthenticated,
-            "unauthenticated",
-            401,
-            "No certificate and no token that is known",
-        ),
-        (
-            P::Forbidden,
-            "forbidden",
-            403,
-            "The episode is another host's",
-        ),
-        (
-            P::OffsetMismatch,
-            "offset-mismatch",
-            409,
-            "The upload goes on at another byte",
-        ),
-        (
-            P::UploadInvalid,
-            "upload-invalid",
-            400,
-            "The request to go on with an upload is malformed",
-        ),
-        (
-            P::UploadBusy,
-            "upload-busy",
-            503,
-            "The upload is being written by another connection",
-        ),
-        (
-            P::QuotaExceeded,
-            "quota-exceeded",
-            507,
-            "The host's share of the store is full",
-        ),
+        (P::Unauthenticated, "unauthenticated", 401, "No certificate and no token that is known"),
+        (P::Forbidden, "forbidden", 403, "The episode is another host's"),
+        (P::OffsetMismatch, "offset-mismatch", 409, "The upload goes on at another byte"),
+        (P::UploadInvalid, "upload-invalid", 400, "The request to go on with an upload is malformed"),
+        (P::UploadBusy, "upload-busy", 503, "The upload is being written by another connection"),
+        (P::QuotaExceeded, "quota-exceeded", 507, "The host's share of the store is full"),
         (P::TooSlow, "too-slow", 408, "The body came too slowly"),
         (P::TooMany, "too-many", 503, "The receiver is busy"),
-        (
-            P::RangeNotSatisfiable,
-            "range-not-satisfiable",
-            416,
-            "The range is not there",
-        ),
-        (
-            P::UnsupportedType,
-            "unsupported-type",
-            415,
-            "The media type does not belong here",
-        ),
+        (P::RangeNotSatisfiable, "range-not-satisfiable", 416, "The range is not there"),
+        (P::UnsupportedType, "unsupported-type", 415, "The media type does not belong here"),
         (P::NotFound, "not-found", 404, "There is nothing here"),
-        (
-            P::MethodNotAllowed,
-            "method-not-allowed",
-            405,
-            "The method is not allowed here",
-        ),
+        (P::MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
     ]
 };
 
