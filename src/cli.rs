@@ -23,7 +23,10 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use self::exit::{Exit, Failure};
 use crate::{
@@ -31,7 +34,7 @@ use crate::{
     model::{
         episode::EpisodeId,
         progress::Progress,
-        text::{printable, shell_word},
+        text::{printable, read_typed_path, typed_path, unescaped},
     },
 };
 
@@ -91,10 +94,10 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigSource {
     /// The configuration file [default: $SEALIFT_CONFIG, then /etc/sealift/sealift.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument())]
     config: Option<PathBuf>,
     /// The folder that holds episodes/, outbox/, shipped/ and quarantine/ (shipper.data_dir)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_argument())]
     data: Option<PathBuf>,
 }
 
@@ -155,8 +158,15 @@ fn until_stopped() -> anyhow::Result<Progress> {
     Ok(progress)
 }
 
+/// A path, which may be percent-encoded behind `file://`: the commands that are shown name one that
+/// no terminal could show so.
+fn path_argument() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(read_typed_path)
+}
+
+/// An id. No id has a backslash: what no terminal shows may be typed as it is shown (`\u{202e}`).
 fn episode_id(typed: &str) -> Result<EpisodeId, Failure> {
-    EpisodeId::parse(typed)
+    EpisodeId::parse(&unescaped(typed))
         .with_context(|| format!("{:?} is no episode's id", printable(typed)))
         .map_err(Failure::Usage)
 }
@@ -167,7 +177,7 @@ impl ConfigSource {
         let given = [("--config", &self.config), ("--data", &self.data)];
         given
             .iter()
-            .filter_map(|(name, path)| Some(format!(" {name} {}", shell_word(path.as_deref()?))))
+            .filter_map(|(name, path)| Some(format!(" {name} {}", typed_path(path.as_deref()?))))
             .collect()
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
     http::url_template,
-    model::text::word,
+    model::text::{typed_path, word},
     operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus},
 };
 
@@ -85,18 +85,10 @@ pub(super) fn options(source: &ConfigSource, file: Option<&Path>) -> String {
         .config
         .as_deref()
         .or(file.filter(|file| *file != Path::new(DEFAULT_FILE)));
-    let path = |path: &Path| {
-        std::path::absolute(path)
-            .unwrap_or_else(|_| path.to_owned())
-            .into_os_string()
-    };
-    let given = [
-        ("--config", file.map(path)),
-        ("--data", source.data.as_deref().map(path)),
-    ];
+    let given = [("--config", file), ("--data", source.data.as_deref())];
     let given = given
         .into_iter()
-        .filter_map(|(option, value)| Some(as_typed(option, value?)));
+        .filter_map(|(option, path)| Some(format!("{option} {}", typed_path(path?))));
     given.collect::<Vec<_>>().join(" ")
 }
 
@@ -105,7 +97,7 @@ fn as_typed(option: &str, value: OsString) -> String {
 }
 
 /// A number and a unit.
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     let wrong = || "give a number and s, m, h or d, such as 10m".to_owned();
     let (number, unit) = text
         .split_at_checked(text.len().saturating_sub(1))

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     disk::tree::shown,
-    model::progress::Progress,
+    model::{progress::Progress, text::unescaped},
     operate::rename::{self, RenameError, RenamedIn},
 };
 
@@ -51,11 +51,13 @@ pub(crate) fn run(args: &RenameArgs) -> Result<Exit, Failure> {
         FolderName::Episodes => RenamedIn::Episodes,
         FolderName::Quarantine => RenamedIn::Quarantine,
     });
-    let renamed = rename::rename(&layout, &args.old, &args.new, only_in, &Progress::default())
-        .map_err(|error| match error {
+    let new = unescaped(&args.new);
+    let renamed = rename::rename(&layout, &args.old, &new, only_in, &Progress::default()).map_err(
+        |error| match error {
             RenameError::NotAnId { .. } => Failure::Usage(error.into()),
             _ => Failure::Wrong(error.into()),
-        })?;
+        },
+    )?;
     let then = match (renamed.folder, renamed.sealed) {
         (RenamedIn::Episodes, true) => "; it is shipped as a new episode",
         (RenamedIn::Episodes, false) => "; it is a new episode, and waits for its marker",

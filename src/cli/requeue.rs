@@ -25,6 +25,7 @@ use crate::{
 The daemon notices by itself, and need not run. Nothing is overwritten: where episodes/ has one of that name, it is left.
 What is in conflict is packed and sent again where it stands. From shipped/ comes only what the receiver does not hold any more, and of what is named also what was written to since: where the receiver shows no digest, what sealift has told of.
 With --all, what was refused for its commit comes back only once the receiver admits that commit.
+An archive without its episode is named by its folder, with --unpack: it is gone once the episode is whole in episodes/.
 
 Exit codes: 0 all of it is back in the queue; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
 pub(crate) struct RequeueArgs {
@@ -51,9 +52,17 @@ pub(crate) struct RequeueArgs {
     /// The IDs are names of folders: where several hold one episode (ID, ID~1), this says which
     #[arg(long, conflicts_with = "all")]
     folder: bool,
-    /// With --all: do not ask the receiver whether it admits the commits that it refused
-    #[arg(long, conflicts_with = "ids")]
+    /// With --all: do not ask the receiver whether it admits the commits that it refused; with --from
+    /// shipped and IDs: send them again whatever it holds
+    #[arg(long)]
     unasked: bool,
+    /// The IDs are names of folders in quarantine/ that hold an archive alone: it is unpacked into
+    /// episodes/, and then goes
+    #[arg(long, conflicts_with_all = ["all", "status", "from", "folder", "unasked"])]
+    unpack: bool,
+    /// With --unpack: the name that it gets [default: its own, or that numbered where it is in use]
+    #[arg(long = "as", value_name = "NEW", requires = "unpack")]
+    new_name: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -80,8 +89,22 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         let why = "--status is about what was refused, and nothing in shipped/ was: leave it out";
         return Err(Failure::Usage(anyhow::anyhow!(why)));
     }
+    let of_shipped = args.from == Some(Where::Shipped);
+    if args.unasked && !args.all && !of_shipped {
+        let why = "--unasked is for --all, or for what is named with --from shipped";
+        return Err(Failure::Usage(anyhow::anyhow!(why)));
+    }
+    if args.unasked && args.all && of_shipped {
+        let why = "--unasked with --from shipped is for what is named, and not for all";
+        return Err(Failure::Usage(anyhow::anyhow!(why)));
+    }
+    let new_name = args.new_name.as_deref().map(episode_id).transpose()?;
+    if new_name.is_some() && ids.len() > 1 {
+        let why = "--as is for one at a time";
+        return Err(Failure::Usage(anyhow::anyhow!(why)));
+    }
     // Only these two ask the receiver.
-    let must_ask = args.from == Some(Where::Shipped);
+    let must_ask = of_shipped && !args.unasked;
     let may_ask = must_ask || args.all && !args.unasked;
     let enough = args.source.data.is_some() && (!may_ask || args.destination.receiver.is_some());
     let mut raw = args.source.read(enough)?;
@@ -101,6 +124,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         status: args.status,
         from: args.from.map(Where::place),
         unasked: args.unasked,
+        unpack: args.unpack.then_some(new_name),
         dry_run: args.dry_run,
         concurrency,
         typed: args.source.as_typed() + &args.destination.as_typed(),

@@ -1,15 +1,19 @@
 //! `sealift seal`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::{Exit, Failure};
+use super::{
+    doctor::span,
+    exit::{Exit, Failure},
+    path_argument,
+};
 use crate::{
     disk::{
         filesystem::{shared_between_hosts, unseen_writers},
-        manifest,
+        manifest::{self, SealOptions},
         tree::shown,
     },
     model::progress::Progress,
@@ -19,13 +23,23 @@ use crate::{
 pub(crate) struct SealArgs {
     /// The episode's directory. A file in it that is still open for writing is waited for for a
     /// second; then nothing is sealed
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = path_argument())]
     directory: PathBuf,
+    /// Put a done.marker that is there aside, hidden beside the episode, and seal it anew
+    #[arg(long)]
+    again: bool,
+    /// Refuse where anything in it was written to within this time, such as 1h
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    idle: Option<Duration>,
 }
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
-    let sealed = manifest::seal(&args.directory, &Progress::default())
+    let options = SealOptions {
+        again: args.again,
+        idle: args.idle,
+    };
+    let sealed = manifest::seal_with(&args.directory, options, &Progress::default())
         .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
     let files = if sealed.files == 1 { "file" } else { "files" };
     println!(
@@ -34,6 +48,9 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         sealed.files,
         sealed.bytes
     );
+    if let Some(marker) = &sealed.put_aside {
+        println!("  its marker of before is now {}", shown(marker));
+    }
     if sealed.untold > 0 {
         let files = if sealed.untold == 1 {
             "1 file belongs".to_owned()

@@ -10,18 +10,18 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{
-    ConfigSource,
+    ConfigSource, block_on,
     destination::DestinationClient,
     doctor::{absolute, options},
     exit::{Exit, Failure},
-    logging,
+    logging, path_argument,
 };
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
     disk::{durable, tree::shown},
     http::url_template,
     model::text::printable,
-    operate::doctor::{DoctorQuery, SetupLine, setup},
+    operate::doctor::{DoctorQuery, SetupLine, give, setup},
 };
 
 /// Where the unit of contrib/ has its data.
@@ -45,6 +45,9 @@ pub(crate) struct SetupArgs {
     /// The group that they get, in place of that user's first one
     #[arg(long, value_name = "GROUP", requires = "user")]
     group: Option<String>,
+    /// Give this sealed episode, and all in it, to who ships, and do nothing else
+    #[arg(long, value_name = "DIR", value_parser = path_argument(), conflicts_with = "group")]
+    give: Option<PathBuf>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -69,7 +72,10 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
     let file = args
         .source
         .file(enough && args.destination.receiver.is_none());
-    let first = first_configuration(args, file.as_deref())?;
+    let first = match args.give {
+        Some(_) => None,
+        None => first_configuration(args, file.as_deref())?,
+    };
     let given = RawConfig::default();
     let mut question = DoctorQuery {
         given: absolute(args.source.laid_over(given.clone())),
@@ -107,11 +113,13 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
         let url = &mut raw.receiver.url;
         url.get_or_insert_with(|| "https://receiver.invalid".to_owned());
     }
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let user = args.user.as_deref();
+    if let Some(episode) = &args.give {
+        tell(block_on(give(&question, user, episode, args.dry_run))?);
+        return Ok(if left { Exit::Wrong } else { Exit::Done });
+    }
     let user = user.map(|user| (user, args.group.as_deref()));
-    let is_right = runtime.block_on(setup(&question, user, args.dry_run, &mut tell));
-    runtime.shutdown_background();
+    let is_right = block_on(setup(&question, user, args.dry_run, &mut tell))?;
     if lines == 0 {
         println!("nothing to do");
     }

@@ -18,7 +18,7 @@ use crate::{
         layout::Layout,
         records::holds_other_content,
         snapshot::EpisodeStatus,
-        text::{printable, shell_word},
+        text::{as_text, printable, shell_word, word},
     },
     operate::trace::{self, TimelineStep, Trace, TraceFinding},
 };
@@ -81,9 +81,9 @@ fn unknown(layout: &Layout, id: &EpisodeId, traced: &Trace, typed: &str) -> Stri
         }
         None => format!(
             "To see what is there: ls {} {} {}",
-            shell_word(&layout.episodes),
-            shell_word(&layout.shipped),
-            shell_word(&layout.quarantine)
+            word(as_text(&layout.episodes)),
+            word(as_text(&layout.shipped)),
+            word(as_text(&layout.quarantine))
         ),
     };
     let unread: String = traced

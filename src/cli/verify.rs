@@ -1,6 +1,6 @@
 //! `sealift verify`
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -15,12 +15,11 @@ use super::{
     logging, until_stopped,
 };
 use crate::{
-    disk::by_hand,
+    disk::tree::shown,
     http::url_template,
     model::{
-        layout::Layout,
         progress::Progress,
-        text::{printable, shell_word},
+        text::{printable, shell_word, word},
     },
     operate::{
         receiver::ReceiverClient,
@@ -96,7 +95,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         let typed = args.source.as_typed() + &args.destination.as_typed();
         print!(
             "{}",
-            told(&report, &layout, &url_template::shown(&config.url), &typed)
+            told(&report, &url_template::shown(&config.url), &typed)
         );
     }
     Ok(if report.all_held() {
@@ -174,7 +173,7 @@ fn cannot_tell(verdict: &VerifyVerdict) -> Option<Option<&str>> {
 }
 
 /// What a person reads: a line and what to do for what is wrong, and one line for all of it.
-fn told(report: &VerifyReport, layout: &Layout, url: &str, typed: &str) -> String {
+fn told(report: &VerifyReport, url: &str, typed: &str) -> String {
     let mut text = String::new();
     let mut counts = Vec::new();
     for (name, kind) in [
@@ -205,7 +204,7 @@ fn told(report: &VerifyReport, layout: &Layout, url: &str, typed: &str) -> Strin
                     printable(url)
                 );
             }
-            if let Some(advice) = advice(row, layout, typed) {
+            if let Some(advice) = advice(row, typed) {
                 let _ = writeln!(text, "{:<12} {advice}", "");
             }
         }
@@ -240,21 +239,27 @@ fn told(report: &VerifyReport, layout: &Layout, url: &str, typed: &str) -> Strin
     text
 }
 
-fn advice(row: &VerifyRow, layout: &Layout, typed: &str) -> Option<String> {
+fn advice(row: &VerifyRow, typed: &str) -> Option<String> {
     let path = row.path.as_deref()?;
     let id = shell_word(Path::new(row.episode_id.as_str()));
     match &row.verdict {
         // Where it never was it cannot be lost, and `requeue` leaves it.
         VerifyVerdict::Missing if row.delivered_to.is_some() => {
-            let moved = by_hand::moved(path, &layout.episode(&row.episode_id));
-            Some(format!("to ship it again: {moved}"))
+            let name = path.file_name().unwrap_or_default();
+            let which = match name == OsStr::new(row.episode_id.as_str()) {
+                true => id,
+                false => format!("--folder {}", word(name)),
+            };
+            Some(format!(
+                "to ship it again: sealift requeue --from shipped --unasked {which}{typed}"
+            ))
         }
         VerifyVerdict::Missing => Some(format!(
             "to ship it again: sealift requeue --from shipped {id}{typed}"
         )),
         VerifyVerdict::Differs(_) => Some(format!(
             "ours is in {}; once the receiver's operator has put theirs aside: sealift requeue --from shipped {id}{typed}",
-            shell_word(path)
+            shown(path)
         )),
         VerifyVerdict::CannotTell(_)
         | VerifyVerdict::Held

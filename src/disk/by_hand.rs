@@ -1,25 +1,15 @@
-//! What is typed to bring an episode by hand under a name in `episodes/`: an archive alone out of
-//! `quarantine/`, or a folder that has another name or place.
-//!
-//! ```text
-//!  quarantine/<id>[~n]/<id>.tar.zst ──tar──▶ episodes/.unpacked-XXXXXX/<id>
-//!                                              ──rename──▶ episodes/<name>
-//! ```
-//!
-//! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system, and a
-//! move from there would be a copy, in which the marker may be there before the rest. The name is
-//! the episode's own only while nothing has it and nothing that left had it; else a receiver holds
-//! another recording under it by then, or is about to.
+//! The name under which an episode comes back into `episodes/`: its own only while nothing has it and
+//! nothing that left had it; else a receiver holds another recording under it by then, or is about
+//! to.
 
 use std::{fs, path::Path};
 
 use crate::{
-    disk::{filesystem, record_files},
+    disk::record_files,
     model::{
         episode::{EpisodeId, IdError},
         layout::Layout,
         progress::Progress,
-        text::shell_word,
     },
 };
 
@@ -76,7 +66,8 @@ pub(crate) fn is_taken(layout: &Layout, name: &str) -> bool {
 
 /// Whether anything but what is in this place is an episode of that id. Where that cannot be seen,
 /// it is.
-fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
+#[must_use]
+pub(crate) fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
     let filed = |folder: &Path| record_files::filed_as(folder, id, &Progress::default());
     fs::symlink_metadata(layout.episode(id)).is_ok()
         || filed(&layout.shipped).map_or(true, |found| !found.is_empty())
@@ -84,72 +75,8 @@ fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
             .map_or(true, |found| found.iter().any(|folder| folder != place))
 }
 
-/// What is typed to bring back what is in the archive of an episode, in this place. It overwrites
-/// nothing, says why where it stops, and leaves the archive where it is then. What is unpacked
-/// belongs to the owner of the archive.
-#[must_use]
-pub(crate) fn restore(
-    layout: &Layout,
-    id: &EpisodeId,
-    place: &Path,
-    name: &EpisodeId,
-    quoted: impl Fn(&Path) -> String,
-) -> String {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (episodes, place) = (absolute(&layout.episodes), absolute(place));
-    let archive = quoted(&place.join(layout.archive(id).file_name().unwrap_or_default()));
-    let (to, shipped) = (
-        quoted(&episodes.join(name.as_str())),
-        quoted(&absolute(&layout.shipped).join(name.as_str())),
-    );
-    let scratch = quoted(&episodes.join(".unpacked-XXXXXX"));
-    let (unpacked, episodes) = (
-        format!("\"$d\"/{}", quoted(Path::new(id.as_str()))),
-        quoted(&episodes),
-    );
-    [
-        format!("{{ test ! -e {to} && test ! -e {shipped} || ! echo {to} 'or that in shipped/ is there by now: ask sealift doctor again' >&2; }}"),
-        format!("d=$(mktemp -d {scratch})"),
-        format!("tar --zstd -xf {archive} -C \"$d\""),
-        format!("chown -hR --reference={archive} {unpacked}"),
-        "sync -f \"$d\"".to_owned(),
-        format!("mv -nT {unpacked} {to}"),
-        // mv -n is silent where it did nothing; what it left is in the way here.
-        "rmdir \"$d\"".to_owned(),
-        format!("sync -f {episodes}"),
-        format!("rm -r {}", quoted(&place)),
-    ]
-    .join(" && ")
-}
-
-/// How a folder is brought under a name in `episodes/` without us: a command where mv(1) renames
-/// it. Else mv(1) would copy it entry by entry, and the marker might come before the rest.
-#[must_use]
-pub(crate) fn moved(from: &Path, to: &Path) -> String {
-    let (source, target) = (shell_word(from), shell_word(to));
-    if let (Some(here), Some(there)) = (from.parent(), to.parent())
-        && is_renamed(here, there)
-    {
-        return format!("mv -nT {source} {target}");
-    }
-    format!(
-        "cp -aT {source} to a hidden name beside {target}, and go on as docs/operations.md#copies-by-hand says"
-    )
-}
-
-/// Whether a folder in `from` gets its name in `to` by a rename. Where that cannot be told, it does
-/// not.
-#[must_use]
-fn is_renamed(from: &Path, to: &Path) -> bool {
-    let renames = |folder: &Path| filesystem::renames_folders(folder);
-    match (filesystem::ground(from), filesystem::ground(to)) {
-        (Ok(here), Ok(there)) => here.is_renamed_to(there) && renames(from) && renames(to),
-        (Err(_), _) | (_, Err(_)) => false,
-    }
-}
-
-/// Whether a hidden name in `episodes/` is one of those that what is typed makes there for a while
-/// ([`restore`]), or that an earlier version's commands made.
+/// Whether a hidden name in `episodes/` is one of those that the commands that earlier versions
+/// named made there for a while.
 #[must_use]
 pub(crate) fn is_made_for_a_while(name: &str) -> bool {
     let unpacked = name.strip_prefix(".unpacked-");
@@ -213,21 +140,6 @@ mod tests {
         }
         fs::write(layout.archive(&id("a-4")), "").unwrap();
         assert_eq!(name(true), id("a-5"));
-    }
-
-    #[test]
-    fn only_what_a_rename_moves_is_moved_by_mv_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(is_renamed(folder.path(), folder.path()));
-        assert!(!is_renamed(folder.path(), Path::new("/proc")));
-        assert!(!is_renamed(
-            folder.path(),
-            &folder.path().join("is not there")
-        ));
-        let (from, to) = (folder.path().join("a b"), folder.path().join("c"));
-        let (source, target) = (shell_word(&from), shell_word(&to));
-        assert_eq!(moved(&from, &to), format!("mv -nT {source} {target}"));
-        assert!(moved(&from, Path::new("/proc/a")).contains("docs/operations.md#copies-by-hand"));
     }
 
     #[test]

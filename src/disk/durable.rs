@@ -71,7 +71,8 @@ pub(crate) use self::copy_space::{bytes_of_copy, exceeds_the_disk, lacks_inodes,
 pub(crate) use self::copy_tree::cannot_hold;
 pub(crate) use self::inside::{NotDurable, write_new_file_in};
 pub(crate) use self::move_tree::{
-    MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged,
+    MoveChecked, build_as, build_directory, clear_unbuilt, move_directory, move_to_name,
+    move_unchanged,
 };
 pub(crate) use self::removal_note::{
     forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off,
@@ -81,7 +82,7 @@ pub(crate) use self::remove_in_place::Finished;
 pub(crate) use self::remove_tree::{
     Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares,
 };
-pub(crate) use self::rename::put_aside;
+pub(crate) use self::rename::{put_aside, put_aside_as};
 pub(crate) use self::rename_check::{Tried, Trier, clear_trials, try_move};
 pub(crate) use self::resume::finish_aside;
 pub(crate) use self::spare::{is_full, keep_spares, make_spare};

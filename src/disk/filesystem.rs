@@ -12,9 +12,10 @@
 //! matters: the reconcile pass finds that, a minute late.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -342,32 +343,47 @@ pub(crate) fn keeps_no_modes(folder: &Path) -> bool {
     }
 }
 
-/// Whether rename(2) gives every folder of a file system another name. On an overlay it is EXDEV
-/// for those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's
-/// overlayfs.rst, "Renaming directories"); which layer has a folder cannot be told.
-pub(crate) fn renames_folders(folder: &Path) -> bool {
-    let Ok(folder) = File::open(folder) else {
-        return true;
-    };
-    match kind_of_open(&folder) {
-        Some(OVERLAY) => false,
-        Some(FUSE) => mount_kind(&folder).is_none_or(|kind| kind != "fuse.fuse-overlayfs"),
-        Some(_) | None => true,
-    }
-}
-
-const OVERLAY: u32 = 0x794c_7630;
 const MSDOS: u32 = 0x4d44;
 const EXFAT: u32 = 0x2011_bab0;
 const FUSE: u32 = 0x6573_5546;
 
-/// What the mount of an open folder calls its file system (proc_pid_mountinfo(5)).
+/// Where the file system of a folder is mounted; `None` where that cannot be told.
+#[must_use]
+pub(crate) fn mount_point(folder: &Path) -> Option<PathBuf> {
+    let mount = mount_of(&File::open(folder).ok()?)?;
+    let escaped = mount.split(|byte| *byte == b' ').nth(4)?;
+    let mut path = Vec::new();
+    let mut left = escaped;
+    while let Some((byte, rest)) = left.split_first() {
+        left = rest;
+        // Blanks, line breaks and backslashes have three octal digits.
+        let digits = rest.get(..3).filter(|_| *byte == b'\\');
+        let octal = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(escaped) => {
+                path.push(escaped);
+                left = &rest[3..];
+            }
+            None => path.push(*byte),
+        }
+    }
+    Some(OsString::from_vec(path).into())
+}
+
+/// What the mount of an open folder calls its file system.
 fn mount_kind(folder: &File) -> Option<String> {
+    let mount = String::from_utf8_lossy(&mount_of(folder)?).into_owned();
+    Some(mount.split_once(" - ")?.1.split(' ').next()?.to_owned())
+}
+
+/// The mount of an open folder (proc_pid_mountinfo(5)).
+fn mount_of(folder: &File) -> Option<Vec<u8>> {
     let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     let number = format!("{} ", found.stx_mnt_id);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let mount = mounts.lines().find(|line| line.starts_with(&number))?;
-    Some(mount.split_once(" - ")?.1.split(' ').next()?.to_owned())
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let mut lines = mounts.split(|byte| *byte == b'\n');
+    let mount = lines.find(|line| line.starts_with(number.as_bytes()))?;
+    Some(mount.to_vec())
 }
 
 fn kind_of(folder: &Path) -> Option<u32> {
@@ -405,6 +421,15 @@ mod tests {
         ] {
             assert_eq!(named(kind), name, "{kind:#x}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_found_where_its_file_system_is_mounted() {
+        assert_eq!(mount_point(Path::new("/proc/1")), Some("/proc".into()));
+        let folder = tempfile::tempdir().unwrap();
+        let mount = mount_point(folder.path()).unwrap();
+        assert!(folder.path().starts_with(&mount), "{mount:?}");
+        assert_eq!(mount_point(Path::new("/nowhere/at/all")), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::seal::seal;
+pub(crate) use self::seal::{SealOptions, seal_with};
 use crate::{
     disk::tree::{shown, to_path},
     model::{episode::Digest, layout::MARKER, records::ManifestCheck},

@@ -31,7 +31,7 @@ use crate::{
         layout::{Layout, MARKER},
         progress::Progress,
         snapshot::{TrialFinding, TrialKind},
-        text::{printable, shell_word},
+        text::{as_text, printable, word},
     },
 };
 
@@ -308,8 +308,16 @@ impl Finding {
         let Self::Frozen { some, flag, .. } = self else {
             return None;
         };
-        let paths: Vec<_> = some.iter().map(|path| shell_word(path)).collect();
-        Some(format!("sudo chattr -{flag} {}", paths.join(" ")))
+        // Those whose paths cannot be given as text are named one by one, once the others are mended.
+        let paths: Vec<_> = some
+            .iter()
+            .filter(|path| as_text(path) == path.as_path())
+            .map(word)
+            .collect();
+        Some(match paths.as_slice() {
+            [] => format!("sudo ls -la {}", word(as_text(some.first()?))),
+            paths => format!("sudo chattr -{flag} {}", paths.join(" ")),
+        })
     }
 }
 

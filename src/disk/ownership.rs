@@ -5,6 +5,7 @@ use std::{
     ffi::{CStr, CString},
     fs::File,
     io,
+    os::fd::AsFd,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
 };
@@ -12,7 +13,7 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown,
-        openat, openat2, statat,
+        fstat, openat, openat2, statat,
     },
     io::Errno,
 };
@@ -25,6 +26,9 @@ const OPENED: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
+
+/// A name, whatever it is of: nothing is read, and no symlink followed.
+const HELD: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Gives a file or a folder to another owner or group, and changes bits of its mode. `path` has no
 /// symlink in it.
@@ -55,43 +59,103 @@ pub(crate) fn give(
     Ok(())
 }
 
-/// Gives a sealed episode, and all in it, to another owner; a symlink in it itself, and not what it
-/// leads to. One that is open is its recorder's: nothing is done then, and false returned.
+/// What became of an episode that was to be given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Given {
+    /// It belongs to its new owner; so many files in it do not, since they have other names (hard
+    /// links) and another owner than the episode had.
+    Done {
+        /// How many.
+        left: u64,
+    },
+    /// It is open, and its recorder's: nothing was done.
+    Open,
+}
+
+/// Gives an episode, and all in it, to another owner; a symlink in it itself, and not what it leads
+/// to. One that is open is its recorder's: nothing is done then, unless `may_be_open`.
 ///
 /// # Errors
 /// Those of openat(2), getdents(2) and fchownat(2).
-pub(crate) fn give_sealed(episode: &Path, owner: u32) -> io::Result<bool> {
+pub(crate) fn give_episode(episode: &Path, owner: u32, may_be_open: bool) -> io::Result<Given> {
     let folder = openat(CWD, episode, OPENED | OFlags::DIRECTORY, Mode::empty())?;
     let marker = CString::new(MARKER)?;
     match statat(&folder, &*marker, AtFlags::SYMLINK_NOFOLLOW) {
+        _ if may_be_open => {}
         Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => {}
-        Ok(_) | Err(Errno::NOENT) => return Ok(false),
+        Ok(_) | Err(Errno::NOENT) => return Ok(Given::Open),
         Err(error) => return Err(error.into()),
     }
-    let owner = Uid::from_raw(owner);
-    give_all_in(&folder, owner, MAX_DEPTH)?;
-    fchown(&folder, Some(owner), None)?;
-    Ok(true)
+    let mut giving = Giving {
+        owner: Uid::from_raw(owner),
+        group: None,
+        before: fstat(&folder)?.st_uid,
+        left: 0,
+    };
+    giving.all_in(&folder, MAX_DEPTH)?;
+    fchown(&folder, Some(giving.owner), None)?;
+    Ok(Given::Done { left: giving.left })
 }
 
-fn give_all_in(folder: &impl std::os::fd::AsFd, owner: Uid, depth: usize) -> io::Result<()> {
-    if depth == 0 {
-        return Err(Errno::LOOP.into());
-    }
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+/// Gives what this process has just made itself, out of sight, to an owner and a group.
+///
+/// # Errors
+/// As [`give_episode`].
+pub(crate) fn give_made(folder: &Path, owner: u32, group: u32) -> io::Result<()> {
+    let folder = openat(CWD, folder, OPENED | OFlags::DIRECTORY, Mode::empty())?;
+    let mut giving = Giving {
+        owner: Uid::from_raw(owner),
+        group: Some(Gid::from_raw(group)),
+        before: fstat(&folder)?.st_uid,
+        left: 0,
+    };
+    giving.all_in(&folder, MAX_DEPTH)?;
+    Ok(fchown(&folder, Some(giving.owner), giving.group)?)
+}
+
+struct Giving {
+    owner: Uid,
+    group: Option<Gid>,
+    /// Whose the episode was.
+    before: u32,
+    left: u64,
+}
+
+impl Giving {
+    fn all_in(&mut self, folder: &impl AsFd, depth: usize) -> io::Result<()> {
+        if depth == 0 {
+            return Err(Errno::LOOP.into());
         }
-        let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(found.st_mode).is_dir() {
-            let below = openat(folder, name, OPENED | OFlags::DIRECTORY, Mode::empty())?;
-            give_all_in(&below, owner, depth - 1)?;
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name: &CStr = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // What was looked at is what is given, whatever gets its name meanwhile.
+            let held = openat(folder, name, HELD, Mode::empty())?;
+            let found = fstat(&held)?;
+            if FileType::from_raw_mode(found.st_mode).is_dir() {
+                let below = openat(folder, name, OPENED | OFlags::DIRECTORY, Mode::empty())?;
+                self.all_in(&below, depth - 1)?;
+            } else if found.st_nlink > 1
+                && ![self.before, self.owner.as_raw()].contains(&found.st_uid)
+            {
+                // Another user's file that was given a name in here stays that user's.
+                self.left += 1;
+                continue;
+            }
+            chownat(
+                &held,
+                c"",
+                Some(self.owner),
+                self.group,
+                AtFlags::EMPTY_PATH,
+            )?;
         }
-        chownat(folder, name, Some(owner), None, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// The sealed episodes in `episodes` that this user cannot move: other owners' folders, which none

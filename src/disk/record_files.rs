@@ -35,13 +35,13 @@ use crate::{
         durable::{self, Published},
         filesystem::is_frozen,
         lookup,
-        tree::{self, TreeError, own_files},
+        tree::{self, TreeError, own_files, shown},
     },
     model::{
         episode::EpisodeId,
-        layout::{Layout, MARKER, REASON, RECEIPT, numbered},
+        layout::{Layout, REASON, RECEIPT, numbered},
         records::{Aging, QuarantineReason, ShippingReceipt, Sidecar},
-        text::shell_word,
+        text::{foreign_command, typed_path},
     },
 };
 
@@ -275,9 +275,10 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
             } else {
                 "append-only"
             };
-            let path = shell_word(path);
+            let thaw = foreign_command(path, |path| format!("chattr -{flag} {path}"));
             return format!(
-                ". {path} is {what}, whatever its permissions are. {TYPE}sudo chattr -{flag} {path}"
+                ". {} is {what}, whatever its permissions are. {TYPE}sudo {thaw}",
+                shown(path)
             );
         }
     }
@@ -289,8 +290,8 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
     }
     if !may_write(folder) {
         return format!(
-            ". We may not write there. {TYPE}sudo chown {us} {}",
-            shell_word(folder)
+            ". We may not write there. {TYPE}sudo {}",
+            foreign_command(folder, |folder| format!("chown {us} {folder}"))
         );
     }
     // The owner of that folder is the user that ships; root only where this process is root.
@@ -298,10 +299,10 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
     let owner = if owner == 0 { us } else { owner };
     // The owner and not the mode: modes are content, and with others a receiver would find another
     // episode.
-    let episode = shell_word(episode);
     format!(
         ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}\
-         sudo test -e {episode}/{MARKER} && sudo chown -R {owner} {episode}"
+         sudo sealift setup --user {owner} --give {}",
+        typed_path(episode)
     )
 }
 

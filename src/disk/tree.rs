@@ -55,7 +55,10 @@ use std::{
     ffi::{CStr, CString, OsStr},
     fs::File,
     io::{self, Read as _},
-    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -192,6 +195,26 @@ impl Closed<'_> {
             *now == self.stat
         }
     }
+}
+
+/// What of an episode was written to last, and when (mtime, seconds of Unix time): a name that was
+/// made or removed counts for the folder that it is in.
+///
+/// # Errors
+/// [`TreeError`].
+pub(crate) fn newest_write(
+    episode: &Path,
+    progress: &Progress,
+) -> Result<(PathBuf, i64), TreeError> {
+    let top = std::fs::symlink_metadata(episode);
+    let mut newest = (PathBuf::new(), top.map_or(0, |top| top.mtime()));
+    walk(episode, progress, |entry| {
+        if entry.stat.mtime.0 > newest.1 {
+            newest = (to_path(entry.path), entry.stat.mtime.0);
+        }
+        Ok::<(), TreeError>(())
+    })?;
+    Ok(newest)
 }
 
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a

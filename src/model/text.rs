@@ -1,7 +1,14 @@
 //! Text from outside as it may be shown: harmless for a terminal or a log, as one word of a shell's
 //! command line, and without the secrets that an address may hold.
 
-use std::{borrow::Cow, ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    borrow::Cow,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
 /// Text from outside, made harmless for a terminal or a log: control characters, escapes,
 /// bidirectional overrides and invisible characters are shown as `\u{..}`. Ordinary text of any
@@ -19,31 +26,115 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A path as one word of a shell's command line, always in quotes.
+/// Text whose characters may be written as [`printable`] shows them: `\u{202e}`. What is no such
+/// escape stays as it is.
 #[must_use]
-pub(crate) fn shell_word(path: &Path) -> String {
-    quoted(path.as_os_str().as_bytes(), |_| false)
+pub(crate) fn unescaped(shown: &str) -> String {
+    let mut parts = shown.split(r"\u{");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let escaped = part.split_once('}').and_then(|(digits, rest)| {
+            let code = u32::from_str_radix(digits, 16).ok()?;
+            Some((char::from_u32(code)?, rest))
+        });
+        match escaped {
+            Some((character, rest)) => {
+                text.push(character);
+                text.push_str(rest);
+            }
+            None => {
+                text.push_str(r"\u{");
+                text.push_str(part);
+            }
+        }
+    }
+    text
 }
 
-/// A word of a shell's command line: plain where it can be.
+/// A name or an id as one word of a shell's command line, always in quotes. What a terminal could
+/// not show stands in it as it is shown ([`printable`]).
+#[must_use]
+pub(crate) fn shell_word(text: &Path) -> String {
+    quoted(&printable(&text.to_string_lossy()))
+}
+
+/// A word of a shell's command line: plain where it can be. Any POSIX shell reads it.
 #[must_use]
 pub(crate) fn word(text: impl AsRef<OsStr>) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
-    quoted(text.as_ref().as_bytes(), |bytes| {
-        !bytes.is_empty() && bytes.iter().all(plain)
-    })
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(&b);
+    let text = printable(&text.as_ref().to_string_lossy());
+    if !text.is_empty() && text.bytes().all(plain) {
+        text
+    } else {
+        quoted(&text)
+    }
 }
 
-/// In quotes; and where it holds what a terminal might obey or no text has, as `$'\NNN'`.
-fn quoted(bytes: &[u8], is_plain: impl Fn(&[u8]) -> bool) -> String {
-    let text = std::str::from_utf8(bytes)
-        .ok()
-        .filter(|text| printable(text) == **text);
-    match text {
-        Some(text) if is_plain(bytes) => text.to_owned(),
-        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
-        None => escaped_word(bytes),
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What a path begins with that stands percent-encoded on our command line (RFC 8089): one that no
+/// terminal and no POSIX shell could be given as text.
+const FILE_URL: &str = "file://";
+/// What is encoded in it besides what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A path as a word for a command of ours, whatever its bytes.
+#[must_use]
+pub(crate) fn typed_path(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if is_text(&path) {
+        return word(&path);
     }
+    let encoded = percent_encode(path.as_os_str().as_bytes(), ENCODED);
+    word(format!("{FILE_URL}{encoded}"))
+}
+
+/// A path as it was typed for a command of ours ([`typed_path`]).
+#[must_use]
+pub(crate) fn read_typed_path(typed: OsString) -> PathBuf {
+    let encoded = typed
+        .as_bytes()
+        .strip_prefix(FILE_URL.as_bytes())
+        .filter(|path| path.starts_with(b"/"));
+    match encoded {
+        Some(encoded) => OsString::from_vec(percent_decode(encoded).collect()).into(),
+        None => typed.into(),
+    }
+}
+
+/// Another program's command that looks at a path or changes what is there. Where the path cannot be
+/// given as text, the folder above it that can be is listed: what there is, a person sees.
+#[must_use]
+pub(crate) fn foreign_command(path: &Path, command: impl FnOnce(&str) -> String) -> String {
+    if is_text(path) {
+        command(&dashless(path))
+    } else {
+        format!("ls -la {}", dashless(as_text(path)))
+    }
+}
+
+/// The path, or the folder above it that can be given as text.
+#[must_use]
+pub(crate) fn as_text(path: &Path) -> &Path {
+    let mut above = path.ancestors();
+    above
+        .find(|path| is_text(path) && !path.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// A word that passes for no option.
+fn dashless(path: &Path) -> String {
+    if path.as_os_str().as_bytes().starts_with(b"-") {
+        word(Path::new(".").join(path))
+    } else {
+        word(path)
+    }
+}
+
+fn is_text(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| printable(text) == text)
 }
 
 /// "1.3 GB": three figures at most.
@@ -67,25 +158,6 @@ pub(crate) fn span(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         days => format!("{} days", days / 86_400),
     }
-}
-
-/// What a terminal might obey, or no text has, as a word of bash, zsh and ksh: `$'\NNN'`. Octal has
-/// three digits and no more, whatever comes next.
-#[must_use]
-pub(crate) fn escaped_word(bytes: &[u8]) -> String {
-    let mut quoted = String::from("$'");
-    for byte in bytes {
-        match byte {
-            b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-            0x20..0x7f => quoted.push(char::from(*byte)),
-            _ => {
-                // Writing to a string does not fail.
-                let _ = write!(quoted, "\\{byte:03o}");
-            }
-        }
-    }
-    quoted.push('\'');
-    quoted
 }
 
 /// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),
@@ -148,16 +220,72 @@ pub(crate) fn without_queries(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn read_by_sh(word: &str) -> Vec<u8> {
+        let script = format!("printf %s {word}");
+        let read = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert!(read.stderr.is_empty(), "{word}: {read:?}");
+        read.stdout
+    }
+
+    const ODD: [&[u8]; 9] = [
+        b"/d/it's",
+        b"/d/a b",
+        b"/d/\xff'\\ \n7",
+        b"/d/\x1b[2J",
+        b"/d/$(id) `id` \"x\" ; & | #",
+        b"/d/100%41 ~",
+        "/d/L\u{e4}ufe".as_bytes(),
+        "/d/L\u{e4}ufe \u{202e}x".as_bytes(),
+        b"/d/-rf",
+    ];
+
     #[test]
-    fn a_shell_reads_a_path_back_byte_for_byte_and_no_terminal_obeys_it() {
-        for name in [&b"it's"[..], b"a b", b"\xff'\\ \n7", b"\x1b[2J", b"$(id)"] {
-            let word = shell_word(std::path::Path::new(std::ffi::OsStr::from_bytes(name)));
+    fn a_posix_shell_and_our_command_line_read_any_path_back_and_no_terminal_obeys_it() {
+        for name in ODD {
+            let path = Path::new(OsStr::from_bytes(name));
+            let word = typed_path(path);
             assert_eq!(printable(&word), word);
-            let read = std::process::Command::new("bash")
-                .args(["-c", &format!("printf %s {word}")])
-                .output()
-                .unwrap();
-            assert_eq!(read.stdout, name, "{word}");
+            let read = OsString::from_vec(read_by_sh(&word));
+            assert_eq!(read_typed_path(read), path, "{word}");
+        }
+        assert_eq!(typed_path(Path::new("/d/a")), "/d/a");
+        // Nothing else is decoded.
+        for typed in ["/d/100%41", "file:a%41", "a/file:///b%41"] {
+            assert_eq!(read_typed_path(typed.into()), Path::new(typed));
+        }
+    }
+
+    #[test]
+    fn another_program_is_given_a_path_or_the_folder_above_it_and_never_half_of_it() {
+        for name in ODD {
+            let path = Path::new(OsStr::from_bytes(name));
+            let command = foreign_command(path, |path| format!("rm -r {path}"));
+            match command.strip_prefix("rm -r ") {
+                Some(word) => assert_eq!(read_by_sh(word), name),
+                None => assert_eq!(command, "ls -la /d"),
+            }
+        }
+        let command = |path: &str| foreign_command(Path::new(path), str::to_owned);
+        assert_eq!(command("-rf"), "./-rf");
+        assert_eq!(command("a\u{1b}"), "ls -la .");
+    }
+
+    #[test]
+    fn a_name_is_a_word_as_it_is_shown() {
+        assert_eq!(word("run-7"), "run-7");
+        assert_eq!(word(""), "''");
+        assert_eq!(shell_word(Path::new("run-7")), "'run-7'");
+        assert_eq!(word("a \u{202e}b"), r"'a \u{202e}b'");
+        assert_eq!(read_by_sh(&word("it's $(id)")), b"it's $(id)");
+        for id in ["run-7", "it's", "a \u{202e}b\u{200b}", "100%41"] {
+            let typed = String::from_utf8(read_by_sh(&word(id))).unwrap();
+            assert_eq!(unescaped(&typed), id);
+        }
+        for odd in [r"\u{", r"\u{zz}x", r"\u{d800}", r"\n"] {
+            assert_eq!(unescaped(odd), odd);
         }
     }
 

@@ -16,6 +16,8 @@
 mod facts;
 mod gather;
 mod judge;
+#[cfg(test)]
+mod pasted;
 mod row;
 mod setup;
 mod words;
@@ -25,7 +27,7 @@ use std::{path::PathBuf, time::Duration};
 pub(super) use self::judge::{daemon_checks::DaemonChecks, space::row as space};
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
-pub(crate) use self::setup::{SetupLine, setup};
+pub(crate) use self::setup::{SetupLine, give, setup};
 pub(super) use self::words::CommandContext;
 use crate::config::{ConfigError, RawConfig};
 

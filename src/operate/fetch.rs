@@ -42,7 +42,6 @@ use crate::{
         episode::{Digest, EpisodeId},
         progress::Progress,
         records::ShippingReceipt,
-        text::shell_word,
     },
 };
 
@@ -152,7 +151,7 @@ pub(crate) type Tell = Arc<dyn Fn(FetchEvent) + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     /// Something stands where it would go.
-    #[error("{} is there already and nothing was touched: move it away, or fetch into another folder with --to DIR", shell_word(.0))]
+    #[error("{} is there already and nothing was touched: move it away, or fetch into another folder with --to DIR", shown(.0))]
     NameTaken(PathBuf),
     /// Another fetch of it is under way.
     #[error("another fetch of this episode into {} is under way", shown(.0))]

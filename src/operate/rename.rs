@@ -14,7 +14,7 @@ use std::{
     borrow::Cow,
     ffi::{OsStr, OsString},
     fs, io,
-    os::unix::{ffi::OsStrExt as _, ffi::OsStringExt as _, fs::MetadataExt as _},
+    os::unix::{ffi::OsStrExt as _, ffi::OsStringExt as _},
     path::{Path, PathBuf},
 };
 
@@ -222,13 +222,8 @@ fn is_one_name(name: &OsStr) -> bool {
 /// Whether anything in it was written to lately. What is said to be from the future is fresh.
 fn is_fresh(folder: &Path, progress: &Progress) -> io::Result<bool> {
     let now = wall_now().unix_seconds();
-    let mut newest = fs::symlink_metadata(folder)?.mtime();
-    let walked = tree::walk(folder, progress, |entry| {
-        newest = newest.max(entry.stat.mtime.0);
-        Ok::<(), TreeError>(())
-    });
-    match walked {
-        Ok(_) => Ok(now - newest < LEFT_ALONE_MIN * 60),
+    match tree::newest_write(folder, progress) {
+        Ok((_, written)) => Ok(now - written < LEFT_ALONE_MIN * 60),
         Err(TreeError::Changed { .. }) => Ok(true),
         Err(error) => Err(io::Error::other(error)),
     }

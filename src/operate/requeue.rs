@@ -11,7 +11,8 @@
 //! ```
 //!
 //! What was named and was written to since it was delivered comes back out of `shipped/` as well,
-//! with its receipt: no answer of the receiver is about what was written.
+//! with its receipt: no answer of the receiver is about what was written. So does, unasked, what was
+//! named. An archive alone in `quarantine/` is unpacked (`unpack.rs`).
 //!
 //! With the daemon and without it, as its user or as one of the shared group: nothing here holds
 //! its lock. A folder is moved by one rename that takes no name that is in use; where that is
@@ -27,6 +28,7 @@
 mod admission;
 mod choose;
 mod find;
+mod unpack;
 
 use std::{
     fmt, io,
@@ -60,8 +62,12 @@ pub(crate) struct RequeueOptions {
     pub status: Option<u16>,
     /// From where; quarantine and conflicts where it is not said.
     pub from: Option<Origin>,
-    /// Take what was refused for its commit without asking whether that is admitted by now.
+    /// Take what was refused for its commit without asking whether that is admitted by now; of
+    /// `shipped/`, what is named without asking whether the receiver has lost it.
     pub unasked: bool,
+    /// The ids are the names of folders in `quarantine/` that hold an archive alone: it is unpacked,
+    /// under this name or the first that is free.
+    pub unpack: Option<Option<EpisodeId>>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
     /// Questions to the receiver at once.
@@ -185,6 +191,15 @@ pub(crate) async fn requeue(
     progress: &Progress,
     tell: &mut (dyn FnMut(RequeueRow) + Send),
 ) -> io::Result<bool> {
+    if let Some(to) = &options.unpack {
+        for name in &options.ids {
+            if progress.check().is_err() {
+                return Ok(false);
+            }
+            tell(unpack::unpack_archive(options, name, to.as_ref(), progress));
+        }
+        return Ok(true);
+    }
     let mut found = find::candidates(options, receiver, progress).await?;
     choose::choose(options, &mut found);
     found.left.sort_by(|a, b| {

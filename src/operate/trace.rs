@@ -101,7 +101,7 @@ pub(crate) async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace 
         }
         Err(Unread::NotPermitted) => {
             unread.push(
-                "the journal: this user may not read it. Type: sudo usermod -aG systemd-journal \"$USER\"   and log in again"
+                "the journal: this user may not read it, until added to its group and logged in again. Type: sudo usermod -aG systemd-journal \"$USER\""
                     .to_owned(),
             );
             Vec::new()

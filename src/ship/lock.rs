@@ -43,7 +43,7 @@ use crate::{
     },
     model::{
         layout::{COPY_PREFIX, Layout},
-        text::shell_word,
+        text::foreign_command,
     },
 };
 
@@ -117,7 +117,7 @@ pub(crate) enum LockError {
     #[error(
         "Another sealift seems to ship this folder ({folder}): {holder}, last heard of {age_s} s ago. Its lock may be one that is not \
          seen from here, so its word in the file counts for {believed_s} s. To stop it: {stop}. If nothing runs there, wait, \
-         or type: rm {file}"
+         or type: {remove}"
     )]
     Elsewhere {
         /// The data folder, and its file system where hosts share it.
@@ -130,8 +130,8 @@ pub(crate) enum LockError {
         believed_s: u64,
         /// What to type.
         stop: String,
-        /// The lock file, as a word of a shell.
-        file: String,
+        /// What takes the lock file away.
+        remove: String,
     },
     /// The lock file cannot be had.
     #[error("Failed to lock {}", path.display())]
@@ -367,7 +367,7 @@ fn elsewhere(
         age_s: age.as_secs(),
         believed_s: BELIEVED_FOR.as_secs(),
         stop: holder.how_to_stop(us),
-        file: shell_word(path),
+        remove: foreign_command(path, |path| format!("rm {path}")),
     }
 }
 

@@ -22,8 +22,12 @@ use super::{
     machine::storage::outbox_space::{OutboxSpace, Short, fits},
 };
 use crate::{
-    disk::{durable, filesystem::used_up, record_files::TYPE},
-    model::{episode::Digest, records::ArchiveFacts, text::shell_word},
+    disk::{durable, filesystem::used_up, record_files::TYPE, tree::shown},
+    model::{
+        episode::Digest,
+        records::ArchiveFacts,
+        text::{as_text, word},
+    },
 };
 
 /// What is reserved in one folder's file system. Clones are one.
@@ -109,7 +113,7 @@ impl<S: Sink> Sink for Reserved<S> {
 
 /// What follows where an episode cannot be moved to a folder for want of room, and what to type.
 pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
-    let there = shell_word(folder);
+    let there = word(as_text(folder));
     if durable::room_needed(error).is_some() {
         let df = if durable::lacks_inodes(error) {
             "df -i"
@@ -130,9 +134,10 @@ pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> 
         of_folder
     };
     format!(
-        "{what}. Its record takes a few KiB on the disk of episodes/, and a copy of it as much as it has on the disk of {there}. It moves by \
+        "{what}. Its record takes a few KiB on the disk of episodes/, and a copy of it as much as it has on the disk of {}. It moves by \
          itself when there is room. {TYPE}df -h {} {there}",
-        shell_word(episodes)
+        shown(folder),
+        word(as_text(episodes))
     )
 }
 

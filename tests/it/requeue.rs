@@ -332,15 +332,10 @@ fn an_archive_without_an_episode_is_told_about_with_what_to_type() {
     let (code, told) = requeue(&sandbox, &["a"]);
     assert_eq!(code, 1);
     assert!(told.contains("an archive without its episode"), "{told}");
-    let typed = told.split_once("type: ").unwrap().1.lines().next().unwrap();
-    assert!(
-        Command::new("sh")
-            .args(["-c", typed])
-            .status()
-            .unwrap()
-            .success(),
-        "{typed}"
-    );
+    let typed = told.split_once("Type: ").unwrap().1.lines().next().unwrap();
+    assert_eq!(typed, "sealift requeue --unpack a");
+    let (code, told) = requeue(&sandbox, &["--unpack", "a"]);
+    assert_eq!(code, 0, "{told}");
     sandbox.ship_once();
     sandbox.wait_shipped("a");
 }
@@ -494,7 +489,8 @@ fn a_user_of_the_shared_group_puts_back_what_is_somebody_elses_and_whose_it_is_s
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("requeued  a  "), "{told}");
     assert!(
-        told.contains("left      closed  ") && told.contains(&format!("sudo chown -R {SHIPPER} ")),
+        told.contains("left      closed  ")
+            && told.contains(&format!("sudo sealift setup --user {SHIPPER} --give ")),
         "{told}"
     );
     let episode = layout.episodes.join("a");

@@ -217,7 +217,29 @@ pub(crate) fn build_directory(
     fill: impl FnOnce(&Path) -> io::Result<()>,
     progress: &Progress,
 ) -> io::Result<PathBuf> {
-    let name = TargetName::numbered(folder, name);
+    build(&TargetName::numbered(folder, name), fill, progress)
+}
+
+/// As [`build_directory`], under this very name. For a caller without the daemon's lock.
+///
+/// # Errors
+/// As [`build_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken.
+pub(crate) fn build_as(
+    folder: &Path,
+    name: &str,
+    fill: impl FnOnce(&Path) -> io::Result<()>,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
+    let last = 0;
+    build(&TargetName { folder, name, last }, fill, progress)
+}
+
+fn build(
+    name: &TargetName<'_>,
+    fill: impl FnOnce(&Path) -> io::Result<()>,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
+    let folder = name.folder;
     let _at_work = at_work_where_known(folder)?;
     let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
         .map_err(|error| named(folder, &error))?;

@@ -40,12 +40,13 @@ use crate::{
         tree::{
             self, Kind, TreeError,
             open::{self, Error, Stat},
+            shown,
         },
     },
     model::{
         layout::{ASIDE_PREFIX, TRASH_PREFIX, hidden, is_scratch, name_behind},
         progress::Progress,
-        text::shell_word,
+        text::foreign_command,
     },
 };
 
@@ -215,10 +216,11 @@ pub(super) fn may_be_removed(directory: &Path, progress: &Progress) -> io::Resul
             } else {
                 "append-only"
             };
-            let path = shell_word(&directory.join(OsStr::from_bytes(path)));
+            let path = directory.join(OsStr::from_bytes(path));
             Err(Frozen::Is(format!(
-                "{path} is {what}, whatever its permissions are, and would stay when the rest is moved by a copy. Type: sudo chattr -{flag} \
-                 {path}"
+                "{} is {what}, whatever its permissions are, and would stay when the rest is moved by a copy. Type: sudo {}",
+                shown(&path),
+                foreign_command(&path, |path| format!("chattr -{flag} {path}"))
             )))
         }
         None => Ok(()),

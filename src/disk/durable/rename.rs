@@ -1,6 +1,7 @@
 //! Renaming to a name that nothing has, whatever the file system knows of that.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -49,15 +50,27 @@ pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> 
 /// # Errors
 /// Those of renameat2(2) and fsync(2).
 pub(crate) fn put_aside(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut name = path
+        .file_name()
+        .ok_or(io::ErrorKind::InvalidInput)?
+        .to_owned();
+    name.push(".aside");
+    put_aside_as(path, parent_of(path)?, &name)
+}
+
+/// As [`put_aside`], in this folder and under this name.
+///
+/// # Errors
+/// As [`put_aside`].
+pub(crate) fn put_aside_as(path: &Path, folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
     for n in 0..MAX_ASIDE {
         let mut aside = name.to_owned();
-        aside.push(".aside");
         if n > 0 {
             aside.push(format!(".{n}"));
         }
-        let to = path.with_file_name(aside);
+        let to = folder.join(aside);
         if rename_noreplace(path, &to)? == Published::Done {
+            sync_folder(folder)?;
             sync_folder(parent_of(path)?)?;
             return Ok(to);
         }

@@ -14,6 +14,7 @@
 //! by the folder's descriptor, for the folder may be in `shipped/` by then.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
     os::unix::fs::MetadataExt as _,
@@ -25,6 +26,7 @@ use rustix::fs::FlockOperation;
 
 use super::{MAX_MANIFEST_BYTES, Manifest};
 use crate::{
+    clock,
     disk::{
         durable::{self, NotDurable, Published},
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
@@ -42,6 +44,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often one is asked after meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
+/// What else is asked of a seal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SealOptions {
+    /// A marker that is there is put aside, hidden beside the episode, and it is sealed anew.
+    pub(crate) again: bool,
+    /// Nothing is sealed where anything in it was written to within this time.
+    pub(crate) idle: Option<Duration>,
+}
+
 /// What was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
@@ -54,6 +65,8 @@ pub struct Sealed {
     /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path
     /// relative to the episode.
     pub left_out: Vec<(&'static str, PathBuf)>,
+    /// Where the marker is that was there before.
+    pub put_aside: Option<PathBuf>,
 }
 
 /// Why an episode was not sealed. There is no marker then that was not there before, but for
@@ -101,6 +114,17 @@ pub enum SealError {
     StillWriting {
         /// What changed.
         path: PathBuf,
+    },
+    /// It was written to within the time for which it had to be left alone.
+    #[error(
+        "{} was written to less than {} ago: its recorder may be at work. Nothing was sealed",
+        in_words(.path), crate::model::text::span(.idle.as_secs())
+    )]
+    NotIdle {
+        /// What was written last.
+        path: PathBuf,
+        /// For how long nothing should have been.
+        idle: Duration,
     },
     /// A file is open for writing, or mapped writable.
     #[error(
@@ -153,17 +177,30 @@ impl From<TreeError> for SealError {
 /// # Errors
 /// [`SealError`].
 pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> {
-    seal_observed(directory, progress, |_| ())
+    seal_observed(directory, SealOptions::default(), progress, |_| ())
+}
+
+/// As [`seal`], with more that is asked.
+///
+/// # Errors
+/// [`SealError`]. A marker that was put aside stays there.
+pub(crate) fn seal_with(
+    directory: &Path,
+    options: SealOptions,
+    progress: &Progress,
+) -> Result<Sealed, SealError> {
+    seal_observed(directory, options, progress, |_| ())
 }
 
 /// [`seal`], with each entry shown before it is hashed: where a test plays a recorder that will not
 /// stop.
 fn seal_observed(
     directory: &Path,
+    options: SealOptions,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Sealed, SealError> {
-    let episode = resolve(directory)?;
+    let episode = resolve(directory, options)?;
     // Two at once would write the marker through one scratch file. Let go when the process ends,
     // however it ends.
     let sealing = File::open(&episode).map_err(|error| match error.kind() {
@@ -172,7 +209,7 @@ fn seal_observed(
     })?;
     rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SealError::AlreadySealing)?;
-    seal_held(&episode, &sealing, progress, &mut observe)
+    seal_held(&episode, &sealing, options, progress, &mut observe)
         .map_err(|error| explain(error, &episode, &sealing))
 }
 
@@ -201,12 +238,20 @@ fn explain(error: SealError, episode: &Path, sealing: &File) -> SealError {
 fn seal_held(
     episode: &Path,
     sealing: &File,
+    options: SealOptions,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Sealed, SealError> {
     if durable::has_removal_note(episode) {
         return Err(SealError::BeingRemoved);
     }
+    if let Some(idle) = options.idle {
+        was_left_alone(episode, idle, progress)?;
+    }
+    let put_aside = match options.again {
+        true => put_marker_aside(episode)?,
+        false => None,
+    };
     let mut writers = OpenFileQuery {
         probe: OpenFileProbe::below(episode),
         left: PATIENCE,
@@ -248,11 +293,40 @@ fn seal_held(
             bytes,
             untold: writers.untold,
             left_out,
+            put_aside,
         }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
         Err(NotDurable::NotPlaced(source)) => Err(io_error(MARKER.as_bytes(), source)),
         Err(NotDurable::NotFlushed(source)) => Err(SealError::NotFlushed(source)),
     }
+}
+
+fn was_left_alone(episode: &Path, idle: Duration, progress: &Progress) -> Result<(), SealError> {
+    let (path, written) = tree::newest_write(episode, progress)?;
+    // What is said to be from the future was written just now.
+    let ago_s = clock::wall_now().unix_seconds().saturating_sub(written);
+    if u64::try_from(ago_s).is_ok_and(|ago_s| ago_s >= idle.as_secs()) {
+        Ok(())
+    } else {
+        Err(SealError::NotIdle { path, idle })
+    }
+}
+
+/// Beside the episode and hidden: in it, it would be shipped as a part of it.
+fn put_marker_aside(episode: &Path) -> Result<Option<PathBuf>, SealError> {
+    let marker = episode.join(MARKER);
+    if marker.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let (Some(folder), Some(name)) = (episode.parent(), episode.file_name()) else {
+        return Ok(None);
+    };
+    let mut aside = OsString::from(".");
+    aside.push(name);
+    aside.push(".marker");
+    durable::put_aside_as(&marker, folder, &aside)
+        .map(Some)
+        .map_err(|source| io_error(MARKER.as_bytes(), source))
 }
 
 /// Asks after files that may be written to still.
@@ -309,7 +383,7 @@ impl OpenFileQuery {
 
 /// Checks that it can be sealed at all, and gives its real path: the walk goes by the directory's
 /// own name.
-fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
+fn resolve(directory: &Path, options: SealOptions) -> Result<PathBuf, SealError> {
     // A trailing slash would make lstat(2) follow a symlink; components() drops it.
     let directory: PathBuf = directory.components().collect();
     let missing = |source: io::Error| match source.kind() {
@@ -326,6 +400,7 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     }
     let episode = directory.canonicalize().map_err(missing)?;
     match episode.join(MARKER).symlink_metadata() {
+        Ok(_) if options.again => Ok(episode),
         Ok(marker) if marker.is_file() => Err(SealError::AlreadySealed),
         Ok(marker) if marker.is_dir() => Err(SealError::OddMarker("a directory")),
         Ok(marker) if marker.is_symlink() => Err(SealError::OddMarker("a symlink")),

@@ -174,7 +174,8 @@ impl fmt::Display for LeftAside {
             f,
             "{are} out of sight in episodes/ as .sealift-aside-*: a process that was killed had put {them} aside while it moved {them}, \
              and another process is at work in that folder by now (sealift requeue, or another shipper), so that nothing is put in \
-             order there. What was not moved has its name back, and is shipped, once that has ended"
+             order there. What was not moved has its name back, and is shipped, once that has ended (kill -CONT lets one go on that is \
+             stopped, STAT T; kill ends one that hangs)"
         )
     }
 }

@@ -2,15 +2,17 @@
 
 mod receiver;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
-use super::words::CommandContext;
+use super::words::{CommandContext, typed_path};
 use crate::{
     disk::{move_check::MoveCheck, scan::NoEpisode},
     model::{
         episode::{EpisodeId, FolderLook},
-        layout::Layout,
         records::WallTime,
         retention::Due,
         snapshot::RoomStatus,
@@ -64,6 +66,12 @@ impl Facts {
         let is_shipper = self.people.us.uid == self.people.shipper().uid;
         self.hands
             .as_root_unless(is_shipper && !self.hands.has_unit, &setup)
+    }
+
+    /// What gives one sealed episode to who ships.
+    pub(super) fn give(&self, episode: &Path) -> String {
+        let give = format!("setup --give {}", typed_path(episode));
+        self.hands.as_root(&self.hands.sealift(&give))
     }
 }
 
@@ -180,6 +188,8 @@ pub(super) struct FolderFacts {
     pub(super) modeless: bool,
     /// The folders that lead there, the outermost first.
     pub(super) way: Vec<PassedFolder>,
+    /// Where its file system is mounted; `None` where that cannot be told.
+    pub(super) mount: Option<PathBuf>,
     /// Where it is once symlinks are followed, and on which device; `None` where that cannot be
     /// told.
     pub(super) real: Option<(PathBuf, u64)>,
@@ -352,8 +362,6 @@ pub(super) struct StrangerFacts {
 /// What is in `quarantine/` and `shipped/`.
 #[derive(Debug, Default)]
 pub(super) struct FiledEpisodes {
-    /// The folders that it comes back to, and went to.
-    pub(super) layout: Option<Layout>,
     /// What waits for a person.
     pub(super) quarantined: Vec<Quarantined>,
     /// How many in `shipped/` the clean-up will remove within a week: the receiver holds them.
@@ -373,6 +381,8 @@ pub(super) struct Quarantined {
     pub(super) unreadable: Option<(String, bool)>,
     /// It has its marker still, without which it would wait in `episodes/` for ever.
     pub(super) sealed: bool,
+    /// That marker was written after it came here: it was sealed again.
+    pub(super) resealed: bool,
     /// The verdict's name.
     pub(super) verdict: String,
     /// The HTTP status, where there was an answer.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::words::Fix;
 use crate::model::text::printable;
 
 /// A row's colour. The worst of all rows is the doctor's exit code.
@@ -111,18 +112,24 @@ pub(crate) struct DoctorRow {
 }
 
 impl DoctorRow {
-    fn new(id: Id, status: RowStatus, summary: &str, fix: Option<String>) -> Self {
+    fn new(id: Id, status: RowStatus, summary: &str, fix: Option<Fix>) -> Self {
+        #[cfg(test)]
+        fix.iter()
+            .filter(|fix| !fix.is_theirs)
+            .for_each(|fix| super::pasted::assert_is_one_command(fix));
+        let then = fix.as_ref().and_then(|fix| fix.then.as_deref());
+        let then = then.map(|then| format!(" {then}")).unwrap_or_default();
         Self {
             id,
             status,
-            summary: printable(summary),
-            fix,
+            summary: printable(&format!("{summary}{then}")),
+            fix: fix.map(|fix| fix.command),
             details: Map::new(),
         }
     }
 
     /// Of any colour but green.
-    pub(super) fn of(id: Id, status: RowStatus, summary: &str, fix: impl Into<String>) -> Self {
+    pub(super) fn of(id: Id, status: RowStatus, summary: &str, fix: impl Into<Fix>) -> Self {
         Self::new(id, status, summary, Some(fix.into()))
     }
 
@@ -130,11 +137,11 @@ impl DoctorRow {
         Self::new(id, RowStatus::Green, summary.as_ref(), None)
     }
 
-    pub(super) fn yellow(id: Id, summary: impl AsRef<str>, fix: impl Into<String>) -> Self {
+    pub(super) fn yellow(id: Id, summary: impl AsRef<str>, fix: impl Into<Fix>) -> Self {
         Self::new(id, RowStatus::Yellow, summary.as_ref(), Some(fix.into()))
     }
 
-    pub(super) fn red(id: Id, summary: impl AsRef<str>, fix: impl Into<String>) -> Self {
+    pub(super) fn red(id: Id, summary: impl AsRef<str>, fix: impl Into<Fix>) -> Self {
         Self::new(id, RowStatus::Red, summary.as_ref(), Some(fix.into()))
     }
 

@@ -18,7 +18,13 @@ use std::{
 };
 
 use super::{DoctorQuery, facts::Owned, gather};
-use crate::disk::{ownership, tree::shown};
+use crate::{
+    disk::{
+        ownership::{self, Given},
+        tree::shown,
+    },
+    model::layout::MARKER,
+};
 
 /// Each round may bring to light what the one before it hid: a folder behind one that was closed.
 const MAX_ROUNDS: usize = 8;
@@ -171,7 +177,14 @@ pub(crate) async fn setup(
                 ownership::sealed_of_others(&folder.path, shipper.uid, is_in).ok()
             })
             .unwrap_or_default();
-        let plan = plan::plan(&facts, &sealed);
+        // One beside the episodes seals nothing.
+        let loose = facts
+            .folders
+            .iter()
+            .find(|folder| folder.name == "episodes")
+            .map(|folder| folder.path.join(MARKER))
+            .filter(|marker| std::fs::symlink_metadata(marker).is_ok_and(|it| !it.is_dir()));
+        let plan = plan::plan(&facts, &sealed, loose);
         for why in plan.refused {
             if seen.insert(why.clone()) {
                 nothing_left = false;
@@ -218,4 +231,48 @@ pub(crate) async fn setup(
         }
     }
     nothing_left
+}
+
+/// Gives one sealed episode to who ships, and says so; or why not. What is in `quarantine/` or
+/// `shipped/` no recorder writes to: that may have lost its marker.
+pub(crate) async fn give(
+    question: &DoctorQuery,
+    user: Option<&str>,
+    episode: &Path,
+    dry_run: bool,
+) -> SetupLine {
+    let mut facts = gather::host(question).await;
+    if let Some(user) = user {
+        match gather::permissions::given(user, None).await {
+            Ok(person) => facts.people.shipper = Some(person),
+            Err(why) => return SetupLine::Left(why),
+        }
+    }
+    let Some(shipper) = &facts.people.shipper else {
+        let why = "which user ships is not known: name it with --user";
+        return SetupLine::Left(why.to_owned());
+    };
+    let parent = episode
+        .parent()
+        .and_then(|parent| parent.canonicalize().ok());
+    let is_filed = facts.folders.iter().any(|folder| {
+        matches!(folder.name, "quarantine" | "shipped")
+            && folder.path.canonicalize().ok() == parent
+            && parent.is_some()
+    });
+    let shown = shown(episode);
+    let said = format!("give {shown} and all in it to user {}", shipper.uid);
+    if dry_run {
+        return SetupLine::Would(said);
+    }
+    match ownership::give_episode(episode, shipper.uid, is_filed) {
+        Ok(Given::Done { left: 0 }) => SetupLine::Done(said),
+        Ok(Given::Done { left }) => SetupLine::Left(format!(
+            "{said}: done but for {left} files of other users that have other names as well (hard links)"
+        )),
+        Ok(Given::Open) => SetupLine::Left(format!(
+            "{shown} is not sealed: it is its recorder's, who may be at work in it"
+        )),
+        Err(error) => SetupLine::Left(format!("{said}: {error}")),
+    }
 }

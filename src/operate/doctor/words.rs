@@ -1,8 +1,68 @@
 //! Commands and figures as a person types and reads them.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+use std::{ffi::OsStr, fmt, ops::Deref, path::Path, time::Duration};
 
-pub(super) use crate::model::text::word;
+use crate::model::text::as_text;
+pub(super) use crate::model::text::{foreign_command as foreign, typed_path, word};
+
+/// What mends something: one simple command, which any POSIX shell takes as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::operate) struct Fix {
+    /// The command.
+    pub(in crate::operate) command: String,
+    /// What is to be done once it has ended, as a sentence, where that is not all.
+    pub(in crate::operate) then: Option<String>,
+    /// It is another person's, of the configuration or a receiver, and shown as they wrote it.
+    pub(super) is_theirs: bool,
+}
+
+impl Fix {
+    /// A command line of the configuration's or of a receiver's.
+    pub(super) fn theirs(command: String) -> Self {
+        let is_theirs = true;
+        Self {
+            is_theirs,
+            ..command.into()
+        }
+    }
+
+    /// What is to be done once the command has ended.
+    pub(super) fn then(self, then: impl fmt::Display) -> Self {
+        let before = self.then.map(|before| before + " ").unwrap_or_default();
+        let then = Some(format!("{before}{then}"));
+        Self { then, ..self }
+    }
+}
+
+impl Deref for Fix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.command
+    }
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.command)
+    }
+}
+
+impl From<String> for Fix {
+    fn from(command: String) -> Self {
+        Self {
+            command,
+            then: None,
+            is_theirs: false,
+        }
+    }
+}
+
+impl From<&str> for Fix {
+    fn from(command: &str) -> Self {
+        command.to_owned().into()
+    }
+}
 
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +100,8 @@ impl CommandContext {
     /// What the daemon says to type, as the one who types it has to: root needs no `sudo`, and may
     /// have none.
     pub(in crate::operate) fn typed(&self, command: &str) -> String {
-        if self.root {
-            without_sudo(command)
-        } else {
-            command.to_owned()
-        }
+        let without = command.strip_prefix("sudo ").filter(|_| self.root);
+        without.unwrap_or(command).to_owned()
     }
 
     /// The same for one who may do it as they are.
@@ -57,14 +114,21 @@ impl CommandContext {
     }
 
     /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
-    pub(in crate::operate) fn unit_to(&self, deed: &str) -> String {
+    pub(in crate::operate) fn unit_to(&self, deed: &str) -> Fix {
         if self.has_unit {
-            return self.as_root(&format!("systemctl {deed} {}", word(&self.unit)));
+            let command = format!("systemctl {deed} {}", word(&self.unit));
+            return self.as_root(&command).into();
         }
         match (deed, self.daemon_pid) {
-            ("reload", Some(pid)) => self.signal("HUP", pid),
-            ("restart", Some(pid)) => format!("{}; {}", self.stopped(pid), self.sealift("ship")),
-            (_, _) => self.sealift("ship"),
+            ("reload", Some(pid)) => self.signal("HUP", pid).into(),
+            // The next would find the folder locked for as long as this one finishes what it has
+            // begun. What hangs is killed, which costs nothing.
+            ("restart", Some(pid)) => Fix::from(self.signal("TERM", pid)).then(format!(
+                "Once it has ended ({} ends one that hangs): {}",
+                self.signal("KILL", pid),
+                self.sealift("ship")
+            )),
+            (_, _) => self.sealift("ship").into(),
         }
     }
 
@@ -86,44 +150,45 @@ impl CommandContext {
 
     /// Opens a file in an editor.
     pub(super) fn edit(&self, file: &Path) -> String {
-        let file = path(file);
-        if self.root {
-            format!("\"${{EDITOR:-vi}}\" {file}")
-        } else {
-            format!("sudoedit {file}")
-        }
+        foreign(file, |file| {
+            if self.root {
+                format!("\"${{EDITOR:-vi}}\" {file}")
+            } else {
+                format!("sudoedit {file}")
+            }
+        })
     }
 
     /// Changes the configuration, and lets the daemon know. Where the command line said it all, and
-    /// no unit reads a file, one is made, and what was given by hand is given again beside it.
-    pub(in crate::operate) fn configure(&self, then: &str) -> String {
-        match &self.file {
-            Some(file) => format!("{} && {}", self.edit(file), self.unit_to(then)),
-            None if self.has_unit => {
-                format!(
-                    "{} && {}",
-                    self.edit(Path::new(crate::config::DEFAULT_FILE)),
-                    self.unit_to(then)
-                )
-            }
-            None => {
-                let stop = self
-                    .daemon_pid
-                    .map(|pid| format!("{}; ", self.stopped(pid)));
-                format!(
-                    "test -e sealift.toml || sealift config default >sealift.toml; \"${{EDITOR:-vi}}\" sealift.toml && {{ {}{}; }}",
-                    stop.unwrap_or_default(),
-                    self.sealift("ship --config \"$PWD/sealift.toml\"")
-                )
-            }
+    /// no unit reads a file, one is made of that.
+    pub(in crate::operate) fn configure(&self, then: &str) -> Fix {
+        let default = Path::new(crate::config::DEFAULT_FILE);
+        let file = self.file.as_deref().or(self.has_unit.then_some(default));
+        if let Some(file) = file {
+            return self.edited(file, then);
         }
+        let file = "--config sealift.toml";
+        let words = [&self.sealift(&format!("setup {file}")), &self.receiver];
+        let words: Vec<_> = words.into_iter().filter(|it| !it.is_empty()).collect();
+        let words: Vec<_> = words.into_iter().map(String::as_str).collect();
+        let stop = self
+            .daemon_pid
+            .map(|pid| format!(" stop the daemon that runs ({}),", self.signal("TERM", pid)));
+        Fix::from(words.join(" ")).then(format!(
+            "Then change sealift.toml,{} and start it with that file: {}",
+            stop.unwrap_or_default(),
+            self.sealift(&format!("ship {file}"))
+        ))
     }
 
-    /// The next would find the folder locked for as long as this one finishes what it has begun.
-    /// What hangs is killed, which costs nothing.
-    fn stopped(&self, pid: u32) -> String {
-        let (stop, kill) = (self.signal("TERM", pid), self.signal("KILL", pid));
-        format!("{stop}; timeout 40 tail --pid={pid} -f /dev/null || {kill}")
+    /// Changes a file that the daemon reads, and lets it know.
+    pub(super) fn edited(&self, file: &Path, then: &str) -> Fix {
+        let unit = self.unit_to(then);
+        let fix = Fix::from(self.edit(file)).then(format!("Then: {unit}"));
+        match unit.then {
+            Some(more) => fix.then(format!("  {more}")),
+            None => fix,
+        }
     }
 
     fn signal(&self, name: &str, pid: u32) -> String {
@@ -131,47 +196,14 @@ impl CommandContext {
     }
 }
 
-/// Takes `sudo` from the beginning of each command of a line, and from nothing that stands in
-/// quotes.
-fn without_sudo(line: &str) -> String {
-    let (mut left, mut kept) = (line, String::with_capacity(line.len()));
-    let (mut in_quotes, mut at_start) = (false, true);
-    while let Some(c) = left.chars().next() {
-        if at_start && let Some(command) = left.strip_prefix("sudo ") {
-            left = command;
-            continue;
-        }
-        match c {
-            '\'' => in_quotes = !in_quotes,
-            // The next one is neither a quote nor the end of a command.
-            '\\' if !in_quotes => {
-                kept.push(c);
-                left = &left[1..];
-                let Some(escaped) = left.chars().next() else {
-                    break;
-                };
-                kept.push(escaped);
-                left = &left[escaped.len_utf8()..];
-                at_start = false;
-                continue;
-            }
-            _ => {}
-        }
-        at_start = !in_quotes && (matches!(c, '&' | ';' | '|') || (at_start && c == ' '));
-        kept.push(c);
-        left = &left[c.len_utf8()..];
-    }
-    kept
-}
-
-/// A path as a word of a shell's command line. One that begins with a dash passes for no option.
+/// A path for a program that only looks: where it cannot be given as text, the folder above it.
 pub(super) fn path(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.starts_with(b"-") {
-        word(Path::new(".").join(path))
-    } else {
-        word(path)
-    }
+    let mut shown = String::new();
+    let _ = foreign(as_text(path), |word| {
+        shown = word.to_owned();
+        String::new()
+    });
+    shown
 }
 
 /// The beginning of a name that is an id, as like to the one that is none as can be.
@@ -225,68 +257,34 @@ pub(super) fn count(n: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
-    #[test]
-    fn a_fix_that_the_daemon_names_has_no_sudo_for_root_and_keeps_each_for_others() {
-        let mut hands = CommandContext {
-            root: true,
-            unit: String::new(),
-            has_unit: false,
+    fn hands() -> CommandContext {
+        CommandContext {
+            root: false,
+            unit: "sealift.service".to_owned(),
+            has_unit: true,
             daemon_pid: None,
-            options: String::new(),
+            options: "--data /d".to_owned(),
             receiver: String::new(),
             file: None,
-        };
-        for (said, by_root) in [
-            ("sudo chattr -i '/d/a'", "chattr -i '/d/a'"),
-            (
-                "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'",
-                "test -e '/d/a'/done.marker && chown -R 10 '/d/a'",
-            ),
-            ("sudo a; sudo b | sudo c", "a; b | c"),
-            // Names of episodes.
-            ("sudo ls 'x && sudo y'", "ls 'x && sudo y'"),
-            (
-                r"sudo ls 'it'\''s; sudo y' && sudo z",
-                r"ls 'it'\''s; sudo y' && z",
-            ),
-            ("echo sudo x", "echo sudo x"),
-        ] {
-            hands.root = true;
-            assert_eq!(hands.typed(said), by_root);
-            hands.root = false;
-            assert_eq!(hands.typed(said), said);
         }
     }
 
     #[test]
-    fn a_word_is_what_a_shell_reads_back_and_shows_nothing_that_commands_a_terminal() {
-        let names: [&[u8]; 9] = [
-            b"/var/lib/sealift",
-            b"",
-            b"a b",
-            b"it's",
-            b"$(id) `id` \"x\" \\n ; & |",
-            b"\x1b[2J\x07",
-            b"not \xff text",
-            b"newline\nand 7\x017",
-            "Läufe".as_bytes(),
-        ];
-        for name in names {
-            let quoted = word(OsStr::from_bytes(name));
-            assert!(crate::model::text::printable(&quoted) == quoted, "{quoted}");
-            let read = Command::new("bash")
-                .arg("-c")
-                .arg(format!("printf %s {quoted}"))
-                .output()
-                .unwrap();
-            assert_eq!(read.stdout, name, "{quoted}");
+    fn a_fix_that_the_daemon_names_has_no_sudo_for_root_and_keeps_it_for_others() {
+        let root = CommandContext {
+            root: true,
+            ..hands()
+        };
+        for (said, by_root) in [
+            ("sudo chattr -i '/d/a'", "chattr -i '/d/a'"),
+            ("lsof '/d/sudo a'", "lsof '/d/sudo a'"),
+            ("sudoedit /d/a", "sudoedit /d/a"),
+        ] {
+            assert_eq!(root.typed(said), by_root);
+            assert_eq!(hands().typed(said), said);
         }
-        assert_eq!(word("/var/lib/sealift"), "/var/lib/sealift");
-        assert_eq!(path(Path::new("-rf")), "./-rf");
     }
 
     #[test]
@@ -304,35 +302,28 @@ mod tests {
     }
 
     #[test]
-    fn without_a_unit_the_commands_are_those_of_somebody_who_starts_it_by_hand() {
-        let hands = CommandContext {
-            root: false,
-            unit: "sealift.service".to_owned(),
-            has_unit: true,
-            daemon_pid: None,
-            options: "--data /d".to_owned(),
-            receiver: String::new(),
-            file: None,
-        };
+    fn without_a_unit_the_commands_are_those_of_one_who_starts_it_by_hand() {
+        let hands = hands();
         assert_eq!(
-            hands.unit_to("start"),
+            &*hands.unit_to("start"),
             "sudo systemctl start sealift.service"
         );
         let hands = CommandContext {
             has_unit: false,
             ..hands
         };
-        assert_eq!(hands.unit_to("start"), "sealift ship --data /d");
+        assert_eq!(&*hands.unit_to("start"), "sealift ship --data /d");
         let running = CommandContext {
             daemon_pid: Some(7),
             ..hands.clone()
         };
-        assert_eq!(running.unit_to("reload"), "sudo kill -HUP 7");
-        let stopped = "sudo kill -TERM 7; timeout 40 tail --pid=7 -f /dev/null || sudo kill -KILL 7; sealift ship";
-        assert_eq!(running.unit_to("restart"), format!("{stopped} --data /d"));
-        let configured =
-            format!("sealift.toml && {{ {stopped} --config \"$PWD/sealift.toml\" --data /d; }}");
-        assert!(running.configure("reload").ends_with(&configured));
+        assert_eq!(&*running.unit_to("reload"), "sudo kill -HUP 7");
+        let restart = running.unit_to("restart");
+        assert_eq!(&*restart, "sudo kill -TERM 7");
+        assert!(
+            restart.then.unwrap().ends_with(": sealift ship --data /d"),
+            "what is stopped is started again"
+        );
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
         let hands = CommandContext {
             root: true,
@@ -352,6 +343,42 @@ mod tests {
         assert_eq!(
             hands.sealift("trace run-1"),
             "sealift trace run-1 --data /d"
+        );
+    }
+
+    #[test]
+    fn a_change_of_the_configuration_is_one_command_and_the_sentence_says_what_applies_it() {
+        let with_file = CommandContext {
+            file: Some("/etc/it's.toml".into()),
+            ..hands()
+        };
+        let fix = with_file.configure("reload");
+        assert_eq!(&*fix, r"sudoedit '/etc/it'\''s.toml'");
+        let then = "Then: sudo systemctl reload sealift.service";
+        assert_eq!(fix.then.as_deref(), Some(then));
+        assert_eq!(
+            &*hands().configure("restart"),
+            "sudoedit /etc/sealift/sealift.toml"
+        );
+        // The command line said it all: a file is made of that.
+        let by_hand = CommandContext {
+            has_unit: false,
+            daemon_pid: Some(7),
+            receiver: "--receiver http://r".to_owned(),
+            ..hands()
+        };
+        let fix = by_hand.configure("reload");
+        assert_eq!(
+            &*fix,
+            "sealift setup --config sealift.toml --data /d --receiver http://r"
+        );
+        let then = fix.then.unwrap();
+        assert!(
+            then.contains("(sudo kill -TERM 7)")
+                && then.ends_with(
+                    ": sealift ship --config sealift.toml --data /d --receiver http://r"
+                ),
+            "{then}"
         );
     }
 }

@@ -6,8 +6,8 @@ use super::{
     not_as_shipped, room_bytes, scratch::DownloadScratch,
 };
 use crate::{
-    disk::durable,
-    model::{episode::EpisodeId, progress::Progress, text::shell_word},
+    disk::{durable, tree::shown},
+    model::{episode::EpisodeId, progress::Progress, text::foreign_command},
     operate::unpack::{self, Limits, UnpackError, Unpacked},
 };
 
@@ -145,7 +145,8 @@ fn compare(
 /// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use.
 /// Another may be damaged, and the next run shall begin anew.
 fn not_unpacked(source: UnpackError, scratch: DownloadScratch, is_as_stated: bool) -> FetchError {
-    let path = shell_word(scratch.path());
+    let path = shown(scratch.path());
+    let remove = foreign_command(scratch.path(), |path| format!("rm {path}"));
     let archive = match &source {
         UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => {
             format!("The archive stays as {path}, and the same command goes on with it")
@@ -153,12 +154,12 @@ fn not_unpacked(source: UnpackError, scratch: DownloadScratch, is_as_stated: boo
         _ if is_as_stated => {
             format!(
                 "That is how the receiver holds it, so to fetch it again changes nothing. The archive stays as {path}, to be \
-                 looked at by hand; when you are done, type: rm {path}"
+                 looked at by hand; when you are done, type: {remove}"
             )
         }
         _ => match scratch.discard() {
             Ok(()) => "What arrived is thrown away".to_owned(),
-            Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
+            Err(error) => format!("What arrived cannot be removed: {error}. Type: {remove}"),
         },
     };
     FetchError::Unpack {

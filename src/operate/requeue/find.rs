@@ -10,7 +10,8 @@ use std::{
 use super::{Candidate, FiledRecord, Origin, RequeueEnd, RequeueOptions, RequeueRow, word};
 use crate::{
     disk::{
-        by_hand, record_files, scan,
+        record_files::{self, TYPE},
+        scan,
         tree::{self, TreeError, shown},
     },
     model::{
@@ -18,7 +19,7 @@ use crate::{
         layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
         progress::Progress,
         records::{ORPHAN, QuarantineReason, ShippingReceipt},
-        text::{printable, shell_word},
+        text::{self, printable, typed_path},
     },
     operate::{
         receiver::ReceiverClient,
@@ -27,8 +28,7 @@ use crate::{
     },
 };
 
-/// The longest that a reason's own words are shown, characters. It is shown whole or not at all:
-/// half a command may be another.
+/// The longest that a reason's own words are shown, bytes: whole or not at all.
 const MAX_SHOWN: usize = 10_000;
 
 /// What was found, and what can be said to be left already.
@@ -50,8 +50,14 @@ pub(super) async fn candidates(
     if matches!(options.from, None | Some(Origin::Conflict)) {
         in_conflict(options, &mut found)?;
     }
-    if let (Some(Origin::Shipped), Some(receiver)) = (options.from, receiver) {
-        lost(options, receiver, progress, &mut found).await?;
+    match (options.from, receiver) {
+        (Some(Origin::Shipped), _) if options.unasked => {
+            written_to(options, &named_in_shipped(options), &mut found)?;
+        }
+        (Some(Origin::Shipped), Some(receiver)) => {
+            lost(options, receiver, progress, &mut found).await?;
+        }
+        (Some(_) | None, _) => {}
     }
     Ok(found)
 }
@@ -133,6 +139,19 @@ fn in_conflict(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::R
     Ok(())
 }
 
+/// The episodes that were named, by their folders or themselves.
+fn named_in_shipped(options: &RequeueOptions) -> Vec<EpisodeId> {
+    let named = options.ids.iter();
+    if options.by_folder {
+        let shipped = &options.layout.shipped;
+        named
+            .filter_map(|name| whose(&shipped.join(name.as_str())))
+            .collect()
+    } else {
+        named.cloned().collect()
+    }
+}
+
 /// What the receiver is shown not to hold any more, and what is named and was written to since.
 /// Whatever else the receiver says leaves the episode where it is.
 async fn lost(
@@ -142,16 +161,7 @@ async fn lost(
     found: &mut RequeueCandidates,
 ) -> io::Result<()> {
     let shipped = &options.layout.shipped;
-    let ids = match (options.ids.is_empty(), options.by_folder) {
-        (true, _) => Vec::new(),
-        (false, false) => options.ids.clone(),
-        (false, true) => options
-            .ids
-            .iter()
-            .filter_map(|name| whose(&shipped.join(name.as_str())))
-            .collect(),
-    };
-    let ids = written_to(options, &ids, found)?;
+    let ids = written_to(options, &named_in_shipped(options), found)?;
     if ids.is_empty() && !options.ids.is_empty() {
         return Ok(());
     }
@@ -183,7 +193,7 @@ async fn lost(
             (VerifyVerdict::Missing, Some(elsewhere)) => format!(
                 "it was delivered to {elsewhere}, and another receiver was asked. Ask that one, with --receiver; where it is no \
                  more, type: {}",
-                by_hand::moved(&folder, &options.layout.episode(&row.episode_id))
+                unasked(options, &row.episode_id, &folder)
             ),
             (VerifyVerdict::Missing, None) if none_is_held => format!(
                 "the receiver says that it holds nothing of all that was shipped: is this its address? Where it has really lost \
@@ -214,8 +224,8 @@ async fn lost(
                 let why = format!("it is not shown to be lost: {}", printable(why));
                 let is_named = !options.ids.is_empty();
                 if is_named && receipt_of_another_state(&folder, progress).is_some() {
-                    let moved = by_hand::moved(&folder, &options.layout.episode(&row.episode_id));
-                    format!("{why}. {MAY_BE_WRITTEN_TO}: {moved}")
+                    let unasked = unasked(options, &row.episode_id, &folder);
+                    format!("{why}. {MAY_BE_WRITTEN_TO}: {unasked}")
                 } else {
                     why
                 }
@@ -243,6 +253,17 @@ const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was del
     to within the minute after its delivery. Where it was written to, and nothing is missing of it (a plain web server then holds it \
     in the place of what was delivered), type";
 
+/// What is typed to send one again whatever the receiver says.
+fn unasked(options: &RequeueOptions, id: &EpisodeId, folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default();
+    let which = if name == OsStr::new(id.as_str()) {
+        word(id)
+    } else {
+        format!("--folder {}", text::word(name))
+    };
+    options.command(&format!("requeue --from shipped --unasked {which}"))
+}
+
 /// Takes what was named, and was read and told of as written to since: no answer of the receiver is
 /// about that. Returns those of the named of which something is left to be asked about.
 fn written_to(
@@ -258,7 +279,7 @@ fn written_to(
                 continue;
             }
             match record_files::receipt(&path) {
-                Ok(Some(receipt)) if receipt.written_to_since == Some(true) => {
+                Ok(Some(receipt)) if options.unasked || receipt.written_to_since == Some(true) => {
                     found.candidates.push(changed(episode_id, path, &receipt));
                 }
                 Ok(_) | Err(_) => to_ask.push(episode_id),
@@ -418,7 +439,7 @@ fn at(folder: &Path, error: &io::Error) -> io::Error {
 pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String> {
     match &candidate.record {
         FiledRecord::Rejected(Some(reason)) if reason.verdict.as_deref() == Some(ORPHAN) => {
-            return Some(only_an_archive(reason));
+            return Some(only_an_archive(reason, &candidate.folder));
         }
         FiledRecord::Conflict => {
             let look = scan::look(&layout.episodes, &candidate.id);
@@ -447,9 +468,9 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
         FolderLook::BeingRemoved => Some(IS_A_HALF.to_owned()),
         FolderLook::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
         FolderLook::Open | FolderLook::OddMarker(_) => Some(format!(
-            "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \
-             {}   and then this again",
-            shell_word(&candidate.folder)
+            "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Seal it, and then type \
+             this again. {TYPE}sealift seal --again {}",
+            typed_path(&candidate.folder)
         )),
     }
 }
@@ -471,15 +492,15 @@ pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
     )
 }
 
-/// The reason says what can be done with it, and names the place.
-fn only_an_archive(reason: &QuarantineReason) -> String {
-    let said = reason
-        .error
-        .as_deref()
-        .filter(|said| said.len() <= MAX_SHOWN);
-    let said = said.unwrap_or("Its quarantine_reason.json says more");
+/// The reason says what it is. What an earlier version named there to be typed is not shown.
+fn only_an_archive(reason: &QuarantineReason, folder: &Path) -> String {
+    let said = reason.error.as_deref().unwrap_or_default();
+    let said = said.split(" To ship ").next().unwrap_or_default();
+    let said = Some(said).filter(|said| said.len() <= MAX_SHOWN);
     format!(
-        "it is an archive without its episode, which cannot be put back as it is. {}",
-        printable(said)
+        "it is an archive without its episode, which cannot be put back as it is. {} Where it is wanted, unpack it. {TYPE}sealift requeue \
+         --unpack {}",
+        printable(said.unwrap_or("Its quarantine_reason.json says more.")),
+        text::word(folder.file_name().unwrap_or_default())
     )
 }

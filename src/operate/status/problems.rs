@@ -84,8 +84,8 @@ fn no_answer(status: &Status, hands: &CommandContext) -> Option<StatusProblem> {
             format!("; process {pid} holds the folder"),
             Some(hands.sealift("doctor")),
         ),
-        (DaemonAnswer::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
-        (DaemonAnswer::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
+        (DaemonAnswer::NotRunning, None) => (String::new(), Some(hands.unit_to("start").command)),
+        (DaemonAnswer::Hangs, _) => (String::new(), Some(hands.unit_to("restart").command)),
         (DaemonAnswer::NotPermitted | DaemonAnswer::Strange | DaemonAnswer::Running, _) => {
             (String::new(), None)
         }

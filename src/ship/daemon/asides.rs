@@ -24,7 +24,7 @@ use crate::{
         progress::Progress,
         records::ShippingReceipt,
         snapshot::LeftAside,
-        text::shell_word,
+        text::foreign_command,
     },
 };
 
@@ -91,11 +91,8 @@ pub(super) fn settle(
         count: sealed.len() as u64,
         first: sealed.first()?.as_str().to_owned(),
         fix: match pid {
-            Some(pid) => format!(
-                "ps -o pid,stat,etime,args -p {pid}  # STAT T: it is stopped, and kill -CONT {pid} lets it go on; where it hangs, kill \
-                 {pid} ends it"
-            ),
-            None => format!("lsof {}", shell_word(&path)),
+            Some(pid) => format!("ps -o pid,stat,etime,args -p {pid}"),
+            None => foreign_command(&path, |path| format!("lsof {path}")),
         },
     })
 }

@@ -36,7 +36,7 @@ use crate::{
         layout::Layout,
         progress::Progress,
         records::{ShippingReceipt, WallTime},
-        text::{printable, shell_word},
+        text::{as_text, printable, word},
     },
     ship::{
         archive::Archive,
@@ -481,7 +481,7 @@ impl Workers {
                         let what = used_up(quarantine, &error);
                         format!(
                             "{error}{what}. Make room there. Type: df -h {}",
-                            shell_word(quarantine)
+                            word(as_text(quarantine))
                         )
                     }
                 };

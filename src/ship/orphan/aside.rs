@@ -13,7 +13,7 @@ use crate::{
         layout::{Layout, numbered},
         progress::Progress,
         records::{LAST_COPY, NOTHING_ELSE, ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
-        text::shell_word,
+        text::{foreign_command, typed_path, word},
     },
     ship::outbox,
 };
@@ -109,7 +109,7 @@ fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
     ));
     let remove = || {
         let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-        format!("rm -r {}", shell_word(&place))
+        foreign_command(&place, |place| format!("rm -r {place}"))
     };
     let restore = |what: &str, may_be_its_own: bool| match by_hand::name_for(
         layout,
@@ -124,11 +124,14 @@ fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
                 format!(" under the name {name}")
             };
             format!(
-                "To ship {what}{under}, type: {}",
-                by_hand::restore(layout, id, place, &name, shell_word)
+                "To ship {what}{under}, type: sealift requeue --unpack {}{}",
+                word(place.file_name().unwrap_or_default()),
+                data_option(layout)
             )
         }
-        None => format!("To ship {what}, unpack it under a name that is free"),
+        None => {
+            format!("To ship {what}, unpack it under a name that is free (requeue --unpack, --as)")
+        }
     };
     match why {
         Why::LastCopy => format!(
@@ -159,6 +162,14 @@ fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
             remove()
         ),
     }
+}
+
+/// What a command of ours needs so that it means these folders, where an option says it.
+fn data_option(layout: &Layout) -> String {
+    let data = layout.private.parent();
+    data.filter(|data| Layout::below(data) == *layout)
+        .map(|data| format!(" --data {}", typed_path(data)))
+        .unwrap_or_default()
 }
 
 fn first_free(folder: &Path, name: &str) -> PathBuf {

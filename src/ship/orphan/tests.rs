@@ -8,6 +8,7 @@ use crate::{
     model::{
         layout::REASON,
         records::{ArchiveFacts, ManifestCheck, ORPHAN, RecordedVerdict, ShippingReceipt},
+        text::word,
     },
     ship::pack,
     testing,
@@ -151,28 +152,20 @@ impl Sandbox {
             (reason.episode_id.as_deref(), reason.verdict.as_deref()),
             (Some("a"), Some(ORPHAN))
         );
-        let (error, place) = (reason.error.unwrap(), directory.display());
-        let episode = self.layout.episode(&self.id);
-        let command = format!("tar --zstd -xf '{place}/a.tar.zst' -C \"$d\" && ");
-        let moved = |name: &str| {
-            format!(
-                "mv -nT \"$d\"/'a' '{}' && ",
-                episode.with_file_name(name).display()
-            )
-        };
-        // What was shipped under that name is another recording.
-        let name = if self.layout.shipped.join("a").exists()
-            || directory.file_name() != Some("a".as_ref())
-        {
-            "a-1"
-        } else {
-            "a"
-        };
+        let error = reason.error.unwrap();
+        let folder = word(directory.file_name().unwrap());
+        let data = self.layout.private.parent().unwrap();
+        let command = format!(
+            "type: sealift requeue --unpack {folder} --data {}",
+            data.display()
+        );
         assert!(
-            error.contains("may be the last copy") && error.contains(&command),
+            error.contains("may be the last copy") && error.ends_with(&command),
             "{error}"
         );
-        assert!(error.contains(&moved(name)), "{error}");
+        // What was shipped under that name is another recording.
+        let is_another = self.layout.shipped.join("a").exists() || folder != "a";
+        assert_eq!(error.contains("under the name a-1"), is_another, "{error}");
         assert!(self.outbox_is_empty());
     }
 }
@@ -227,7 +220,7 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
         "{error}"
     );
     assert!(
-        error.contains("under the name a-1") && error.contains("/episodes/a-1'"),
+        error.contains("under the name a-1") && error.contains("sealift requeue --unpack a "),
         "{error}"
     );
     assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "second");

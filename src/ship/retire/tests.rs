@@ -325,8 +325,8 @@ fn without_permission_it_stays_and_the_owner_is_what_to_change() {
         told.starts_with("delivered, but it cannot be moved to "),
         "{told}"
     );
-    assert!(told.contains("/a'/done.marker && sudo chown -R "), "{told}");
-    assert!(told.ends_with("/episodes/a'"), "{told}");
+    assert!(told.contains("Type: sudo sealift setup --user "), "{told}");
+    assert!(told.ends_with("/episodes/a"), "{told}");
     let other = explain(&a.layout, &a.id, &io::ErrorKind::StorageFull.into());
     assert!(!other.contains("sudo"), "{other}");
 }

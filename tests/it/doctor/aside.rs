@@ -127,14 +127,14 @@ fn what_an_episode_was_before_it_was_corrected_comes_back_under_another_name_by_
 }
 
 #[test]
-fn what_an_episode_was_before_it_was_corrected_is_removed_by_the_line_behind_the_fix_where_it_is_not_wanted()
+fn what_an_episode_was_before_it_was_corrected_is_removed_by_what_its_sentence_names_where_it_is_not_wanted()
  {
     let (host, server) = corrected("run-1");
     let row = host.doctor().row("quarantine");
-    let (_, remove) = row["fix"]
+    let (_, remove) = row["summary"]
         .as_str()
         .unwrap()
-        .split_once("  # where it is not wanted: ")
+        .split_once(" Where it is not wanted: ")
         .unwrap();
     assert!(typed(&host, remove).starts_with("Some(0)"), "{row}");
     assert_eq!(host.wrong(), Vec::<String>::new());
@@ -149,10 +149,15 @@ fn where_the_name_is_taken_before_the_fix_is_typed_nothing_is_overwritten_and_it
         .unwrap()
         .to_owned();
     let other = host.sandbox.record("run-1-1", &[]);
-    let said = typed(&host, &fix);
+    let data = host.sandbox.data();
+    let data = data.display();
+    let said = host.type_in(&format!(
+        "sealift requeue --unpack run-1 --as run-1-1 --data '{data}'"
+    ));
+    let shown = String::from_utf8_lossy(&said.stdout);
     assert!(
-        said.starts_with("Some(1)") && said.contains("is there by now: ask sealift doctor again"),
-        "{said}"
+        said.status.code() == Some(1) && shown.contains("is there already"),
+        "{said:?}"
     );
     assert!(
         names(&other).is_empty()
@@ -162,26 +167,7 @@ fn where_the_name_is_taken_before_the_fix_is_typed_nothing_is_overwritten_and_it
                 .join("run-1.tar.zst")
                 .exists()
     );
-    // In the very moment: what is there is not replaced either, though it is empty.
-    let racing = fix.split_once("; } && ").unwrap().1;
-    let said = typed(&host, racing);
-    assert!(
-        said.starts_with("Some(1)") && said.contains("not empty"),
-        "{said}"
-    );
-    assert!(
-        names(&other).is_empty()
-            && host
-                .sandbox
-                .quarantined("run-1")
-                .join("run-1.tar.zst")
-                .exists()
-    );
-    // Asked again, it says another.
-    let fix = host.doctor().row("quarantine")["fix"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    // The fix takes the next that is free.
     assert!(typed(&host, &fix).starts_with("Some(0)"), "{fix}");
     host.sandbox.wait_shipped("run-1-2");
 }
@@ -228,43 +214,8 @@ fn the_last_copy_of_an_episode_comes_back_under_its_own_name_unless_another_was_
     }
 }
 
-/// tar(1), which unpacks the marker before everything else, and goes on with the rest when the test
-/// says so.
-const SLOW_TAR: &str = r#"#!/bin/bash
-here=$(dirname "$0")/..
-/bin/tar "$@" --wildcards '*/done.marker'
-touch "$here/half-unpacked"
-while [ ! -e "$here/go-on" ]; do read -rt 0.01 <> <(:); done
-/bin/tar "$@"
-"#;
-
 #[test]
-fn while_an_archive_is_unpacked_by_the_fix_its_marker_is_not_seen() {
-    let (host, server) = corrected("run-1");
-    let fix = host.doctor().row("quarantine")["fix"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    host.script("tar", SLOW_TAR);
-    std::thread::scope(|scope| {
-        let typing = scope.spawn(|| typed(&host, &fix));
-        eventually("half of it is unpacked", || {
-            host.sandbox.path("half-unpacked").exists()
-        });
-        host.daemon().signal("HUP");
-        host.sandbox.seal("another", &[]);
-        host.sandbox.wait_shipped("another");
-        fs::write(host.sandbox.path("go-on"), "").unwrap();
-        let said = typing.join().unwrap();
-        assert!(said.starts_with("Some(0)"), "{said}");
-    });
-    host.sandbox.wait_shipped("run-1-1");
-    assert!(holds(&server, "run-1-1", OLD));
-}
-
-#[test]
-fn what_its_own_seal_speaks_against_is_only_shown_by_the_fix_and_sealed_anew_by_the_line_behind_it()
-{
+fn what_its_own_seal_speaks_against_is_sealed_anew_by_the_fix_and_goes_back_by_the_next() {
     let host = Host::sound();
     let episode = host.sandbox.record(".run-1", &[("data", OLD)]);
     let sealed = crate::support::sealift()
@@ -276,21 +227,23 @@ fn what_its_own_seal_speaks_against_is_only_shown_by_the_fix_and_sealed_anew_by_
     fs::write(episode.join("data"), [OLD, NEW].concat()).unwrap();
     fs::rename(&episode, episode.with_file_name("run-1")).unwrap();
     host.sandbox.wait_quarantined("run-1");
-    let fix = host.doctor().row("quarantine")["fix"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(typed(&host, &fix).starts_with("Some(0)"), "{fix}");
+    let row = host.doctor().row("quarantine");
+    let summary = row["summary"].as_str().unwrap();
     assert!(
-        host.sandbox
-            .quarantined("run-1")
-            .join("done.marker")
-            .exists(),
-        "{fix}"
+        summary.contains("Look at what is there first (ls -laR "),
+        "{summary}"
     );
-    let (_, anew) = fix.split_once("seal it anew: ").unwrap();
-    let said = typed(&host, anew);
-    assert!(said.starts_with("Some(0)"), "{said}");
+    for command in ["sealift seal --again ", "sealift requeue run-1 "] {
+        let fix = host.doctor().row("quarantine")["fix"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(fix.starts_with(command), "{fix}");
+        let said = typed(&host, &fix);
+        assert!(said.starts_with("Some(0)"), "{said}");
+    }
+    // The old marker is kept, out of what is shipped.
+    assert_eq!(names(&host.sandbox.layout.quarantine), [".run-1.marker"]);
     host.sandbox.wait_shipped("run-1");
     assert_eq!(
         fs::read(host.sandbox.shipped("run-1").join("data")).unwrap(),
@@ -312,9 +265,9 @@ fn what_is_no_file_under_the_name_of_an_archive_is_moved_out_of_the_way_by_the_f
     }
     host.sandbox.wait_shipped("d");
     host.daemon()
-        .wait_log("c.tar.zst.partial' is a directory, and in the way of its archive");
+        .wait_log("c.tar.zst.partial is a directory, and in the way of its archive");
     host.daemon()
-        .wait_log("a.tar.zst' is a directory, and in the way of its archive");
+        .wait_log("a.tar.zst is a directory, and in the way of its archive");
     let told = host.doctor();
     assert_eq!(
         told.first_red().unwrap()["id"],

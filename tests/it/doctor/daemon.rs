@@ -14,7 +14,7 @@ use crate::support::{Mounted, Sandbox, eventually, eventually_within, json_file}
 fn is_mended(host: &Host, row: &str, status: &str) {
     let row = host.turned(row, &[]);
     assert_eq!(row["status"], status, "{row}");
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     eventually("nothing is wrong any more", || host.wrong().is_empty());
 }
 
@@ -175,7 +175,7 @@ fn what_the_doctor_says_will_be_deleted_a_running_daemon_deletes_and_after_the_f
         (&"red".into(), &json!(["later"])),
         "{row}"
     );
-    assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
+    assert!(host.type_fix(&row).1.status.success());
     eventually("no row is red", || host.doctor().first_red().is_none());
     let stays = put_in_quarantine(&host, "stays", 9);
     // Two clean-ups later: each takes what it finds in shipped/.
@@ -210,7 +210,7 @@ fn a_disk_without_room_has_room_once_the_fix_lets_go_what_the_receiver_holds() {
     eventually("the outbox is cleared", || host.sandbox.outbox().is_empty());
     let row = host.turned("space", &before);
     assert_eq!(row["status"], "red", "{row}");
-    let typed = host.type_in(row["fix"].as_str().unwrap());
+    let typed = host.type_fix(&row).1;
     assert!(
         typed.status.success(),
         "{row}: {}",

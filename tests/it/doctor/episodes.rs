@@ -77,9 +77,13 @@ fn a_link_is_left_to_the_operator_and_what_it_leads_to_is_not_touched() {
     let link = host.sandbox.layout.episodes.join("link");
     std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
     let row = host.turned("names", &[]);
-    let fix = row["fix"].as_str().unwrap();
-    assert!(fix.ends_with("docs/doctor.md#symlinks"), "{row}");
-    assert!(host.type_in(fix).status.success());
+    let summary = row["summary"].as_str().unwrap();
+    assert!(summary.contains("docs/doctor.md#symlinks"), "{row}");
+    let shown = host.type_fix(&row).1;
+    assert_eq!(
+        String::from_utf8_lossy(&shown.stdout).trim(),
+        elsewhere.canonicalize().unwrap().to_str().unwrap()
+    );
     assert!(fs::read_link(&link).is_ok() && elsewhere.join("done.marker").exists());
     // As the document says.
     let (elsewhere, link) = (elsewhere.display(), link.display());
@@ -100,7 +104,7 @@ fn a_marker_beside_the_episodes_is_put_out_of_sight_by_the_fix_each_time() {
 }
 
 #[test]
-fn many_names_are_mended_by_one_line_and_one_that_is_written_to_is_left_alone() {
+fn many_names_are_mended_one_after_another_and_one_that_is_written_to_is_left_alone() {
     let host = Host::sound();
     let row = host.breaks_and_is_mended("names", |host| {
         for name in ["-a", "-b", "--b", "-c"] {
@@ -120,10 +124,10 @@ fn many_names_are_mended_by_one_line_and_one_that_is_written_to_is_left_alone() 
     let recording = host.sandbox.record("-now", &[("data", b"x")]);
     let row = host.turned("names", &[]);
     assert_eq!(row["status"], "yellow");
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     assert!(recording.exists());
     aged(&recording, 3600);
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     assert!(!recording.exists());
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
@@ -177,7 +181,7 @@ fn half_a_manifest_is_no_fault_for_a_minute_and_then_sealed_again_by_the_fix() {
     assert_eq!(told.wrong(), ["daemon", "markers"], "{:#}", told.document);
     let row = told.row("markers");
     assert_eq!(row["status"], "red");
-    assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
+    assert!(host.type_fix(&row).1.status.success());
     assert_eq!(host.doctor_later("+2min").unwrap().wrong(), before);
     host.start_daemon();
     host.sandbox.wait_shipped("half");
@@ -203,7 +207,7 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix_and_ships() {
         aged(&folder, 3 * 86_400);
     }
     let row = host.turned("open-long", &[]);
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     assert!(!episode.join("done.marker").exists());
 }
 
@@ -390,7 +394,7 @@ fn an_archive_without_its_episode_goes_back_by_the_fix() {
     host.start_daemon();
     host.sandbox.wait_quarantined("orphan");
     let row = host.doctor().row("quarantine");
-    let typed = host.type_in(row["fix"].as_str().unwrap());
+    let typed = host.type_fix(&row).1;
     assert!(
         typed.status.success(),
         "{row}: {}",
@@ -421,7 +425,7 @@ fn of_an_episode_that_is_there_twice_one_is_sent_by_the_fix() {
         fs::write(host.sandbox.quarantined(folder).join("done.marker"), "").unwrap();
     }
     let row = host.doctor().row("quarantine");
-    let typed = host.type_in(row["fix"].as_str().unwrap());
+    let typed = host.type_fix(&row).1;
     assert!(
         typed.status.success(),
         "{row}: {}",

@@ -218,7 +218,7 @@ fn a_host_out_of_the_window_is_updated_by_the_fix_and_then_what_was_rejected_goe
     assert_eq!(lab.host.doctor().row("receiver-commit")["status"], "yellow");
     let red = lab.host.doctor().first_red().unwrap().clone();
     assert_eq!(red["id"], "journal");
-    lab.host.type_in(red["fix"].as_str().unwrap());
+    lab.host.type_fix(&red);
     lab.records("run-2");
     lab.host.sandbox.wait_shipped("run-2");
     lab.says(entry("delivered", 201, "shipped run-2"));
@@ -228,7 +228,7 @@ fn a_host_out_of_the_window_is_updated_by_the_fix_and_then_what_was_rejected_goe
     // The receiver's operator lets the old one in after all.
     fs::write(&commits, format!("{new}\n{old}\n")).unwrap();
     eventually("the old commit is taken, too", || {
-        lab.host.type_in(row["fix"].as_str().unwrap());
+        lab.host.type_fix(&row);
         lab.host.sandbox.shipped("run-1").exists()
     });
     assert_eq!(lab.host.wrong(), Vec::<String>::new());
@@ -243,7 +243,7 @@ fn what_failed_is_over_once_the_fix_has_shown_why_and_a_later_one_is_delivered()
     )]);
     assert_eq!(row["status"], "yellow");
     // What the journal has of it, here by the stand-in for journalctl.
-    let shown = host.type_in(row["fix"].as_str().unwrap());
+    let shown = host.type_fix(&row).1;
     assert!(
         String::from_utf8_lossy(&shown.stdout).contains("answered 503"),
         "{shown:?}"
@@ -271,10 +271,7 @@ fn what_was_malformed_is_over_once_it_was_mended_and_sent_again_by_the_fix() {
     fs::write(put_aside.join("quarantine_reason.json"), reason.to_string()).unwrap();
     assert_eq!(host.wrong(), ["journal", "quarantine"]);
     let row = host.doctor().row("journal");
-    assert!(
-        host.type_in(row["fix"].as_str().unwrap()).status.success(),
-        "{row}"
-    );
+    assert!(host.type_fix(&row).1.status.success(), "{row}");
     host.sandbox.wait_shipped("run-1");
     assert_eq!(host.wrong(), Vec::<String>::new());
 }

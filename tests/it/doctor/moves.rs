@@ -82,7 +82,7 @@ impl Theirs {
     fn is_mended(&self, status: &str) -> Value {
         let row = self.doctor().row("moves");
         assert_eq!(row["status"], status, "{row}");
-        let typed = self.host.type_in(row["fix"].as_str().unwrap());
+        let typed = self.host.type_fix(&row).1;
         assert!(
             typed.status.success(),
             "{row}: {}",
@@ -304,7 +304,7 @@ fn folders_that_a_flag_keeps_in_place_are_let_go_by_the_fix_and_no_ownership_is_
     }
     let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let row = host.doctor().row("moves");
-        let typed = host.type_in(row["fix"].as_str().unwrap());
+        let typed = host.type_fix(&row).1;
         (row, typed, host.doctor().row("moves"))
     }));
     chattr("-i");

@@ -253,7 +253,7 @@ fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
         "{told}"
     );
     host.editor_writes("[shipper]\nmetrics_listen = '127.0.0.1:0'\n");
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
     assert!(calls.contains("restart sealift.service"), "{calls}");
     // As the service manager does it then.
@@ -321,7 +321,7 @@ fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
         "{row}"
     );
     says.store(201, Ordering::SeqCst);
-    host.type_in(row["fix"].as_str().unwrap());
+    host.type_fix(&row);
     host.sandbox.wait_shipped("run-1");
     eventually("the hold is lifted", || host.wrong().is_empty());
 }

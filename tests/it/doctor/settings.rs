@@ -188,7 +188,7 @@ fn a_configuration_that_who_ships_cannot_read_is_the_first_red_row_and_its_fix_l
                 .contains("nobody, who ships, may not"),
             "{row}"
         );
-        assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
+        assert!(host.type_fix(row).1.status.success());
         assert_eq!(doctor().row("configuration")["status"], "green", "{row}");
         assert!(as_who_ships());
     }

@@ -155,7 +155,8 @@ fn broken(set_up: &str) -> Option<Broken> {
 
 /// Prepares what a person brings along, types the fix, and does what a service manager or the lab
 /// does then.
-fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
+fn mend(set_up: &str, row: &serde_json::Value, broken: &mut Broken) {
+    let fix = row["fix"].as_str().unwrap();
     let Broken {
         host,
         authority,
@@ -196,6 +197,9 @@ fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
         "{set_up}: {fix}: {}",
         String::from_utf8_lossy(&typed.stderr)
     );
+    if let Some((_, then)) = row["summary"].as_str().unwrap().rsplit_once("Then: ") {
+        assert!(host.type_in(then).status.success(), "{set_up}: {then}");
+    }
     match set_up {
         "daemon" => host.start_daemon(),
         "receiver-reachable" => host.sandbox.start_receiver(address),
@@ -236,7 +240,7 @@ fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
         let shown = format!("{} {}", first["summary"], first["fix"]);
         assert!(shown.contains(word), "{id}: {shown}");
         assert_eq!(told.code, if passes { 1 } else { 2 });
-        mend(id, first["fix"].as_str().unwrap(), &mut broken);
+        mend(id, &first, &mut broken);
         let mut last = String::new();
         let green = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually(&format!("{id} is green"), || {

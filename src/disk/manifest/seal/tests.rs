@@ -25,6 +25,7 @@ fn sealing_writes_a_manifest_of_every_file() {
     assert_eq!(
         sealed,
         Sealed {
+            put_aside: None,
             files: 2,
             bytes: 4,
             untold: 0,
@@ -98,11 +99,16 @@ fn a_file_that_grows_while_it_is_hashed_is_still_being_written() {
 #[test]
 fn a_write_behind_the_hashing_is_still_writing() {
     let (_root, path) = episode();
-    let result = seal_observed(&path, &Progress::default(), |entry| {
-        if entry.path == b"link" {
-            fs::write(path.join("data/x"), "12345").unwrap();
-        }
-    });
+    let result = seal_observed(
+        &path,
+        SealOptions::default(),
+        &Progress::default(),
+        |entry| {
+            if entry.path == b"link" {
+                fs::write(path.join("data/x"), "12345").unwrap();
+            }
+        },
+    );
     assert!(matches!(result, Err(SealError::StillWriting { .. })));
     assert!(!path.join(MARKER).exists());
     assert!(seal(&path, &Progress::default()).is_ok());
@@ -149,16 +155,21 @@ fn a_file_that_is_closed_within_a_moment_is_waited_for_and_sealed_with_what_was_
 fn a_file_that_is_opened_while_it_is_hashed_is_not_sealed() {
     let (_root, path) = episode();
     let mut writer = None;
-    let result = seal_observed(&path, &Progress::default(), |entry| {
-        if entry.path == b"data/x" {
-            writer = Some(
-                fs::OpenOptions::new()
-                    .append(true)
-                    .open(path.join("data/x"))
-                    .unwrap(),
-            );
-        }
-    });
+    let result = seal_observed(
+        &path,
+        SealOptions::default(),
+        &Progress::default(),
+        |entry| {
+            if entry.path == b"data/x" {
+                writer = Some(
+                    fs::OpenOptions::new()
+                        .append(true)
+                        .open(path.join("data/x"))
+                        .unwrap(),
+                );
+            }
+        },
+    );
     assert!(
         matches!(result, Err(SealError::OpenForWriting { .. })),
         "{result:?}"
@@ -169,7 +180,7 @@ fn a_file_that_is_opened_while_it_is_hashed_is_not_sealed() {
 #[test]
 fn of_two_that_seal_at_once_one_is_told_to_wait() {
     let (_folder, path) = episode();
-    let result = seal_observed(&path, &Progress::default(), |_| {
+    let result = seal_observed(&path, SealOptions::default(), &Progress::default(), |_| {
         assert!(matches!(
             seal(&path, &Progress::default()),
             Err(SealError::AlreadySealing)
@@ -202,14 +213,19 @@ fn what_is_sealed_and_moved_away_meanwhile_is_said_to_be_sealed_wherever_seal_ha
         for renamed in [true, false] {
             let (root, path) = episode();
             let shipped = root.path().join("shipped");
-            let result = seal_observed(&path, &Progress::default(), |entry| {
-                if entry.path == name && !path.join(MARKER).exists() && path.exists() {
-                    fs::write(path.join(MARKER), "").unwrap();
-                    if renamed {
-                        fs::rename(&path, &shipped).unwrap();
+            let result = seal_observed(
+                &path,
+                SealOptions::default(),
+                &Progress::default(),
+                |entry| {
+                    if entry.path == name && !path.join(MARKER).exists() && path.exists() {
+                        fs::write(path.join(MARKER), "").unwrap();
+                        if renamed {
+                            fs::rename(&path, &shipped).unwrap();
+                        }
                     }
-                }
-            });
+                },
+            );
             assert_eq!(result.unwrap_err().to_string(), of_link, "{at} {renamed}");
         }
     }
@@ -224,17 +240,22 @@ fn what_loses_its_name_unsealed_while_it_is_sealed_is_not_said_to_be_missing_or_
     for removed in [true, false] {
         for another in [true, false] {
             let (root, path) = episode();
-            let result = seal_observed(&path, &Progress::default(), |entry| {
-                if entry.path == b"link" {
-                    match removed {
-                        true => fs::remove_dir_all(&path).unwrap(),
-                        false => fs::rename(&path, root.path().join("b")).unwrap(),
+            let result = seal_observed(
+                &path,
+                SealOptions::default(),
+                &Progress::default(),
+                |entry| {
+                    if entry.path == b"link" {
+                        match removed {
+                            true => fs::remove_dir_all(&path).unwrap(),
+                            false => fs::rename(&path, root.path().join("b")).unwrap(),
+                        }
+                        if another {
+                            fs::create_dir(&path).unwrap();
+                        }
                     }
-                    if another {
-                        fs::create_dir(&path).unwrap();
-                    }
-                }
-            });
+                },
+            );
             assert!(
                 matches!(result, Err(SealError::MovedAway)),
                 "{removed} {another}: {result:?}"

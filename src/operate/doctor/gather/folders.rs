@@ -72,16 +72,18 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
                     real(&looked),
                     filesystem::keeps_no_modes(&looked),
                     way_to(&looked),
+                    filesystem::mount_point(&looked),
                 )
             });
-            let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new());
-            let (state, real, modeless, way) = looked.await.unwrap_or_else(hangs);
+            let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new(), None);
+            let (state, real, modeless, way, mount) = looked.await.unwrap_or_else(hangs);
             FolderFacts {
                 name,
                 path,
                 state,
                 modeless,
                 way,
+                mount,
                 real,
             }
         })

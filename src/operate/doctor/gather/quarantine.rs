@@ -1,6 +1,6 @@
 //! What is in `quarantine/`, and what the clean-up is about to remove.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{DISK, remedy, within};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
     model::{
         episode::{EpisodeId, FolderLook},
-        layout::Layout,
+        layout::{Layout, MARKER},
         records::{LAST_COPY, ORPHAN, WallTime},
         retention::{Due, due},
     },
@@ -43,10 +43,7 @@ fn look_now(
     shipped_days: Option<u32>,
     now: WallTime,
 ) -> Option<FiledEpisodes> {
-    let mut aside = FiledEpisodes {
-        layout: Some(layout.clone()),
-        ..FiledEpisodes::default()
-    };
+    let mut aside = FiledEpisodes::default();
     for path in directories(&layout.quarantine, &mut aside.incomplete)? {
         let name = path
             .file_name()
@@ -81,6 +78,7 @@ fn look_now(
             sealed: id.is_some_and(|id| {
                 matches!(scan::look(&layout.quarantine, &id), FolderLook::Sealed(_))
             }),
+            resealed: is_resealed(&path),
             unreadable,
             verdict: reason
                 .and_then(|reason| reason.verdict.clone())
@@ -108,6 +106,16 @@ fn look_now(
         }
     }
     Some(aside)
+}
+
+/// Whether its marker was written after its reason was.
+fn is_resealed(folder: &Path) -> bool {
+    let written = |name: &str| {
+        let found = fs::symlink_metadata(folder.join(name)).ok()?;
+        Some((found.mtime(), found.mtime_nsec()))
+    };
+    let (marker, reason) = (written(MARKER), written("quarantine_reason.json"));
+    marker.is_some() && reason.is_some() && marker > reason
 }
 
 /// Under which names those that are archives alone can come back, as things are now. Each takes a

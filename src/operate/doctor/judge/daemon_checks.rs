@@ -186,7 +186,7 @@ impl<'a> DaemonChecks<'a> {
                         summary,
                         fix.map_or_else(
                             || self.hands.unit_to("restart"),
-                            |fix| self.hands.as_root(&fix),
+                            |fix| self.hands.as_root(&fix).into(),
                         ),
                     )
                 }

@@ -16,7 +16,7 @@ use crate::{
     operate::doctor::{
         facts::{Facts, FolderFacts, FolderState, Moves, Owned},
         row::{DoctorRow, Id},
-        words::{path, span},
+        words::{Fix, foreign, path, span},
     },
 };
 
@@ -72,7 +72,8 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
                 ));
             }
             FolderState::Failed(why) => {
-                let fix = hands.as_root(&format!("namei -lx {}", path(&folder.path)));
+                let look = foreign(&folder.path, |path| format!("namei -lx {path}"));
+                let fix = hands.as_root(&look);
                 return Some(
                     DoctorRow::red(id, format!("{shown} cannot be looked at: {why}."), fix)
                         .with("folder", folder.name),
@@ -110,18 +111,8 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
             "{} is {what}, where an archive has to lie: the episode of that name cannot leave until it is out of the way. All others do.",
             tree::shown(first)
         );
-        let aside = facts.in_the_way.iter().map(|(here, _)| {
-            let mut aside = here.clone().into_os_string();
-            aside.push(".aside");
-            let command = format!(
-                "mv -T --backup=numbered {} {}",
-                path(here),
-                path(Path::new(&aside))
-            );
-            hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command)
-        });
-        let fix = aside.collect::<Vec<_>>().join(" && ");
-        return Some(DoctorRow::red(id, summary, fix).with("in_the_way", facts.in_the_way.len()));
+        let row = DoctorRow::red(id, summary, facts.setup());
+        return Some(row.with("in_the_way", facts.in_the_way.len()));
     }
     Some(DoctorRow::green(id, "The four folders are there."))
 }
@@ -162,11 +153,14 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
         );
         DoctorRow::red(id, summary, facts.setup())
     } else if let Some(folder) = read_only {
-        let (shown, named) = (folder.path.display(), path(&folder.path));
-        let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
+        let shown = folder.path.display();
         let summary =
             format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
-        DoctorRow::red(id, summary, hands.as_root(&mount))
+        let fix = match &folder.mount {
+            Some(mount) => foreign(mount, |mount| format!("mount -o remount,rw {mount}")),
+            None => format!("findmnt --target {}", path(&folder.path)),
+        };
+        DoctorRow::red(id, summary, hands.as_root(&fix))
     } else if let [(first, owned), ..] = &closed(facts)[..] {
         let (shown, mode) = (first.path.display(), owned.mode & 0o7777);
         let summary = format!(
@@ -254,28 +248,29 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
 }
 
 /// What to type about a finding of the trial.
-fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> String {
+fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> Fix {
     let episodes = facts
         .folders
         .iter()
         .find(|folder| folder.name == "episodes")
         .map_or(Path::new("episodes"), |folder| folder.path.as_path());
     let look = || format!("findmnt --target {}", path(episodes));
-    match finding.kind {
+    let command = match finding.kind {
         TrialKind::Elsewhere => facts.hands.as_root("mount -a"),
         TrialKind::NotPermitted => not_permitted(facts, who).unwrap_or_else(look),
         TrialKind::Sticky | TrialKind::Unmovable => facts.setup(),
-        // Another folder, where no command mends the one that is set.
-        TrialKind::Stuck => finding.fix.as_ref().map_or_else(
-            || facts.hands.configure("restart"),
-            |fix| facts.hands.typed(fix),
-        ),
+        TrialKind::Stuck => match &finding.fix {
+            Some(fix) => facts.hands.typed(fix),
+            // Another folder, where no command mends the one that is set.
+            None => return facts.hands.configure("restart"),
+        },
         TrialKind::CopiesOnOneDevice => {
             unit_paths::drop_in_of_paths(facts).map_or_else(look, |_| facts.setup())
         }
         TrialKind::UnmovableOpen => permission_fixes::open(facts, episodes),
         TrialKind::Copies | TrialKind::Other => look(),
-    }
+    };
+    command.into()
 }
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use crate::{
     config::WatchMode,
     model::{
-        layout::Layout,
         records::{RELEASED, WallTime},
         retention::Due,
         snapshot,
@@ -43,6 +42,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         },
         modeless: false,
         way: Vec::new(),
+        mount: None,
         real: Some((PathBuf::from("/d").join(name), 1)),
     };
     let root = Person {
@@ -139,10 +139,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             folder: PathBuf::from("/d/episodes"),
             ..EpisodesFacts::default()
         }),
-        aside: Some(FiledEpisodes {
-            layout: Some(Layout::below(&PathBuf::from("/d"))),
-            ..FiledEpisodes::default()
-        }),
+        aside: Some(FiledEpisodes::default()),
     }
 }
 
@@ -153,6 +150,7 @@ pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -
         folder: PathBuf::from("/d/quarantine").join(name),
         unreadable: None,
         sealed: true,
+        resealed: false,
         verdict: "fatal".to_owned(),
         status,
         why: "answered \u{1b}".to_owned(),

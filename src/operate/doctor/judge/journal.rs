@@ -12,7 +12,7 @@ use crate::{
         doctor::{
             facts::{Facts, ReceiverAnswer},
             row::{DoctorRow, Id, RowStatus},
-            words::{count, word},
+            words::{Fix, count, word},
         },
         journal::{Class, Journal, JournalEntry},
     },
@@ -47,7 +47,7 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<DoctorRow> {
             over(facts, journal, &what, requeue).unwrap_or_else(|| {
                 let summary = format!("{what}: this host's code is not of a commit that is taken.");
                 match remedy(facts) {
-                    Some(remedy) => DoctorRow::red(id, summary, remedy),
+                    Some(remedy) => DoctorRow::red(id, summary, Fix::theirs(remedy)),
                     None => DoctorRow::red(
                         id,
                         format!(

@@ -6,10 +6,7 @@ use serde_json::json;
 
 use super::permissions::as_shipper;
 use crate::{
-    disk::by_hand,
     model::{
-        episode::EpisodeId,
-        layout::MARKER,
         records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
         retention::{Due, days_between},
         text::printable,
@@ -17,7 +14,7 @@ use crate::{
     operate::doctor::{
         facts::{Facts, FiledEpisodes, Quarantined, Remedy},
         row::{DoctorRow, Id},
-        words::{count, path, word},
+        words::{count, foreign, typed_path, word},
     },
 };
 
@@ -108,7 +105,8 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
         waits(all.len()),
         said.join(", ")
     );
-    let fix = back(facts, aside);
+    let (fix, more) = back(facts, aside);
+    let summary = summary + &more;
     let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
         json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
     }).collect();
@@ -119,8 +117,8 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
 }
 
 /// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
-/// that can come back.
-fn back(facts: &Facts, aside: &FiledEpisodes) -> String {
+/// that can come back. And what a person should know of that.
+fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
     let hands = &facts.hands;
     let mut all: Vec<_> = aside.quarantined.iter().collect();
     all.sort_by_key(|one| std::cmp::Reverse(one.at));
@@ -136,17 +134,16 @@ fn back(facts: &Facts, aside: &FiledEpisodes) -> String {
     // Of an episode that is there twice a person says which, and requeue takes neither until then.
     let can_all = alike
         .iter()
-        .all(|one| hindrance(facts, aside, one).is_none() && alone(aside, one));
+        .all(|one| hindrance(facts, one).is_none() && alone(aside, one));
     if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
-        return hands.sealift(&format!("requeue --all --status {status}"));
+        let requeue = hands.sealift(&format!("requeue --all --status {status}"));
+        return (requeue, String::new());
     }
-    let free = all
-        .iter()
-        .find(|one| hindrance(facts, aside, one).is_none());
+    let free = all.iter().find(|one| hindrance(facts, one).is_none());
     let Some(one) = free.or(all.first()) else {
-        return String::new();
+        return Default::default();
     };
-    hindrance(facts, aside, one).unwrap_or_else(|| requeue(facts, aside, one))
+    hindrance(facts, one).unwrap_or_else(|| (requeue(facts, aside, one), String::new()))
 }
 
 fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
@@ -159,31 +156,27 @@ fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
 }
 
 fn requeue(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> String {
+    // It was sealed once, or it would not be here; and then it is not what it was.
+    if !one.sealed {
+        return format!("sealift seal {}", typed_path(&one.folder));
+    }
     let folder = one.folder.file_name().unwrap_or_default();
     let which = match alone(aside, one) {
         true => word(&one.name),
         false => format!("--folder --from quarantine {}", word(folder)),
     };
-    let requeue = facts.hands.sealift(&format!("requeue {which}"));
-    // It was sealed once, or it would not be here.
-    if one.sealed {
-        requeue
-    } else {
-        format!("sealift seal {} && {requeue}", path(&one.folder))
-    }
+    facts.hands.sealift(&format!("requeue {which}"))
 }
 
-/// What to type for one that requeue would leave where it is.
-fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<String> {
-    let (hands, place) = (&facts.hands, path(&one.folder));
-    let look = || hands.as_root(&format!("ls -la {place}"));
+/// What to type for one that requeue would leave where it is, and why.
+fn hindrance(facts: &Facts, one: &Quarantined) -> Option<(String, String)> {
+    let hands = &facts.hands;
+    let may = facts.people.we_see_as_the_shipper();
+    let look = || hands.as_root(&foreign(&one.folder, |place| format!("ls -la {place}")));
+    let alone = |command: String| Some((command, String::new()));
     if let Some((_, is_denied)) = &one.unreadable {
-        let quarantine = one.folder.parent().unwrap_or(&one.folder);
-        return Some(match (is_denied, facts.people.we_see_as_the_shipper()) {
-            (true, true) => hands.as_root(&format!(
-                "chown -R --reference={} {place}",
-                path(quarantine)
-            )),
+        return alone(match (is_denied, may) {
+            (true, true) => facts.give(&one.folder),
             (true, false) => as_shipper(hands, &facts.people),
             (false, _) => look(),
         });
@@ -192,30 +185,22 @@ fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<
         // Where it may be wanted.
         let is_changed = one.why.contains(NOTHING_ELSE);
         let is_wanted = is_changed || one.why.contains(LAST_COPY);
-        let (Ok(id), Some(layout), Some(name), true) = (
-            EpisodeId::parse(&one.name),
-            &aside.layout,
-            &one.comes_back_as,
-            is_wanted,
-        ) else {
-            return Some(look());
+        let (Some(folder), Some(name), true) =
+            (one.folder.file_name(), &one.comes_back_as, is_wanted)
+        else {
+            return alone(look());
         };
-        let restore = by_hand::restore(layout, &id, &one.folder, name, path);
-        let restore = match facts.people.we_see_as_the_shipper() {
-            true => restore,
-            false => hands.as_root(&format!("bash -c {}", word(restore))),
+        let unpack = hands.sealift(&format!("requeue --unpack {}", word(folder)));
+        let remove = foreign(&one.folder, |place| format!("rm -r {place}"));
+        let or = match is_changed {
+            true => format!(
+                " Where it is not wanted: {}",
+                hands.as_root_unless(may, &remove)
+            ),
+            false => String::new(),
         };
-        let remove = || {
-            hands.as_root_unless(
-                facts.people.we_see_as_the_shipper(),
-                &format!("rm -r {place}"),
-            )
-        };
-        return Some(if is_changed {
-            format!("{restore}  # where it is not wanted: {}", remove())
-        } else {
-            restore
-        });
+        let says = format!(" It comes back as {name}.{or}");
+        return Some((hands.as_root_unless(may, &unpack), says));
     }
     // Another episode uses its name: it comes back when that one has left.
     let is_taken = facts.episodes.as_ref().is_some_and(|found| {
@@ -225,18 +210,19 @@ fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<
             .any(|episode| episode.id.as_str() == one.name)
     });
     if is_taken {
-        return Some(hands.sealift(&format!("trace {}", word(&one.name))));
+        return alone(hands.sealift(&format!("trace {}", word(&one.name))));
     }
     // Its own seal speaks against it, and would again. Whether what is there is all that is wanted,
     // a person sees.
-    (one.status.is_none() && one.verdict == FATAL && one.sealed).then(|| {
-        let may = facts.people.we_see_as_the_shipper();
-        let [list, unseal] =
-            [format!("ls -laR {place}"), format!("rm {}", path(&one.folder.join(MARKER)))].map(|command| hands.as_root_unless(may, &command));
-        format!(
-            "{list}  # where that is all that is wanted, seal it anew: {unseal} && sealift seal {place} && {}",
-            requeue(facts, aside, one)
-        )
+    let is_at_fault = one.status.is_none() && one.verdict == FATAL && one.sealed;
+    (is_at_fault && !one.resealed).then(|| {
+        let list = foreign(&one.folder, |place| format!("ls -laR {place}"));
+        let seal = format!("sealift seal --again {}", typed_path(&one.folder));
+        let says = format!(
+            " Its own seal speaks against it. Look at what is there first ({}): where that is all that is wanted, seal it anew.",
+            hands.as_root_unless(may, &list)
+        );
+        (seal, says)
     })
 }
 
@@ -277,7 +263,7 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
     };
     let keep = facts.settings.quarantine_keep_days.unwrap_or_default();
     let summary = format!(
-        "{} never delivered will be deleted from quarantine/ within a week (kept for {keep} days); the first, {}, in {}.{shipped}",
+        "{} never delivered will be deleted from quarantine/ within a week (kept for {keep} days); the first, {}, in {}.{shipped} quarantine_keep_days = 0 keeps them for ever.",
         if due.len() == 1 {
             "1 episode that was".to_owned()
         } else {
@@ -291,10 +277,7 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
         },
     );
     // Longer than the oldest is there: nothing goes until the operator has decided.
-    let fix = format!(
-        "{}  # quarantine_keep_days = 0 keeps them for ever",
-        hands.configure("reload")
-    );
+    let fix = hands.configure("reload");
     let names: Vec<_> = due
         .iter()
         .take(MAX_NAMED)
@@ -310,7 +293,7 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
 mod tests {
     use super::*;
     use crate::{
-        model::records::WallTime,
+        model::{episode::EpisodeId, records::WallTime},
         operate::doctor::{
             judge::healthy_host::{quarantined, sound},
             row::RowStatus,
@@ -439,17 +422,14 @@ mod tests {
             sealed: false,
             ..quarantined("a", None)
         };
-        assert_eq!(
-            with(vec![open]),
-            "sealift seal /d/quarantine/a && sealift requeue a --data /d"
-        );
+        assert_eq!(with(vec![open]), "sealift seal /d/quarantine/a");
         let denied = Quarantined {
             unreadable: Some(("no".to_owned(), true)),
             ..quarantined("a", None)
         };
         assert_eq!(
             with(vec![denied]),
-            "chown -R --reference=/d/quarantine /d/quarantine/a"
+            "sealift setup --give /d/quarantine/a --data /d"
         );
         let broken = Quarantined {
             unreadable: Some(("EIO".to_owned(), false)),
@@ -457,11 +437,13 @@ mod tests {
         };
         assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
         // It would be rejected again.
-        let again = "rm /d/quarantine/a/done.marker && sealift seal /d/quarantine/a && sealift requeue a --data /d";
-        let look = format!(
-            "ls -laR /d/quarantine/a  # where that is all that is wanted, seal it anew: {again}"
-        );
-        assert_eq!(with(vec![quarantined("a", None)]), look);
+        let again = "sealift seal --again /d/quarantine/a";
+        assert_eq!(with(vec![quarantined("a", None)]), again);
+        let resealed = Quarantined {
+            resealed: true,
+            ..quarantined("a", None)
+        };
+        assert_eq!(with(vec![resealed]), "sealift requeue a --data /d");
         // What can come back comes first.
         assert_eq!(
             newest(vec![broken, quarantined("b", Some(422))], 0),
@@ -480,24 +462,32 @@ mod tests {
                 ..quarantined("a", None)
             }])
         };
-        let restored = |name: &str| {
-            format!(
-                "{{ test ! -e /d/episodes/{name} && test ! -e /d/shipped/{name} || ! echo /d/episodes/{name} 'or that in shipped/ \
-                 is there by now: ask sealift doctor again' >&2; }} && d=$(mktemp -d /d/episodes/.unpacked-XXXXXX) \
-                 && tar --zstd -xf /d/quarantine/a/a.tar.zst -C \"$d\" \
-                 && chown -hR --reference=/d/quarantine/a/a.tar.zst \"$d\"/a && sync -f \"$d\" \
-                 && mv -nT \"$d\"/a /d/episodes/{name} && rmdir \"$d\" && sync -f /d/episodes && rm -r /d/quarantine/a"
-            )
-        };
-        assert_eq!(orphan("it may be the last copy", "a"), restored("a"));
-        let changed = format!(
-            "{}  # where it is not wanted: rm -r /d/quarantine/a",
-            restored("a-1")
-        );
-        assert_eq!(orphan("nothing else has these bytes", "a-1"), changed);
+        let unpack = "sealift requeue --unpack a --data /d";
+        assert_eq!(orphan("it may be the last copy", "a"), unpack);
+        assert_eq!(orphan("nothing else has these bytes", "a-1"), unpack);
         assert_eq!(
             orphan("its folder was removed by hand", "a-1"),
             "ls -la /d/quarantine/a"
         );
+    }
+
+    #[test]
+    fn of_an_archive_without_its_episode_it_is_said_what_becomes_of_it_and_how_it_is_thrown_away() {
+        let summary = |why: &str| {
+            let mut facts = sound();
+            facts.aside.as_mut().unwrap().quarantined = vec![Quarantined {
+                verdict: ORPHAN.to_owned(),
+                why: why.to_owned(),
+                comes_back_as: EpisodeId::parse("a-1").ok(),
+                ..quarantined("a", None)
+            }];
+            rows(&facts)[0].summary.clone()
+        };
+        let said = summary("nothing else has these bytes");
+        assert!(
+            said.contains("comes back as a-1") && said.ends_with(": rm -r /d/quarantine/a"),
+            "{said}"
+        );
+        assert!(!summary("it may be the last copy").contains("rm -r"));
     }
 }

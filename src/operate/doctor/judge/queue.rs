@@ -22,7 +22,7 @@ use crate::{
         doctor::{
             facts::{DaemonState, EpisodeFacts, EpisodesFacts, Facts},
             row::{DoctorRow, Id, RowStatus},
-            words::{count, path, span},
+            words::{count, foreign, span, typed_path},
         },
         words::{self, without_episode},
     },
@@ -33,8 +33,6 @@ use crate::{
 const OPEN_LONG: Duration = Duration::from_secs(24 * 3600);
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
-/// So many are mended by one line.
-const MAX_AT_ONCE: usize = 5;
 /// For so long a manifest may be half: its writer is at it. The daemon waits as long.
 const UNFINISHED_S: i64 = 60;
 
@@ -64,18 +62,9 @@ fn ids<'a>(ids: impl Iterator<Item = &'a EpisodeId>) -> Vec<&'a str> {
     ids.take(MAX_NAMED).map(EpisodeId::as_str).collect()
 }
 
-/// A fix for the first few, and one for each by itself. With many, the operator types a few at a
-/// time and sees in between what they did.
+/// The fix of the first, and one for each: asked again, the doctor names the next.
 fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
-    (
-        fixes
-            .iter()
-            .take(MAX_AT_ONCE)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; "),
-        fixes,
-    )
+    (fixes.first().cloned().unwrap_or_default(), fixes)
 }
 
 fn markers(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
@@ -113,19 +102,17 @@ fn markers(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
             as_shipper(hands, &facts.people),
         ));
     }
-    let fixes: Vec<_> = bad
-        .iter()
-        .take(MAX_NAMED)
-        .map(|(episode, _)| remarked(facts, found, episode))
-        .collect();
-    let fix = fixes.first().cloned().unwrap_or_default();
+    let remarked = |(episode, _): &(&EpisodeFacts, String)| remarked(facts, found, episode);
+    let (fix, fixes) = in_turn(bad.iter().take(MAX_NAMED).map(remarked).collect());
     let summary = match first.look {
-        FolderLook::OddMarker(MARKED_REST) => {
-            format!("{summary} What is left of it is shipped only under a name of its own.")
-        }
-        FolderLook::Sealed(_) | FolderLook::OddMarker(_) => {
-            format!("{summary} If it is complete, seal it again.")
-        }
+        // Under its own name it is never sealed, however often.
+        FolderLook::OddMarker(MARKED_REST) => format!(
+            "{summary} What is left of it is shipped only under a name of its own: where that is wanted, copy it (cp -a) to another \
+             name that begins with a dot, rename that, and seal it there."
+        ),
+        FolderLook::Sealed(_) | FolderLook::OddMarker(_) => format!(
+            "{summary} If it is complete, seal it again: its marker is put aside, hidden beside the episode."
+        ),
         FolderLook::Gone
         | FolderLook::BeingRemoved
         | FolderLook::Open
@@ -138,43 +125,21 @@ fn is_fresh(written_ns: i64, now: WallTime) -> bool {
     (0..UNFINISHED_S).contains(&(now.unix_seconds() - written_ns.div_euclid(1_000_000_000)))
 }
 
-/// Each has to be looked at before it is sealed: never more than one in one line.
+/// Each has to be looked at before it is sealed.
 fn remarked(facts: &Facts, found: &EpisodesFacts, episode: &EpisodeFacts) -> String {
+    let hands = &facts.hands;
     let folder = found.folder.join(episode.id.as_str());
-    let (folder, marker) = (
-        path(&folder),
-        path(&folder.join(crate::model::layout::MARKER)),
-    );
+    let look = || foreign(&folder, |folder| format!("ls -la {folder}"));
     match &episode.look {
-        // Under its own name it is never sealed, however often.
-        FolderLook::OddMarker(MARKED_REST) => format!(
-            "ls -la {folder}  # then, where that is wanted: cp -a it to another name, hidden, rename that, and seal it there"
-        ),
-        // Aside and out of the episode, or it would be shipped as part of it; what has that name
-        // already is numbered.
-        FolderLook::OddMarker(_) | FolderLook::Sealed(_) => format!(
-            "mv -T --backup=numbered {marker} {} && sealift seal {folder}",
-            path(
-                &found
-                    .folder
-                    .join(format!(".{}.marker", episode.id.as_str()))
-            )
-        ),
-        // Of one that is still recorded the owner is the recorder: without a marker nothing is
-        // done.
-        FolderLook::Unreadable(why) if why.contains("Permission denied") => {
-            let hands = &facts.hands;
-            let owner = format!("chown -R --reference={} {folder}", path(&found.folder));
-            format!(
-                "{} && {}",
-                hands.as_root(&format!("test -f {marker}")),
-                hands.as_root(&owner)
-            )
+        FolderLook::OddMarker(MARKED_REST) => look(),
+        FolderLook::OddMarker(_) | FolderLook::Sealed(_) => {
+            format!("sealift seal --again {}", typed_path(&folder))
         }
+        FolderLook::Unreadable(why) if why.contains("Permission denied") => facts.give(&folder),
         FolderLook::Unreadable(_)
         | FolderLook::Gone
         | FolderLook::BeingRemoved
-        | FolderLook::Open => facts.hands.as_root(&format!("ls -la {folder}")),
+        | FolderLook::Open => hands.as_root(&look()),
     }
 }
 
@@ -209,22 +174,18 @@ fn open_long(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         return DoctorRow::green(id, "No recording is open for unusually long.");
     };
     let summary = format!(
-        "{} not sealed, and nothing was written at the top of it for long; {} for {}. If it is complete, seal it: the command does nothing where something in it was written within the hour.",
+        "{} not sealed, and nothing was written at the top of it for long; {} for {}. If it is complete, seal it: the command refuses where something in it was written within the hour.",
         are(long.len(), "").trim_end(),
         first.id,
         span(*age)
     );
-    let seal = |id: &EpisodeId| {
-        let folder = path(&found.folder.join(id.as_str()));
-        format!("test -z \"$(find {folder} -mmin -60 -print -quit)\" && sealift seal {folder}")
+    let seal = |(episode, _): &(&EpisodeFacts, Duration)| {
+        let folder = found.folder.join(episode.id.as_str());
+        format!("sealift seal --idle 1h {}", typed_path(&folder))
     };
-    // Which of them is complete its recorder knows: never more than one in one line.
-    let fixes: Vec<_> = long
-        .iter()
-        .take(MAX_NAMED)
-        .map(|(episode, _)| seal(&episode.id))
-        .collect();
-    DoctorRow::yellow(id, summary, fixes.first().cloned().unwrap_or_default())
+    // Which of them is complete its recorder knows.
+    let (fix, fixes) = in_turn(long.iter().take(MAX_NAMED).map(seal).collect());
+    DoctorRow::yellow(id, summary, fix)
         .with("count", long.len())
         .with("episodes", ids(long.iter().map(|(episode, _)| &episode.id)))
         .with("fixes", fixes)

@@ -23,7 +23,7 @@ use crate::{
     operate::doctor::{
         facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
         row::{DoctorRow, Id},
-        words::{path, span, word},
+        words::{Fix, foreign, path, span, word},
     },
 };
 
@@ -42,12 +42,12 @@ const MAX_SHOWN_CHARS: usize = 300;
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     if let Some((file, ends)) = &facts.settings.client_certificate_ends {
-        let fix = facts.hands.as_root(&format!(
-            "install -m 640 -g {} NEW.pem {}",
-            facts.people.shipper().gid,
-            path(file)
-        ));
-        let fix = format!("{fix} && {}", facts.hands.unit_to("reload"));
+        let install = foreign(file, |file| {
+            let gid = facts.people.shipper().gid;
+            format!("install -m 640 -g {gid} NEW.pem {file}")
+        });
+        let fix = Fix::from(facts.hands.as_root(&install))
+            .then(format!("Then: {}", facts.hands.unit_to("reload")));
         rows.push(certificate(
             Id::ClientCertificate,
             "Our certificate",
@@ -111,16 +111,17 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
 }
 
 /// Asks the receiver's end for its certificate, and shows until when it is good, and for whom.
-fn show_certificate(receiver: &ReceiverFacts) -> String {
+fn show_certificate(receiver: &ReceiverFacts) -> Fix {
     let authority = receiver.origin.rsplit("//").next().unwrap_or_default();
-    format!(
-        "openssl s_client -connect {} -servername {} </dev/null | openssl x509 -noout -dates -ext subjectAltName",
+    let show = format!(
+        "openssl s_client -connect {} -servername {} </dev/null",
         word(authority),
         word(&receiver.host)
-    )
+    );
+    show.into()
 }
 
-fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: String) -> DoctorRow {
+fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: Fix) -> DoctorRow {
     let left_s = ends.unix_seconds() - now.unix_seconds();
     let days = left_s.div_euclid(DAY_S);
     let row = if left_s < 0 {
@@ -154,7 +155,7 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     let wake = || wake(facts, receiver);
     let said = error.to_string();
     // One question says nothing of how long it lasts; the daemon knows.
-    let met = |id: Id, summary: String, fix: String| match weather_has_lasted(facts) {
+    let met = |id: Id, summary: String, fix: Fix| match weather_has_lasted(facts) {
         true => DoctorRow::red(id, summary, fix),
         false => {
             let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
@@ -180,18 +181,18 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
             let summary = format!(
                 "No resolver knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
             );
-            let fix = format!(
-                "getent hosts {} || {}",
-                word(host),
-                hands.configure("reload")
-            );
+            let configure = hands.configure("reload");
+            let fix = Fix::from(format!("getent hosts {}", word(host))).then(format!(
+                "Where that shows no address: {configure}. {}",
+                configure.then.as_deref().unwrap_or_default()
+            ));
             vec![met(Id::ReceiverName, summary, fix)]
         }
         ClientError::Unreachable(_) | ClientError::TimedOut(Wait::Connect) => {
             let summary = format!(
                 "{origin}: {said}. Does the receiver run there, and does a firewall stand between?"
             );
-            vec![named, met(Id::ReceiverReachable, summary, wake())]
+            vec![named, met(Id::ReceiverReachable, summary, wake().into())]
         }
         ClientError::Tls(why) if why.contains("client certificate") => {
             let summary = format!("{origin} does not take us: {said}.");
@@ -242,9 +243,9 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                     "{summary} One that serves one connection at a time answers others when the shipper's is closed, \
                      within seconds."
                 );
-                met(Id::ReceiverAnswer, summary, hands.sealift("doctor"))
+                met(Id::ReceiverAnswer, summary, hands.sealift("doctor").into())
             } else {
-                met(Id::ReceiverAnswer, summary, wake())
+                met(Id::ReceiverAnswer, summary, wake().into())
             };
             vec![named, reached, row]
         }
@@ -309,10 +310,10 @@ fn curl(facts: &Facts, how: &str, url: &str) -> String {
 }
 
 /// Another certificate, or another token, where one is set; else the key that would name one.
-fn credential_fix(facts: &Facts) -> String {
+fn credential_fix(facts: &Facts) -> Fix {
     let hands = &facts.hands;
     match &facts.settings.credential_file {
-        Some(file) => format!("{} && {}", hands.edit(file), hands.unit_to("reload")),
+        Some(file) => hands.edited(file, "reload"),
         None => hands.configure("reload"),
     }
 }
@@ -331,18 +332,15 @@ fn answered(
         .and_then(ProblemType::from_urn);
     let said = words(status, json);
     let look = || {
-        curl(
-            facts,
-            "-sv -o /dev/null",
-            &format!("{origin}{}", crate::model::wire::ADMISSION_PATH),
-        )
+        let url = format!("{origin}{}", crate::model::wire::ADMISSION_PATH);
+        Fix::from(curl(facts, "-sv -o /dev/null", &url))
     };
     let fine = |summary: &str| DoctorRow::green(id, summary).with("status_code", status);
     let ours = || fine("It answers as a receiver does, and can store.");
     // What takes episodes may answer a question that it does not know as it likes; a portal may
     // have come between since.
     let taken = takes_episodes(facts).map(|ago_s| span(Duration::from_secs(ago_s)));
-    let odd = |summary: String, fix: String| {
+    let odd = |summary: String, fix: Fix| {
         let row = match &taken {
             None => DoctorRow::red(id, summary, fix),
             Some(ago) => DoctorRow::yellow(

@@ -3,7 +3,7 @@
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, Unit},
     row::{DoctorRow, Id},
-    words::word,
+    words::{Fix, word},
 };
 
 /// So often, and it is no accident.
@@ -57,12 +57,9 @@ fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
     };
     let row = match (found.load_state.as_str(), found.active_state.as_str()) {
         ("masked", _) => {
-            let fix = format!(
-                "{} && {}",
-                hands.unit_to("unmask"),
-                hands.unit_to("enable --now")
-            );
-            DoctorRow::red(id, format!("{name} is masked: it cannot be started."), fix)
+            let then = format!("Then: {}", hands.unit_to("enable --now"));
+            let summary = format!("{name} is masked: it cannot be started.");
+            DoctorRow::red(id, summary, hands.unit_to("unmask").then(then))
         }
         ("loaded", "active" | "reloading") if found.file_state == "disabled" => DoctorRow::yellow(
             id,
@@ -75,7 +72,7 @@ fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
                 "{name} ends again and again ({}), and is about to be started once more.",
                 ended(found)
             );
-            DoctorRow::red(id, summary, look_and(facts, "restart"))
+            DoctorRow::red(id, summary, with_its_log(facts, "restart", "-n 20"))
         }
         ("loaded", "activating" | "deactivating") => DoctorRow::yellow(
             id,
@@ -87,7 +84,7 @@ fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
         ),
         ("loaded", "failed") => {
             let summary = format!("{name} has failed ({}).", ended(found));
-            DoctorRow::red(id, summary, look_and(facts, "restart"))
+            DoctorRow::red(id, summary, with_its_log(facts, "restart", "-n 20"))
         }
         ("loaded", "inactive") => match by_hand {
             Some(pid) => {
@@ -131,12 +128,15 @@ fn ended(found: &Unit) -> String {
     }
 }
 
-fn look_and(facts: &Facts, deed: &str) -> String {
-    let look = facts.hands.as_root(&format!(
-        "journalctl -u {} -n 20 --no-pager",
-        word(&facts.hands.unit)
-    ));
-    format!("{look}; {}", facts.hands.unit_to(deed))
+/// What is done to the unit; and where what it said before that is read.
+fn with_its_log(facts: &Facts, deed: &str, filter: &str) -> Fix {
+    let unit = word(&facts.hands.unit);
+    let look = format!("journalctl -u {unit} {filter} --no-pager");
+    let look = facts.hands.as_root(&look);
+    facts
+        .hands
+        .unit_to(deed)
+        .then(format!("Why, its log says: {look}"))
 }
 
 pub(in crate::operate::doctor) const WATCHDOG_DROP_IN: &str = "zz-sealift-watchdog";
@@ -167,11 +167,7 @@ fn watchdog(facts: &Facts, found: &Unit) -> DoctorRow {
 
 fn restarts(facts: &Facts, found: &Unit) -> DoctorRow {
     let (id, name) = (Id::Restarts, &facts.hands.unit);
-    let look = facts.hands.as_root(&format!(
-        "journalctl -u {} -b -p warning -n 50 --no-pager",
-        word(name)
-    ));
-    let fix = format!("{look}; {}", facts.hands.unit_to("reset-failed"));
+    let fix = with_its_log(facts, "reset-failed", "-b -p warning -n 50");
     let row = match found.restarts {
         0 => {
             return DoctorRow::green(id, "It was not started again by systemd.")
@@ -246,7 +242,7 @@ mod tests {
                 "failed",
                 "enabled",
                 RowStatus::Red,
-                "-n 20 --no-pager; systemctl restart sealift.service",
+                "systemctl restart sealift.service",
             ),
             (
                 "loaded",
@@ -270,7 +266,7 @@ mod tests {
                 "dead",
                 "masked",
                 RowStatus::Red,
-                "systemctl unmask sealift.service && systemctl enable --now",
+                "systemctl unmask sealift.service",
             ),
             (
                 "bad-setting",

@@ -9,7 +9,7 @@ use super::{
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, SettingsProblem},
     row::{DoctorRow, Id},
-    words::{path, word},
+    words::{Fix, foreign, word},
 };
 
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
@@ -73,11 +73,10 @@ fn configuration(facts: &Facts) -> DoctorRow {
         }
         Some(SettingsProblem::Wrong(message)) => {
             let said = in_one_line(message);
+            let check = hands.sealift("config check");
             let fix = match &settings.file {
-                Some(file) => {
-                    format!("{} && {}", hands.edit(file), hands.sealift("config check"))
-                }
-                None => hands.sealift("config check"),
+                Some(file) => Fix::from(hands.edit(file)).then(format!("Then: {check}")),
+                None => check.into(),
             };
             return DoctorRow::red(id, sentence(&said), fix).with(
                 "message",
@@ -133,7 +132,8 @@ fn unread(facts: &Facts) -> Option<(String, String)> {
 }
 
 fn as_root_to_look(facts: &Facts, file: &Path) -> String {
-    facts.hands.as_root(&format!("namei -lx {}", path(file)))
+    let look = foreign(file, |file| format!("namei -lx {file}"));
+    facts.hands.as_root(&look)
 }
 
 /// Where it is, and what: the first and the last of what the parser says, without the line itself
@@ -342,7 +342,7 @@ mod tests {
             (
                 file(0o640, Some(("not there".to_owned(), false))),
                 RowStatus::Red,
-                "sealift.toml && systemctl reload",
+                "/etc/sealift/sealift.toml",
             ),
         ] {
             facts.settings.files = vec![named];

@@ -9,7 +9,7 @@ use crate::{
     operate::doctor::{
         facts::Facts,
         row::{DoctorRow, Id, RowStatus},
-        words::{CommandContext, amount, path, span},
+        words::{CommandContext, Fix, amount, path, span},
     },
 };
 
@@ -46,7 +46,8 @@ pub(in crate::operate) fn row(
     let row = match status {
         RowStatus::Green => DoctorRow::green(Id::Space, summary),
         RowStatus::Yellow | RowStatus::Red => {
-            DoctorRow::of(Id::Space, status, &summary, fix(hands, layout, worst))
+            let (advice, fix) = fix(hands, layout, worst);
+            DoctorRow::of(Id::Space, status, &(summary + &advice), fix)
         }
     };
     let rooms = rooms.iter().map(|room| {
@@ -94,24 +95,24 @@ fn judged(room: &RoomStatus) -> (RowStatus, String) {
 }
 
 /// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
-fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> String {
+/// Seven days: long enough to notice that something is wrong with what was shipped.
+fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, Fix) {
+    if room.folders.iter().any(|folder| folder == "shipped") {
+        let advice = format!(
+            " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_keep_days = 7.",
+            hands.sealift("verify --all")
+        );
+        return (advice, hands.configure("reload"));
+    }
     let folder = match room.folders.first().map(String::as_str) {
         Some("outbox") => &layout.outbox,
         Some("shipped") => &layout.shipped,
         Some("quarantine") => &layout.quarantine,
         _ => &layout.episodes,
     };
-    let largest = format!("du -xh --max-depth=1 {} | sort -h | tail", path(folder));
-    if room.folders.iter().any(|folder| folder == "shipped") {
-        let verified = hands.sealift("verify --all");
-        // Seven days: long enough to notice that something is wrong with what was shipped.
-        format!(
-            "{verified} && {}  # shipped_keep_days = 7",
-            hands.configure("reload")
-        )
-    } else {
-        hands.as_root(&largest)
-    }
+    let largest = format!("du -xh --max-depth=1 {}", path(folder));
+    let advice = " See what is largest there.".to_owned();
+    (advice, hands.as_root(&largest).into())
 }
 
 #[cfg(test)]

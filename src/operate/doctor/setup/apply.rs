@@ -62,7 +62,7 @@ pub(super) fn apply(change: &Change, facts: &Facts) -> io::Result<()> {
             clear,
             ..
         } => ownership::give(&path.canonicalize()?, *owner, *group, *set, *clear),
-        Change::GiveEpisode(path, uid) => ownership::give_sealed(path, *uid).map(drop),
+        Change::GiveEpisode(path, uid) => ownership::give_episode(path, *uid, false).map(drop),
         Change::JoinGroup(gid) => {
             let group = said_by("getent", &["group", &gid.to_string()])?;
             let group = group.split(':').next().unwrap_or_default();

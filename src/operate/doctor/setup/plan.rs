@@ -26,8 +26,8 @@ pub(super) struct SetupPlan {
     is_read_again: bool,
 }
 
-/// `sealed`: those in `episodes/` that who ships cannot move.
-pub(super) fn plan(facts: &Facts, sealed: &[PathBuf]) -> SetupPlan {
+/// `sealed`: those in `episodes/` that who ships cannot move. `loose`: a marker beside them.
+pub(super) fn plan(facts: &Facts, sealed: &[PathBuf], loose: Option<PathBuf>) -> SetupPlan {
     let mut plan = SetupPlan::default();
     match &facts.settings.problem {
         Some(SettingsProblem::Missing) => plan.refused.push(
@@ -68,6 +68,10 @@ pub(super) fn plan(facts: &Facts, sealed: &[PathBuf]) -> SetupPlan {
             FolderState::Failed(why) => plan.refuse(format!("{name}/ cannot be looked at: {why}")),
             FolderState::Hangs(_) => plan.refuse(format!("{} does not answer", shown(path))),
         }
+    }
+    let in_the_way = facts.in_the_way.iter().map(|(path, _)| path.clone());
+    for path in in_the_way.chain(loose) {
+        plan.push(Change::PutAside(path));
     }
     for path in sealed {
         plan.push(Change::GiveEpisode(path.clone(), shipper.uid));
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn on_a_sound_host_there_is_nothing_to_do() {
-        let plan = plan(&sound(), &[]);
+        let plan = plan(&sound(), &[], None);
         assert_eq!((plan.changes, plan.refused), (vec![], Vec::<String>::new()));
     }
 
@@ -258,7 +262,7 @@ mod tests {
         if let FolderState::There { owned: was, .. } = &mut shipped.unwrap().state {
             *was = owned(77, 99, 0o755);
         }
-        let said = plan(&facts, &[]);
+        let said = plan(&facts, &[], None);
         assert_eq!(said.changes, []);
         assert!(
             said.refused[0].contains("who records in episodes/"),
@@ -266,7 +270,7 @@ mod tests {
         );
         // Root's is given away, and another user's, who is not known to record.
         for uid in [0, 55] {
-            let said = plan(&with("shipped", owned(uid, 99, 0o755)), &[]);
+            let said = plan(&with("shipped", owned(uid, 99, 0o755)), &[], None);
             assert!(
                 said.refused.is_empty() && said.changes.len() == 1,
                 "{said:?}"
@@ -276,7 +280,7 @@ mod tests {
             listed: true,
             ..owned(10, 20, 0o777)
         };
-        let said = plan(&with("shipped", listed), &[]);
+        let said = plan(&with("shipped", listed), &[], None);
         assert!(said.refused[0].contains("access control list"), "{said:?}");
     }
 
@@ -284,7 +288,7 @@ mod tests {
     fn a_daemon_that_runs_hears_of_what_was_changed_for_it() {
         let mut facts = sound();
         facts.unit.as_mut().unwrap().watchdog = "0".to_owned();
-        let said = plan(&facts, &[]);
+        let said = plan(&facts, &[], None);
         let units: Vec<_> = said.changes.iter().skip(1).cloned().collect();
         assert_eq!(
             units,

@@ -59,7 +59,7 @@ fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm()
         "{error}"
     );
     assert!(
-        !error.contains("last copy") && error.contains("tar --zstd -xf "),
+        !error.contains("last copy") && error.contains("sealift requeue --unpack a "),
         "{error}"
     );
     // The receiver holds another under its own name.

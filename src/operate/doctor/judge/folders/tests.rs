@@ -88,7 +88,7 @@ fn each_state_of_a_folder_has_its_row_and_its_fix() {
             there(10, 0o770, true),
             Id::FolderAccess,
             RowStatus::Red,
-            "mount -o remount,rw",
+            "mount -o remount,rw '/mnt/a b'",
         ),
     ] {
         let mut facts = sound();
@@ -97,7 +97,7 @@ fn each_state_of_a_folder_has_its_row_and_its_fix() {
             .iter_mut()
             .find(|folder| folder.name == "shipped")
             .unwrap();
-        shipped.state = state.clone();
+        (shipped.state, shipped.mount) = (state.clone(), Some("/mnt/a b".into()));
         let row = of(&facts, id);
         assert_eq!(row.status, status, "{state:?}: {row:?}");
         assert!(
@@ -245,12 +245,12 @@ fn one_that_is_stuck_hides_no_other_that_is() {
     ] {
         assert!(row.summary.contains(words), "{words}: {row:?}");
     }
-    assert_eq!(row.fix.as_deref(), Some("chattr -i '/d/episodes/imm'"));
+    assert_eq!(row.fix.as_deref(), Some("chattr -i /d/episodes/imm"));
 }
 
 #[test]
 fn what_the_daemon_could_not_move_is_mended_without_sudo_by_root() {
-    let fix = "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'";
+    let fix = "sudo sealift setup --user 10 --give /d/a";
     let mut facts = sound();
     facts.moves = Moves::ByDaemon(vec![TrialFinding {
         kind: TrialKind::Stuck,

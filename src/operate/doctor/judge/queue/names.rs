@@ -13,7 +13,7 @@ use crate::{
         doctor::{
             facts::{EpisodesFacts, Facts, StrangerFacts},
             row::{DoctorRow, Id, RowStatus},
-            words::{path, tame, word},
+            words::{foreign, tame, word},
         },
         rename::{LEFT_ALONE_MIN, typed_name},
     },
@@ -100,6 +100,13 @@ pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         n => format!("{n} entries in episodes/ can be no episodes"),
     };
     let summary = format!("{summary}. {}: {}", first.name.to_string_lossy(), first.why);
+    // Who may read what it leads to, and whether it is at rest, only a person knows.
+    let summary = match first.why {
+        NoEpisode::Symlink => format!(
+            "{summary} Move the folder that it leads to into episodes/ under a name of its own (docs/doctor.md#symlinks)."
+        ),
+        NoEpisode::Name(_) | NoEpisode::LooseMarker => summary,
+    };
     let mut given = HashSet::new();
     let fixes = strangers
         .iter()
@@ -143,27 +150,21 @@ fn broken_off(facts: &Facts, found: &EpisodesFacts) -> Option<DoctorRow> {
         n => (format!("{n} hidden folders in episodes/ look"), "each is"),
     };
     let summary = format!(
-        "{are} like what a command of the doctor, of verify or of requeue makes there for a while ({first}), and {them} left where that \
-         was broken off. What it was made of is where it was, so nothing is lost with it. Remove it, unless a recorder or such a command \
-         is at work on it: the command lists the processes that have something in it open."
+        "{are} like what a command that an earlier version named makes there for a while ({first}), and {them} left where that was \
+         broken off. What it was made of is where it was, so nothing is lost with it. Remove it (rm -r), unless a recorder or such a command \
+         is at work on it: what is shown lists the processes that have something in it open."
     );
     let looked_at = |name: &&String| {
-        let folder = path(&found.folder.join(name.as_str()));
-        format!(
-            "lsof +D {folder}; ls -la {folder}  # where no process has it open, and no recorder made it: rm -r {folder}"
-        )
+        let folder = found.folder.join(name.as_str());
+        foreign(&folder, |folder| format!("lsof +D {folder}"))
     };
-    let fixes: Vec<_> = left.iter().take(MAX_NAMED).map(looked_at).collect();
+    let (fix, fixes) = in_turn(left.iter().take(MAX_NAMED).map(looked_at).collect());
     let names: Vec<_> = left
         .iter()
         .take(MAX_NAMED)
         .map(|name| printable(name))
         .collect();
-    let row = DoctorRow::yellow(
-        Id::Names,
-        summary,
-        fixes.first().cloned().unwrap_or_default(),
-    );
+    let row = DoctorRow::yellow(Id::Names, summary, fix);
     Some(row.with("broken_off", names).with("fixes", fixes))
 }
 
@@ -178,20 +179,9 @@ fn mended(
             let to = free(found, &tame(&stranger.name), given);
             rename(facts, &stranger.name, &to)
         }
-        // Who may read what it leads to, and whether it is at rest, only a person knows.
-        NoEpisode::Symlink => format!(
-            "# Move the folder that {} leads to into episodes/ under a name of its own: docs/doctor.md#symlinks",
-            printable(&stranger.name.to_string_lossy())
-        ),
-        // Nothing that begins with a dot is looked at; where such a name is taken, what has it is
-        // numbered, and not replaced.
-        NoEpisode::LooseMarker => facts.hands.as_root_unless(
-            facts.people.we_see_as_the_shipper(),
-            &format!(
-                "mv -T --backup=numbered {} {}",
-                path(&found.folder.join(&stranger.name)),
-                path(&found.folder.join(".done.marker"))
-            ),
-        ),
+        NoEpisode::Symlink => foreign(&found.folder.join(&stranger.name), |link| {
+            format!("readlink -f {link}")
+        }),
+        NoEpisode::LooseMarker => facts.setup(),
     }
 }

@@ -85,12 +85,12 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
         (
             FolderLook::OddMarker("a directory"),
             None,
-            "mv -T --backup=numbered /d/episodes/a/done.marker /d/episodes/.a.marker && sealift seal /d/episodes/a",
+            "sealift seal --again /d/episodes/a",
         ),
         (
             FolderLook::Unreadable("open: Permission denied (os error 13)".to_owned()),
             None,
-            "test -f /d/episodes/a/done.marker && chown -R --reference=/d/episodes /d/episodes/a",
+            "sealift setup --give /d/episodes/a --data /d",
         ),
         (
             FolderLook::Unreadable("EIO".to_owned()),
@@ -100,7 +100,7 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
         (
             SEALED,
             Some("half a manifest".to_owned()),
-            "mv -T --backup=numbered /d/episodes/a/done.marker /d/episodes/.a.marker && sealift seal /d/episodes/a",
+            "sealift seal --again /d/episodes/a",
         ),
     ] {
         let row = row_with(Id::Markers, |found, now| {
@@ -131,9 +131,7 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
         if status == RowStatus::Yellow {
             assert_eq!(
                 row.fix.as_deref(),
-                Some(
-                    "test -z \"$(find '/d/episodes/a b' -mmin -60 -print -quit)\" && sealift seal '/d/episodes/a b'"
-                )
+                Some("sealift seal --idle 1h '/d/episodes/a b'")
             );
         }
     }
@@ -276,10 +274,7 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
         sealed: true,
     };
     let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger]);
-    assert_eq!(
-        row.fix.as_deref(),
-        Some("mv -T --backup=numbered /d/episodes/done.marker /d/episodes/.done.marker")
-    );
+    assert_eq!(row.fix.as_deref(), Some("sealift setup --data /d"));
 }
 
 #[test]
@@ -292,9 +287,12 @@ fn two_names_that_are_tamed_alike_are_given_different_ones() {
     let row = row_with(Id::Names, |found, _| {
         found.strangers = vec![stranger("-x"), stranger(".-x")];
     });
-    let fix = "sealift rename --from episodes %2Dx x-1 --data /d; \
-               sealift rename --from episodes .-x x-2 --data /d";
-    assert_eq!(row.fix.as_deref(), Some(fix));
+    let fixes = [
+        "sealift rename --from episodes %2Dx x-1 --data /d",
+        "sealift rename --from episodes .-x x-2 --data /d",
+    ];
+    assert_eq!(row.fix.as_deref(), Some(fixes[0]));
+    assert_eq!(row.details["fixes"], serde_json::json!(fixes));
 }
 
 #[test]
@@ -304,14 +302,15 @@ fn a_link_is_left_to_a_person_and_what_needs_no_root_is_typed_without() {
         why,
         sealed: true,
     };
-    let link = || stranger("li\nnk", NoEpisode::Symlink);
-    let row = row_with(Id::Names, |found, _| found.strangers = vec![link()]);
-    let fix = row.fix.unwrap();
-    assert!(
-        fix.starts_with("# ") && fix.ends_with("docs/doctor.md#symlinks"),
-        "{fix}"
-    );
-    assert!(!fix.contains('\n'), "{fix}");
+    for (name, fix) in [
+        ("it's", r"readlink -f '/d/episodes/it'\''s'"),
+        ("li\nnk", "ls -la /d/episodes"),
+    ] {
+        let link = stranger(name, NoEpisode::Symlink);
+        let row = row_with(Id::Names, |found, _| found.strangers = vec![link]);
+        assert_eq!(row.fix.as_deref(), Some(fix));
+        assert!(row.summary.contains("docs/doctor.md#symlinks"), "{row:?}");
+    }
     // For a user who may not, it is run as root.
     let mut facts = sound();
     facts.hands.root = false;

@@ -6,7 +6,7 @@ use crate::{
         facts::{AskedCommit, Facts, ReceiverFacts},
         judge::quarantine::remedy,
         row::{DoctorRow, Id},
-        words::path,
+        words::{Fix, path},
     },
 };
 
@@ -38,7 +38,7 @@ fn short(commit: &Commit) -> &str {
 pub(super) fn commit_refused(facts: &Facts, receiver: &ReceiverFacts, said: &str) -> DoctorRow {
     let id = Id::ReceiverCommit;
     let (fix, more) = match remedy(facts) {
-        Some(fix) => (fix, ""),
+        Some(fix) => (Fix::theirs(fix), ""),
         None => (
             facts.hands.configure("reload"),
             " Set doctor.update_command to what updates this host.",
@@ -82,8 +82,9 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str
         folder.map(|folder| path(&folder.path)).unwrap_or_default()
     };
     let fix = |name: &str| {
-        let fix = facts.settings.update_command.clone();
-        fix.unwrap_or_else(|| format!("grep -L code_version {}/*/meta.json", folder(name)))
+        let theirs = facts.settings.update_command.clone().map(Fix::theirs);
+        let look = || format!("grep -L code_version {}/*/meta.json", folder(name)).into();
+        theirs.unwrap_or_else(look)
     };
     match &receiver.commit {
         AskedCommit::NoEpisodes => DoctorRow::green(
@@ -92,7 +93,7 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str
         ),
         AskedCommit::Unknown => {
             let summary = "It takes recordings by their commit; which that is here could not be seen in the time: the disk is slow, or there are very many.";
-            DoctorRow::yellow(id, summary, format!("ls -U {} | head", folder("episodes")))
+            DoctorRow::yellow(id, summary, format!("ls -U {}", folder("episodes")))
         }
         AskedCommit::LastNone => {
             let summary = format!(

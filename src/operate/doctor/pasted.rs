@@ -1,0 +1,281 @@
+//! Tests: whatever a fix names, it is one simple command, and a POSIX shell reads from it the words
+//! that were meant.
+
+mod broken;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use percent_encoding::percent_decode;
+
+use super::{
+    facts::Facts,
+    judge::judge,
+    row::{DoctorRow, Id, RowStatus},
+};
+use crate::model::{
+    episode::EpisodeId,
+    text::{read_typed_path, unescaped},
+};
+
+/// What may stand in double quotes: nothing of it is a command.
+const IN_DOUBLE_QUOTES: [&str; 2] = [
+    "${EDITOR:-vi}",
+    "${STORE:?is the folder that it stored into}",
+];
+
+/// The words of a command line that is one simple command (POSIX, Shell Command Language, 2.9.1) in
+/// the part of the language that fixes are written in; else what is wrong with it.
+fn words_of(line: &str) -> Result<Vec<String>, String> {
+    let line = line.strip_suffix(" </dev/null").unwrap_or(line);
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut left = line;
+    while let Some(c) = left.chars().next() {
+        let rest = &left[c.len_utf8()..];
+        let quoted_to = |quote: char| {
+            rest.split_once(quote)
+                .ok_or_else(|| format!("no end of {quote} in {line}"))
+        };
+        match c {
+            ' ' => {
+                words.extend(word.take());
+                left = rest;
+            }
+            '\'' => {
+                let (quoted, after) = quoted_to('\'')?;
+                word.get_or_insert_default().push_str(quoted);
+                left = after;
+            }
+            '"' => {
+                let (quoted, after) = quoted_to('"')?;
+                if !IN_DOUBLE_QUOTES.contains(&quoted) {
+                    return Err(format!("\"{quoted}\" in {line}"));
+                }
+                word.get_or_insert_default().push_str(quoted);
+                left = after;
+            }
+            '\\' => {
+                let escaped = rest.chars().next().filter(|c| "'();".contains(*c));
+                let escaped = escaped.ok_or_else(|| format!("a backslash in {line}"))?;
+                word.get_or_insert_default().push(escaped);
+                left = &rest[1..];
+            }
+            '{' if word.is_none() && rest.starts_with('}') => {
+                words.push("{}".to_owned());
+                left = &rest[1..];
+            }
+            // A glob that finds nothing is itself.
+            '*' if left.starts_with("*/meta.json") => {
+                word.get_or_insert_default().push('*');
+                left = rest;
+            }
+            '!' if word.is_none() && !words.is_empty() && rest.starts_with(' ') => {
+                word = Some("!".to_owned());
+                left = rest;
+            }
+            c if c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c) => {
+                word.get_or_insert_default().push(c);
+                left = rest;
+            }
+            other => return Err(format!("an unquoted {other:?} in {line}")),
+        }
+    }
+    words.extend(word.take());
+    match words.first() {
+        Some(first) if !first.is_empty() && (!first.contains('=')) => Ok(words),
+        _ => Err(format!("no command in {line:?}")),
+    }
+}
+
+/// Each row that any test of the judges makes is looked at.
+pub(super) fn assert_is_one_command(fix: &str) {
+    let words = words_of(fix);
+    assert!(words.is_ok(), "{words:?}");
+}
+
+/// Programs that only write down how they were called.
+struct Stubs {
+    folder: tempfile::TempDir,
+}
+
+impl Stubs {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder }
+    }
+
+    /// What `sh` calls, word by word, when the line is pasted into it.
+    fn called_by(&self, line: &str, program: &str) -> Vec<String> {
+        let (bin, log) = (
+            self.folder.path().join("bin"),
+            self.folder.path().join("log"),
+        );
+        fs::create_dir_all(&bin).unwrap();
+        let stub = bin.join(program);
+        let script = "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >>\"$LOG\"\n";
+        if !stub.exists() {
+            fs::write(&stub, script).unwrap();
+            fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(&log, "").unwrap();
+        let shell = Command::new("/bin/sh")
+            .args(["-c", line])
+            .env_clear()
+            .env("PATH", &bin)
+            .env("LOG", &log)
+            .env("STORE", "/store")
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        assert!(
+            shell.status.success() && shell.stderr.is_empty(),
+            "{line}: {shell:?}"
+        );
+        let said = fs::read_to_string(&log).unwrap();
+        let mut words: Vec<_> = said.split('\0').map(str::to_owned).collect();
+        assert_eq!(words.pop().as_deref(), Some(""), "{line}");
+        words
+    }
+}
+
+/// Data folders, and names of episodes, that a shell or a terminal could take for something else.
+fn hostile() -> Vec<(PathBuf, EpisodeId)> {
+    let paths: [&[u8]; 9] = [
+        b"/data",
+        b"/srv/it's a \"dir\" $(touch pwned) `id`; & | # * ? \\ !",
+        b"/srv/new\nline\x07 and\ttab",
+        b"/srv/not \xff\xfe text",
+        "/srv/L\u{e4}ufe \u{202e}x".as_bytes(),
+        b"/srv/~x/{a,b}/[!a]",
+        b"/srv/100%41%0A",
+        b"/srv/ leading and trailing ",
+        b"/-rf",
+    ];
+    let ids = [
+        "run-1",
+        "it's $(touch pwned) `id` \"x\"",
+        "a b; c & d | e > f # g",
+        "~x",
+        "L\u{e4}ufe \u{202e}x\u{200b}",
+        "100%41",
+        "*?[a]!",
+        "$HOME {a,b} !x",
+        "=x",
+    ];
+    let pairs = paths.into_iter().zip(ids).map(|(path, id)| {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        (path, EpisodeId::parse(id).unwrap())
+    });
+    pairs.collect()
+}
+
+/// Every command that a row shows.
+fn fixes(row: &DoctorRow) -> Vec<String> {
+    let listed = row.details.get("fixes").and_then(|fixes| fixes.as_array());
+    let listed = listed.into_iter().flatten().filter_map(|fix| fix.as_str());
+    let listed: Vec<_> = listed.map(str::to_owned).collect();
+    row.fix.clone().into_iter().chain(listed).collect()
+}
+
+fn all_broken() -> Vec<(&'static str, PathBuf, EpisodeId, Facts)> {
+    let mut all = Vec::new();
+    for (data, id) in hostile() {
+        for caller in broken::CALLERS {
+            for (name, breaks) in broken::BROKEN {
+                let mut facts = broken::host(&data, caller);
+                breaks(&mut facts, &id);
+                all.push((*name, data.clone(), id.clone(), facts));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant() {
+    let stubs = Stubs::new();
+    let (mut seen, mut rows_with_a_fix) = (BTreeSet::new(), BTreeSet::new());
+    for (name, data, id, facts) in all_broken() {
+        for row in judge(&facts) {
+            if row.fix.is_some() {
+                assert_ne!(row.status, RowStatus::Green, "{name}: {row:?}");
+                rows_with_a_fix.insert(row.id);
+            }
+            for fix in fixes(&row) {
+                let words = words_of(&fix).unwrap_or_else(|why| panic!("{name}: {why}"));
+                means_what_is_there(name, &words, &data, &id);
+                if seen.insert(fix.clone()) {
+                    // An editor that is not named is vi, and so is its stub.
+                    let words: Vec<_> = words
+                        .iter()
+                        .map(|word| word.replace("${EDITOR:-vi}", "vi"))
+                        .map(|word| word.replace(super::pasted::IN_DOUBLE_QUOTES[1], "/store"))
+                        .collect();
+                    assert_eq!(stubs.called_by(&fix, &words[0]), words, "{name}: {fix}");
+                }
+            }
+        }
+    }
+    // Of each check that can turn there was one.
+    let missing: Vec<_> = Id::ALL
+        .iter()
+        .filter(|id| !rows_with_a_fix.contains(*id))
+        .collect();
+    assert_eq!(missing, Vec::<&Id>::new(), "no broken host turns these");
+    assert!(seen.len() > 400, "{}", seen.len());
+}
+
+/// A command of ours names the data folder and the episode, or something in the folder, as they are.
+fn means_what_is_there(name: &str, words: &[String], data: &Path, id: &EpisodeId) {
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let Some(at) = words.iter().position(|word| *word == "sealift") else {
+        return;
+    };
+    let ours = &words[at + 1..];
+    let after = |option: &str| {
+        let at = ours.iter().position(|word| *word == option)?;
+        ours.get(at + 1).copied()
+    };
+    if let Some(given) = after("--data") {
+        assert_eq!(read_typed_path(given.into()), data, "{name}: {ours:?}");
+    }
+    let episode = match ours[0] {
+        "seal" => ours.last().copied(),
+        "setup" => after("--give"),
+        _ => None,
+    };
+    if let Some(episode) = episode {
+        let path = read_typed_path(episode.into());
+        assert!(path.starts_with(data), "{name}: {ours:?}");
+        assert_eq!(path.file_name().unwrap(), id.as_str(), "{name}: {ours:?}");
+    }
+    if ours[0] == "rename" {
+        let old = after("episodes").unwrap();
+        let decoded: Vec<u8> = percent_decode(old.as_bytes()).collect();
+        let is_it = decoded == id.as_str().as_bytes() || decoded == broken::STRANGER;
+        assert!(is_it, "{name}: {ours:?}");
+    }
+    if matches!(ours[0], "trace" | "requeue") && !ours.contains(&"--all") {
+        let named = ours.iter().any(|word| unescaped(word) == id.as_str());
+        assert!(named, "{name}: {ours:?}");
+    }
+}
+
+#[test]
+fn what_is_more_than_one_simple_command_is_told() {
+    for line in [
+        "a && b", "a; b", "a | b", "a & b", "a $(b)", "a `b`", "a # b", "a >b", "{ a; }",
+        "a \"$b\"", "a $'b'", "A=b c", "a ~b", "a *", "# a", "", "'a", "a\nb", "! a",
+    ] {
+        assert!(words_of(line).is_err(), "{line}");
+    }
+    let words = words_of(r"find '/d/it'\''s' \( -a \) -exec x {} ';'").unwrap();
+    let expected = ["find", "/d/it's", "(", "-a", ")", "-exec", "x", "{}", ";"];
+    assert_eq!(words, expected);
+}
