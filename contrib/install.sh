@@ -1,82 +1,33 @@
 #!/usr/bin/env bash
 # Installs the shipper as a service; safe to run again, for an update or after it was broken off.
 #
-#   contrib/install.sh PATH-OF-SEALIFT     puts everything in place, starts nothing, says what to do next
-#   contrib/install.sh --uninstall         takes it away again; data, configuration and user stay, and so does the program
+#   contrib/install.sh PATH-OF-SEALIFT     puts program, unit, user and manual in place; `sealift setup` makes the folders
+#   contrib/install.sh --uninstall         takes them away again; data, configuration and user stay, and so does the program
 #                                          where a receiver is installed, which runs it too
 #
-#   /usr/local/bin/sealift                        replaced in one step: a shipper that runs goes on as it was
-#   /usr/local/lib/systemd/system/sealift.service ours, and replaced; changes belong into `systemctl edit sealift`
-#   /usr/local/lib/{sysusers.d,tmpfiles.d}/sealift.conf
-#   /usr/local/share/man/man1/sealift*.1          the manual, and what bash, zsh and fish complete: made by the program itself
-#   /etc/sealift/sealift.toml                     only where there is none
-#   /var/lib/sealift/                             the data
+# Starts nothing. /etc/sealift/sealift.toml is made only where there is none; changes of the unit belong into
+# `systemctl edit sealift`.
 set -euo pipefail
 
 prefix=/usr/local
 binary=$prefix/bin/sealift
 config=/etc/sealift/sealift.toml
-data=/var/lib/sealift
 unit=$prefix/lib/systemd/system/sealift.service
 sysusers=$prefix/lib/sysusers.d/sealift.conf
-tmpfiles=$prefix/lib/tmpfiles.d/sealift.conf
-man=$prefix/share/man/man1
-bash=$prefix/share/bash-completion/completions/sealift
-zsh=$prefix/share/zsh/site-functions/_sealift
-fish=$prefix/share/fish/vendor_completions.d/sealift.fish
+share=$prefix/share
+completions="$share/bash-completion/completions/sealift $share/zsh/site-functions/_sealift $share/fish/vendor_completions.d/sealift.fish"
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
 usage() { sed -n '2,/^set /s/^#\( \|$\)//p' "$0"; exit "$1"; }
-# In a container or an image that is being built there is nobody to talk to.
+# In a container or an image that is being built there is no service manager to talk to.
 manager_runs() { [ -d /run/systemd/system ]; }
-
-# Whole or not at all: whoever looks finds the old one or the new one.
-place() { # MODE FILE TARGET
-    mkdir -p "$(dirname "$3")"
-    install -m "$1" "$2" "$3.new"
-    mv -f "$3.new" "$3"
-}
-
-# Of the program that was just put in place, so that they are never another's.
-put_papers_in_place() {
-    local made page
-    made=$(mktemp -d)
-    "$binary" man "$made"
-    # A command that is no more has no page any more.
-    rm -f "$man"/sealift.1 "$man"/sealift-*.1
-    for page in "$made"/*.1; do place 644 "$page" "$man/$(basename "$page")"; done
-    "$binary" completions bash >"$made/bash"
-    "$binary" completions zsh >"$made/zsh"
-    "$binary" completions fish >"$made/fish"
-    place 644 "$made/bash" "$bash"
-    place 644 "$made/zsh" "$zsh"
-    place 644 "$made/fish" "$fish"
-    rm -r "$made"
-}
-
-# The same lines, with the paths as they are where one of them is a symlink: systemd-tmpfiles takes none for a folder.
-without_symlinks() { # FILE
-    local line type path rest
-    while IFS= read -r line; do
-        case $line in
-        d\ *)
-            read -r type path rest <<<"$line"
-            echo "$type $(realpath -m -- "$path") $rest"
-            ;;
-        *) printf '%s\n' "$line" ;;
-        esac
-    done <"$1"
-}
-
-receiver_unit() {
-    local folder
-    for folder in /etc/systemd/system "$prefix/lib/systemd/system" /usr/lib/systemd/system /lib/systemd/system; do
-        [ ! -e "$folder/sealift-receiver.service" ] || { echo "$folder/sealift-receiver.service" && return; }
-    done
-}
+# Whole or not at all: a running shipper goes on with the old one.
+place() { install -D -m "$1" "$2" "$3.new" && mv -f "$3.new" "$3"; } # MODE FILE TARGET
+forget_papers() { rm -f $completions "$share"/man/man1/sealift.1 "$share"/man/man1/sealift-*.1; }
+receiver_unit() { find {/etc,"$prefix/lib",/usr/lib,/lib}/systemd/system -maxdepth 1 -name sealift-receiver.service -print -quit 2>/dev/null || true; }
 
 put_in_place() {
-    local program here folders
+    local program here made page shell
     # A path, whatever was given: a bare name would be looked for in PATH when it is run, and here when it is copied.
     program=$(realpath -e -- "$1" 2>/dev/null) && [ -f "$program" ] && [ -x "$program" ] ||
         fail "$1 is not there, or is no program: cargo build --release"
@@ -85,55 +36,48 @@ put_in_place() {
     here=$(dirname "$(realpath "$0")")
 
     place 644 "$here/sysusers.d/sealift.conf" "$sysusers"
-    folders=$(without_symlinks "$here/tmpfiles.d/sealift.conf")
-    place 644 <(printf '%s\n' "$folders") "$tmpfiles"
     systemd-sysusers "$sysusers"
-    systemd-tmpfiles --create "$tmpfiles"
     place 755 "$program" "$binary"
-    put_papers_in_place
     place 644 "$here/systemd/sealift.service" "$unit"
-    if [ ! -e "$config" ]; then
-        install -m 640 -g sealift "$here/sealift.toml" "$config.new"
-        mv -n "$config.new" "$config"
-    fi
+    [ -e "$config" ] || { install -d -m 755 "$(dirname "$config")" && install -m 640 -g sealift "$here/sealift.toml" "$config"; }
+    # The manual and the completions, made by the program itself. A command that is no more has no page any more.
+    forget_papers
+    made=$(mktemp -d)
+    "$binary" man "$made"
+    for page in "$made"/*.1; do place 644 "$page" "$share/man/man1/$(basename "$page")"; done
+    for shell in $completions; do
+        case $shell in */bash-*) page=bash ;; */zsh/*) page=zsh ;; *) page=fish ;; esac
+        "$binary" completions "$page" >"$made/$page"
+        place 644 "$made/$page" "$shell"
+    done
+    rm -r "$made"
     ! manager_runs || systemctl daemon-reload
+    # The folders, for the unit's user; where no systemd says who that is, for sealift.
+    "$binary" setup $(manager_runs || echo --user sealift) || true
 
-    echo "Installed: $("$binary" --version), $unit"
-    echo "What to do next:"
-    if grep -q '^url = "https://receiver.example' "$config"; then
-        echo "  - set the receiver's address in $config"
-    elif ! runuser -u sealift -- "$binary" config check --config "$config" >/dev/null 2>&1; then
-        echo "  - mend $config"
-    fi
-    echo "  - runuser -u sealift -- sealift config check    says what is wrong with it for the user that ships"
-    echo "  - usermod -aG sealift USER                for each user that records; they create episodes in $data/episodes with mode 2770"
-    if manager_runs && systemctl is-active --quiet sealift; then
-        echo "  - systemctl restart sealift               the running one is still the old one"
-    else
-        echo "  - systemctl enable --now sealift"
-    fi
-    echo "  - systemctl status sealift                says how it stands"
+    echo "Installed: $("$binary" --version), $unit. What to do next:"
+    echo "  - set the receiver's address in $config; then, as the user that ships:"
+    echo "    runuser -u sealift -- sealift config check"
+    echo "  - usermod -aG sealift USER    for each user that records; they create episodes with mode 2770"
+    echo "  - systemctl enable --now sealift    or systemctl restart sealift, where the old one runs"
+    echo "  - sealift doctor    says how it stands"
 }
 
 take_away() {
+    local kept receiver
     if manager_runs; then
         # Where it is not there any more, there is nothing to stop.
         systemctl disable --now --quiet sealift.service 2>/dev/null || true
         ! systemctl is-active --quiet sealift.service || fail "sealift.service does not stop"
     fi
-    rm -f "$unit" "$sysusers" "$tmpfiles"
-    local kept receiver
+    rm -f "$unit" "$sysusers"
     receiver=$(receiver_unit)
     # The receiver's operator asks the program and its manual, too.
-    [ -n "$receiver" ] || rm -f "$binary" "$bash" "$zsh" "$fish" "$man"/sealift.1 "$man"/sealift-*.1
+    [ -n "$receiver" ] || { rm -f "$binary" && forget_papers; }
     ! manager_runs || systemctl daemon-reload
-    if [ -n "$receiver" ]; then
-        echo "Removed: the service. Kept, and yours to remove:"
-        echo "  - $binary, which $receiver runs"
-    else
-        echo "Removed: program and service. Kept, and yours to remove:"
-    fi
-    for kept in "$data" "$(dirname "$config")" /etc/systemd/system/sealift.service.d; do
+    echo "Removed. Kept, and yours to remove:"
+    [ -z "$receiver" ] || echo "  - $binary, which $receiver runs"
+    for kept in /var/lib/sealift "$(dirname "$config")" /etc/systemd/system/sealift.service.d; do
         [ ! -e "$kept" ] || echo "  - $kept"
     done
     ! getent passwd sealift >/dev/null || echo "  - the user sealift (userdel sealift)"

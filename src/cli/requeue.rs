@@ -52,8 +52,8 @@ pub(crate) struct RequeueArgs {
     /// The IDs are names of folders: where several hold one episode (ID, ID~1), this says which
     #[arg(long, conflicts_with = "all")]
     folder: bool,
-    /// With --all: do not ask the receiver whether it admits the commits that it refused; with --from
-    /// shipped and IDs: send them again whatever it holds
+    /// With --all: do not ask the receiver whether it admits the commits that it refused; with
+    /// --from shipped and IDs: send them again whatever it holds
     #[arg(long)]
     unasked: bool,
     /// The IDs are names of folders in quarantine/ that hold an archive alone: it is unpacked into

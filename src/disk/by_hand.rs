@@ -1,6 +1,6 @@
-//! The name under which an episode comes back into `episodes/`: its own only while nothing has it and
-//! nothing that left had it; else a receiver holds another recording under it by then, or is about
-//! to.
+//! The name under which an episode comes back into `episodes/`: its own only while nothing has it
+//! and nothing that left had it; else a receiver holds another recording under it by then, or is
+//! about to.
 
 use std::{fs, path::Path};
 

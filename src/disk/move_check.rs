@@ -308,7 +308,7 @@ impl Finding {
         let Self::Frozen { some, flag, .. } = self else {
             return None;
         };
-        // Those whose paths cannot be given as text are named one by one, once the others are mended.
+        // Those whose paths cannot be given as text are left for the last.
         let paths: Vec<_> = some
             .iter()
             .filter(|path| as_text(path) == path.as_path())

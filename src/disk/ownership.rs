@@ -185,3 +185,64 @@ pub(crate) fn sealed_of_others(
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const THEIRS: u32 = 4321;
+
+    fn owner(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn an_open_episode_is_its_recorders_and_a_filed_one_may_have_lost_its_marker() {
+        let us = rustix::process::geteuid().as_raw();
+        let folder = tempfile::tempdir().unwrap();
+        let episode = folder.path().join("a");
+        fs::create_dir(&episode).unwrap();
+        assert_eq!(give_episode(&episode, us, false).unwrap(), Given::Open);
+        let done = Given::Done { left: 0 };
+        assert_eq!(give_episode(&episode, us, true).unwrap(), done);
+        fs::write(episode.join(MARKER), "").unwrap();
+        assert_eq!(give_episode(&episode, us, false).unwrap(), done);
+        // Another name for it is none.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&episode, &link).unwrap();
+        assert!(give_episode(&link, us, false).is_err());
+    }
+
+    #[test]
+    fn no_file_of_another_user_that_was_given_a_name_in_an_episode_changes_hands() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root gives files away.
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (episode, secret) = (folder.path().join("a"), folder.path().join("secret"));
+        fs::create_dir_all(episode.join("deep")).unwrap();
+        fs::write(&secret, "").unwrap();
+        let (linked, data) = (episode.join("deep/linked"), episode.join("deep/data"));
+        let twice = episode.join("twice");
+        for path in [&data, &episode.join(MARKER), &twice] {
+            fs::write(path, "").unwrap();
+        }
+        for (from, to) in [(&secret, &linked), (&twice, &episode.join("again"))] {
+            rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()).unwrap();
+        }
+        for path in [&episode, &data, &twice] {
+            std::os::unix::fs::chown(path, Some(1235), None).unwrap();
+        }
+        std::os::unix::fs::symlink(&secret, episode.join("link")).unwrap();
+        let given = give_episode(&episode, THEIRS, false).unwrap();
+        assert_eq!(given, Given::Done { left: 1 });
+        assert_eq!((owner(&secret), owner(&linked)), (0, 0));
+        // What its recorder has under two names is the episode's.
+        for path in [&episode, &data, &twice, &episode.join("link")] {
+            assert_eq!(owner(path), THEIRS, "{}", path.display());
+        }
+    }
+}

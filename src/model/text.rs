@@ -104,8 +104,8 @@ pub(crate) fn read_typed_path(typed: OsString) -> PathBuf {
     }
 }
 
-/// Another program's command that looks at a path or changes what is there. Where the path cannot be
-/// given as text, the folder above it that can be is listed: what there is, a person sees.
+/// Another program's command that looks at a path or changes what is there. Where the path cannot
+/// be given as text, the folder above it that can be is listed: what there is, a person sees.
 #[must_use]
 pub(crate) fn foreign_command(path: &Path, command: impl FnOnce(&str) -> String) -> String {
     if is_text(path) {

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! What was named and was written to since it was delivered comes back out of `shipped/` as well,
-//! with its receipt: no answer of the receiver is about what was written. So does, unasked, what was
-//! named. An archive alone in `quarantine/` is unpacked (`unpack.rs`).
+//! with its receipt: no answer of the receiver is about what was written. So does, unasked, what
+//! was named. An archive alone in `quarantine/` is unpacked (`unpack.rs`).
 //!
 //! With the daemon and without it, as its user or as one of the shared group: nothing here holds
 //! its lock. A folder is moved by one rename that takes no name that is in use; where that is
@@ -65,8 +65,8 @@ pub(crate) struct RequeueOptions {
     /// Take what was refused for its commit without asking whether that is admitted by now; of
     /// `shipped/`, what is named without asking whether the receiver has lost it.
     pub unasked: bool,
-    /// The ids are the names of folders in `quarantine/` that hold an archive alone: it is unpacked,
-    /// under this name or the first that is free.
+    /// The ids are the names of folders in `quarantine/` that hold an archive alone: it is
+    /// unpacked, under this name or the first that is free.
     pub unpack: Option<Option<EpisodeId>>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,

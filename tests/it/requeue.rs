@@ -205,7 +205,7 @@ fn of_several_folders_of_one_episode_none_is_taken_and_what_is_typed_takes_that_
     quarantined(&sandbox, "a", &reason("a", 422));
     quarantined(&sandbox, "a~1", &reason("a", 413));
     quarantined(&sandbox, "b", &reason("b", 422));
-    let data = format!(" --data '{}'", sandbox.data().display());
+    let data = format!(" --data {}", sandbox.data().display());
     for args in [&["a"][..], &["--all"]] {
         let (code, told) = requeue(&sandbox, args);
         assert_eq!(code, 1);
@@ -350,7 +350,7 @@ fn what_is_not_sealed_or_cannot_be_read_is_left_with_what_to_type() {
     assert_eq!((code, told.lines().count()), (1, 1), "{told}");
     assert!(
         told.contains(&format!(
-            "sealift seal '{}'",
+            "Type: sealift seal --again {}",
             sandbox.quarantined("open").display()
         )),
         "{told}"

@@ -67,7 +67,7 @@ fn words_of(line: &str) -> Result<Vec<String>, String> {
                 left = &rest[1..];
             }
             '{' if word.is_none() && rest.starts_with('}') => {
-                words.push("{}".to_owned());
+                word = Some("{}".to_owned());
                 left = &rest[1..];
             }
             // A glob that finds nothing is itself.
@@ -215,7 +215,7 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
                     let words: Vec<_> = words
                         .iter()
                         .map(|word| word.replace("${EDITOR:-vi}", "vi"))
-                        .map(|word| word.replace(super::pasted::IN_DOUBLE_QUOTES[1], "/store"))
+                        .map(|word| word.replace(IN_DOUBLE_QUOTES[1], "/store"))
                         .collect();
                     assert_eq!(stubs.called_by(&fix, &words[0]), words, "{name}: {fix}");
                 }
@@ -231,7 +231,7 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
     assert!(seen.len() > 400, "{}", seen.len());
 }
 
-/// A command of ours names the data folder and the episode, or something in the folder, as they are.
+/// A command of ours names the data folder and the episode as they are.
 fn means_what_is_there(name: &str, words: &[String], data: &Path, id: &EpisodeId) {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let Some(at) = words.iter().position(|word| *word == "sealift") else {

@@ -504,3 +504,6 @@ fn only_an_archive(reason: &QuarantineReason, folder: &Path) -> String {
         text::word(folder.file_name().unwrap_or_default())
     )
 }
+
+#[cfg(test)]
+mod tests;

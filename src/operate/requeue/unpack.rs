@@ -1,14 +1,13 @@
 //! An archive alone, in `quarantine/`, becomes the episode again that it is of.
 //!
 //! ```text
-//!  quarantine/<id>[~n]/<id>.tar.zst ──unpack──▶ episodes/.sealift-copy-…  ──rename──▶ episodes/<name>
-//!                 └──────────────── removed, once that is durable ────────────────┘
+//!  quarantine/<id>[~n]/<id>.tar.zst ──unpack──▶ episodes/.sealift-copy-…
+//!      removed, once that is durable              ──rename──▶ episodes/<name>
 //! ```
 //!
-//! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system. The
-//! name is the episode's own only while nothing has it and nothing that left had it; else a receiver
-//! holds another recording under it by then, or is about to. Nothing is overwritten, and wherever it
-//! stops the archive is where it was.
+//! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system. Its
+//! name is the episode's own only while nothing has it and nothing that left had it
+//! (`disk/by_hand.rs`). Nothing is overwritten, and wherever it stops the archive is where it was.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -54,7 +53,7 @@ pub(super) fn unpack_archive(
         folder: Some(place.clone()),
         end: RequeueEnd::Left(String::new()),
     };
-    let archive = Archive::in_folder(&options.layout, &place);
+    let archive = LoneArchive::in_folder(&options.layout, &place);
     let ended = archive.and_then(|archive| {
         row.episode_id = archive.id.clone();
         archive.bring_back(options, to, progress)
@@ -63,14 +62,14 @@ pub(super) fn unpack_archive(
     row
 }
 
-struct Archive<'a> {
+struct LoneArchive<'a> {
     layout: &'a Layout,
     place: &'a Path,
     id: EpisodeId,
     may_be_its_own: bool,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> LoneArchive<'a> {
     fn in_folder(layout: &'a Layout, place: &'a Path) -> Result<Self, String> {
         if fs::symlink_metadata(place).is_err() {
             return Err("quarantine/ has no folder of that name".to_owned());
@@ -207,5 +206,149 @@ fn open(path: &Path) -> io::Result<File> {
         Ok(file)
     } else {
         Err(io::Error::other("it is no regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> EpisodeId {
+        EpisodeId::parse(name).unwrap()
+    }
+
+    /// An archive alone of the episode `a`, in the folder `folder` of `quarantine/`.
+    fn alone(folder: &str, why: &str) -> (tempfile::TempDir, RequeueOptions) {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::below(root.path());
+        let place = layout.quarantine.join(folder);
+        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &place] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in [
+            ("a/", None),
+            ("a/data", Some("x")),
+            ("a/done.marker", Some("")),
+        ] {
+            let mut header = tar::Header::new_ustar();
+            let content = content.map_or(&b""[..], str::as_bytes);
+            header.set_entry_type(match path.ends_with('/') {
+                true => tar::EntryType::Directory,
+                false => tar::EntryType::Regular,
+            });
+            header.set_mode(0o755);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, path, content).unwrap();
+        }
+        let archive = zstd::encode_all(&*tar.into_inner().unwrap(), 1).unwrap();
+        fs::write(place.join("a.tar.zst"), archive).unwrap();
+        let reason = serde_json::json!({"episode_id": "a", "error": why, "body": null, "verdict": ORPHAN,
+            "quarantined_at_wall": "2026-01-01T00:00:00Z"});
+        fs::write(place.join("quarantine_reason.json"), reason.to_string()).unwrap();
+        let options = RequeueOptions {
+            layout,
+            ids: vec![id(folder)],
+            by_folder: false,
+            status: None,
+            from: None,
+            unasked: false,
+            unpack: Some(None),
+            dry_run: false,
+            concurrency: 1,
+            typed: String::new(),
+        };
+        (root, options)
+    }
+
+    fn unpacked(options: &RequeueOptions, to: Option<&str>) -> RequeueEnd {
+        let to = to.map(id);
+        let progress = Progress::default();
+        let row = unpack_archive(options, &options.ids[0], to.as_ref(), &progress);
+        row.end
+    }
+
+    #[track_caller]
+    fn is_back(options: &RequeueOptions, end: RequeueEnd, name: &str) {
+        let episode = options.layout.episode(&id(name));
+        assert_eq!(end, RequeueEnd::Back(episode.clone()));
+        assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "x");
+        assert!(episode.join("done.marker").is_file());
+        let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        assert_eq!(left(&options.layout.quarantine), 0, "the archive goes");
+    }
+
+    #[track_caller]
+    fn is_left(options: &RequeueOptions, end: &RequeueEnd, says: &str) {
+        let RequeueEnd::Left(why) = end else {
+            panic!("{end:?}")
+        };
+        assert!(why.contains(says), "{why}");
+        let place = options.layout.quarantine.join(options.ids[0].as_str());
+        assert!(place.join("a.tar.zst").exists(), "the archive stays");
+        let hidden = fs::read_dir(&options.layout.episodes).unwrap();
+        let hidden = hidden.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with('.')
+        });
+        assert_eq!(hidden.count(), 0, "nothing is left of it");
+    }
+
+    #[test]
+    fn the_last_copy_gets_its_own_name_back_and_what_was_changed_another() {
+        let (_root, options) = alone("a", LAST_COPY);
+        is_back(&options, unpacked(&options, None), "a");
+        let (_root, options) = alone("a~1", "it was changed");
+        fs::create_dir(options.layout.episode(&id("a"))).unwrap();
+        is_back(&options, unpacked(&options, None), "a-1");
+        let (_root, options) = alone("a", LAST_COPY);
+        is_back(&options, unpacked(&options, Some("another")), "another");
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_no_name_of_one_that_left_is_used_again() {
+        for taken in ["episodes", "shipped"] {
+            let (root, options) = alone("a", LAST_COPY);
+            fs::create_dir(root.path().join(taken).join("b")).unwrap();
+            let end = unpacked(&options, Some("b"));
+            is_left(&options, &end, "no name of one that left is used again");
+        }
+        let (_root, options) = alone("a", LAST_COPY);
+        fs::create_dir(options.layout.shipped.join("a")).unwrap();
+        is_left(&options, &unpacked(&options, Some("a")), "is there already");
+    }
+
+    #[test]
+    fn what_is_broken_or_no_archive_stays_where_it_is() {
+        let (_root, options) = alone("a", LAST_COPY);
+        let file = options.layout.quarantine.join("a/a.tar.zst");
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        is_left(&options, &unpacked(&options, None), "archive");
+        durable::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+        let end = unpacked(&options, None);
+        assert!(
+            matches!(&end, RequeueEnd::Left(why) if why.contains("a.tar.zst")),
+            "{end:?}"
+        );
+        // An episode is put back without.
+        let reason = options.layout.quarantine.join("a/quarantine_reason.json");
+        let said = fs::read_to_string(&reason).unwrap();
+        fs::write(&reason, said.replace(ORPHAN, "fatal")).unwrap();
+        let end = unpacked(&options, None);
+        assert!(
+            matches!(&end, RequeueEnd::Left(why) if why.contains("leave --unpack out")),
+            "{end:?}"
+        );
+    }
+
+    #[test]
+    fn a_trial_says_the_name_and_changes_nothing() {
+        let (_root, mut options) = alone("a", LAST_COPY);
+        options.dry_run = true;
+        let episode = options.layout.episode(&id("a"));
+        assert_eq!(unpacked(&options, None), RequeueEnd::Would(episode.clone()));
+        assert!(!episode.exists());
     }
 }

@@ -361,7 +361,7 @@ fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
             .unwrap()
     });
     assert!(
-        matches!(&moved, Moved::Failed(why) if why.contains("sudo chown -R ")),
+        matches!(&moved, Moved::Failed(why) if why.contains("sudo sealift setup --user 65534 --give ")),
         "{moved:?}"
     );
     assert_eq!(

@@ -69,10 +69,10 @@ fn a_name_that_nobody_knows_turns_one_row() {
         told.document
     );
     assert!(
-        told.row("receiver-name")["fix"]
+        told.row("receiver-name")["summary"]
             .as_str()
             .unwrap()
-            .starts_with("getent hosts receiver.invalid")
+            .contains("getent hosts receiver.invalid")
     );
 }
 
@@ -428,7 +428,7 @@ fn an_expired_certificate_of_the_receivers_is_shown_by_the_fix_and_a_new_one_tur
     let typed = host.type_fix(&row).1;
     let shown = String::from_utf8_lossy(&typed.stdout);
     assert!(
-        shown.contains("notAfter=") && shown.contains("DNS:localhost"),
+        shown.contains("NotAfter: ") && shown.contains("certificate has expired"),
         "{typed:?}"
     );
     // Its operator renews it.

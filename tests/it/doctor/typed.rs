@@ -2,7 +2,11 @@
 //! and the row is green again.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -35,7 +39,13 @@ fn a_name_that_nobody_knows_is_looked_up_and_then_mended_in_the_file() {
     let row = host.breaks_and_is_mended("receiver-name", |host| {
         host.configure(&host.naming("http://receiver.invalid:8490"));
     });
-    assert!(fix(&row) == "getent hosts receiver.invalid", "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("getent hosts receiver.invalid"),
+        "{row}"
+    );
     host.sandbox.seal("run-1", &[]);
     host.sandbox.wait_shipped("run-1");
 }
@@ -81,7 +91,7 @@ fn a_receiver_on_this_machine_is_started_by_hand_where_systemd_knows_none() {
         String::from_utf8_lossy(&typed.stderr).contains("STORE"),
         "{typed:?}"
     );
-    let mut shell = std::process::Command::new("bash");
+    let mut shell = Command::new("bash");
     shell
         .arg("-c")
         .arg(format!("exec {}", fix(&row)))
@@ -267,4 +277,126 @@ fn on_a_healthy_host_without_a_file_it_is_asked_again_with_the_receiver_that_the
     );
     let again = host.type_in(&format!("{} --json", fix(&row)));
     assert_eq!(super::told(&again).wrong(), Vec::<String>::new());
+}
+
+/// Types a command into `sh`, which finds the program under test.
+fn paste(line: &str, folder: &Path) -> std::process::Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_sealift"));
+    let path = std::env::var("PATH").unwrap();
+    Command::new("sh")
+        .args(["-c", line])
+        .current_dir(folder)
+        .env(
+            "PATH",
+            format!("{}:{path}", program.parent().unwrap().display()),
+        )
+        .env_remove("SEALIFT_CONFIG")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn written_long_ago(path: &Path) {
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::open(path)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+}
+
+/// An archive alone in `quarantine/`, of an episode of this name.
+fn orphan(quarantine: &Path, id: &str) {
+    let place = quarantine.join(id);
+    fs::create_dir(&place).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["", "done.marker"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o755);
+        header.set_size(0);
+        let kind = if name.is_empty() {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        };
+        header.set_entry_type(kind);
+        let path = format!("{id}/{name}");
+        tar.append_data(&mut header, path, &b""[..]).unwrap();
+    }
+    let archive = zstd::encode_all(&*tar.into_inner().unwrap(), 1).unwrap();
+    fs::write(place.join(format!("{id}.tar.zst")), archive).unwrap();
+    let reason = serde_json::json!({"episode_id": id, "error": "it may be the last copy of its episode", "body": null,
+        "verdict": "orphan", "quarantined_at_wall": "2026-01-01T00:00:00Z"});
+    fs::write(place.join("quarantine_reason.json"), reason.to_string()).unwrap();
+}
+
+#[test]
+fn the_fixes_for_a_data_folder_and_episodes_of_any_bytes_do_what_they_say_when_they_are_pasted() {
+    let ids = [
+        "L\u{e4}ufe \u{202e}x",
+        "it's $(touch pwned) `id`",
+        "a; b & c | d # e",
+        "100%41*?",
+    ];
+    let folders: [&[u8]; 4] = [
+        b"it's $(touch pwned) \"x\" ; # y",
+        b"new\nline\x07 and\ttab",
+        b"not \xff text",
+        b"-rf ~ %41",
+    ];
+    for (folder, id) in folders.into_iter().zip(ids) {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join(OsStr::from_bytes(folder));
+        let doctor = || {
+            let mut command = crate::support::sealift();
+            command.args([
+                "doctor",
+                "--json",
+                "--receiver",
+                "http://127.0.0.1:9",
+                "--data",
+            ]);
+            let told = command.arg(&data).output().unwrap().stdout;
+            serde_json::from_slice::<Value>(&told).unwrap()
+        };
+        // Types the first fix of these rows, again and again, until none of them is wrong.
+        let mend = |ids: &[&str]| {
+            for _ in 0..12 {
+                let told = doctor();
+                let rows = told["checks"].as_array().unwrap();
+                let wrong = |row: &&Value| {
+                    row["fix"].is_string() && ids.contains(&row["id"].as_str().unwrap())
+                };
+                let Some(row) = rows.iter().find(wrong) else {
+                    return;
+                };
+                let fix = fix(row);
+                assert!(!fix.contains(['\n', '\u{7}', '\u{202e}']), "{fix}");
+                let typed = paste(fix, home.path());
+                assert!(typed.status.success(), "{fix}: {typed:?}");
+            }
+            panic!("not mended: {:#}", doctor());
+        };
+        mend(&["folders", "folder-access"]);
+        let [episodes, quarantine] = ["episodes", "quarantine"].map(|name| data.join(name));
+        // A marker that is none, a recording that was forgotten, a name that is no id.
+        fs::create_dir_all(episodes.join(id).join("done.marker")).unwrap();
+        let open = episodes.join(format!("open {id}"));
+        fs::create_dir(&open).unwrap();
+        written_long_ago(&open);
+        let stranger = episodes.join(OsStr::from_bytes(b"-it's\n\xff"));
+        fs::create_dir(&stranger).unwrap();
+        fs::write(stranger.join("done.marker"), "").unwrap();
+        mend(&["markers", "open-long", "names"]);
+        for path in [episodes.join(id), open] {
+            assert!(path.join("done.marker").is_file(), "{}", path.display());
+        }
+        assert!(!stranger.exists());
+        orphan(&quarantine, &format!("back {id}"));
+        mend(&["quarantine"]);
+        let back = episodes.join(format!("back {id}"));
+        assert!(back.join("done.marker").is_file());
+        assert_eq!(fs::read_dir(&quarantine).unwrap().count(), 0);
+        // Nothing else was run.
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
 }

@@ -154,6 +154,22 @@ a_bare_name_is_the_file_here_and_never_what_path_has() {
     expect "the file here is not the one installed" cmp /rig/sealift /usr/local/bin/sealift
 }
 
+setup_lets_the_unit_ship_from_a_folder_elsewhere_and_then_has_nothing_to_do() {
+    sed -i "s|^data_dir = .*|data_dir = \"/srv/elsewhere\"|" /etc/sealift/sealift.toml
+    sealift setup >$work/said
+    expect "no drop-in: $(cat $work/said)" grep -q '^ReadWritePaths=/srv/elsewhere$' $drop_ins/zz-sealift-paths.conf
+    expect "systemd has not read it" eval 'systemctl show -p ReadWritePaths sealift | grep -q /srv/elsewhere'
+    expect "the folders' mode" [ "$(stat -c %a:%U:%G /srv/elsewhere/episodes)" = 2770:sealift:sealift ]
+    expect "the second run" [ "$(sealift setup)" = "nothing to do" ]
+    systemctl start sealift
+    mkdir -m 2770 /srv/elsewhere/episodes/.far && touch /srv/elsewhere/episodes/.far/done.marker
+    chown -R recorder:sealift /srv/elsewhere/episodes/.far
+    mv /srv/elsewhere/episodes/.far /srv/elsewhere/episodes/far
+    within 10 "far is shipped" [ -d /srv/elsewhere/shipped/far ]
+    systemctl stop sealift
+    rm -r /srv/elsewhere
+}
+
 a_receiver_on_the_same_host_keeps_its_configuration_and_its_program() {
     expect "others cannot pass through /etc/sealift" [ "$(stat -c %a /etc/sealift)" = 755 ]
     cp /rig/contrib/systemd/sealift-receiver.service /etc/systemd/system/

@@ -276,3 +276,67 @@ fn what_is_not_there_may_have_been_shipped_and_the_error_says_how_to_find_out() 
         "{said}"
     );
 }
+
+#[test]
+fn sealed_again_it_has_a_new_marker_and_the_old_one_is_hidden_beside_it_and_never_in_it() {
+    let (root, path) = episode();
+    let again = SealOptions {
+        again: true,
+        idle: None,
+    };
+    let seal_again = || seal_with(&path, again, &Progress::default()).unwrap();
+    // What is not sealed is sealed as ever.
+    assert_eq!(seal_again().put_aside, None);
+    fs::write(path.join("data/x"), "another").unwrap();
+    let aside = root.path().canonicalize().unwrap().join(".a.marker");
+    assert_eq!(seal_again().put_aside.as_ref(), Some(&aside));
+    let of = |marker: &Path| parse(&fs::read(marker).unwrap()).unwrap().unwrap();
+    assert_eq!(of(&aside).files[0].sha256, Digest::of(b"1234"));
+    let marker = path.join(MARKER);
+    assert_eq!(of(&marker).files[0].sha256, Digest::of(b"another"));
+    // Whatever has its name; and what was put aside before stays.
+    durable::remove_file(&marker).unwrap();
+    fs::create_dir_all(marker.join("theirs")).unwrap();
+    let second = aside.with_file_name(".a.marker.1");
+    assert_eq!(seal_again().put_aside.as_ref(), Some(&second));
+    assert!(second.join("theirs").is_dir() && aside.is_file() && marker.is_file());
+}
+
+#[test]
+fn what_was_written_to_of_late_anywhere_in_it_is_not_sealed_where_it_had_to_be_left_alone() {
+    let (_root, path) = episode();
+    let idle = Duration::from_secs(3600);
+    let options = SealOptions {
+        again: false,
+        idle: Some(idle),
+    };
+    let seal_idle = || seal_with(&path, options, &Progress::default());
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let written = |name: &str, at| {
+        let file = File::open(path.join(name)).unwrap();
+        file.set_modified(at).unwrap();
+    };
+    for name in [".", "data", "data/x"] {
+        written(name, long_ago);
+    }
+    File::open(path.join(OsStr::from_bytes(b"\xff")))
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    std::os::unix::fs::symlink("gone", path.join("link2")).unwrap();
+    written(".", long_ago);
+    // A link that was made just now counts, and so does what is in no time yet.
+    assert!(matches!(seal_idle(), Err(SealError::NotIdle { .. })));
+    durable::remove_file(&path.join("link2")).unwrap();
+    durable::remove_file(&path.join("link")).unwrap();
+    written(".", long_ago);
+    for name in ["data/x", "data", "."] {
+        let soon = long_ago + Duration::from_secs(1 << 40);
+        written(name, soon);
+        let refused = seal_idle().unwrap_err().to_string();
+        assert!(refused.contains("less than 60 min ago"), "{refused}");
+        written(name, long_ago);
+    }
+    assert!(!path.join(MARKER).exists());
+    seal_idle().unwrap();
+}

@@ -114,9 +114,9 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
 fn show_certificate(receiver: &ReceiverFacts) -> Fix {
     let authority = receiver.origin.rsplit("//").next().unwrap_or_default();
     let show = format!(
-        "openssl s_client -connect {} -servername {} </dev/null",
+        "openssl s_client -connect {} -servername {host} -verify_hostname {host} </dev/null",
         word(authority),
-        word(&receiver.host)
+        host = word(&receiver.host)
     );
     show.into()
 }
@@ -179,13 +179,10 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     match error {
         ClientError::UnknownName(_) => {
             let summary = format!(
-                "No resolver knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
+                "No resolver knows the name {host}: {said}. Is receiver.url right, and does the resolver work (getent hosts {})?",
+                word(host)
             );
-            let configure = hands.configure("reload");
-            let fix = Fix::from(format!("getent hosts {}", word(host))).then(format!(
-                "Where that shows no address: {configure}. {}",
-                configure.then.as_deref().unwrap_or_default()
-            ));
+            let fix = hands.configure("reload");
             vec![met(Id::ReceiverName, summary, fix)]
         }
         ClientError::Unreachable(_) | ClientError::TimedOut(Wait::Connect) => {

@@ -287,7 +287,7 @@ mod tests {
             (
                 SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()),
                 RowStatus::Red,
-                "config check",
+                "/etc/sealift/sealift.toml",
             ),
             (
                 SettingsProblem::NotPermitted("EACCES".to_owned()),

@@ -16,6 +16,8 @@ use crate::{
 
 /// Of a folder that is made: for a shared group, which each episode in it inherits.
 const FOLDER_MODE: u32 = 0o2770;
+/// Of the folder above, where that is made.
+const PARENT_MODE: u32 = 0o2750;
 
 /// Whether the calling user may not do it.
 pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
@@ -42,16 +44,21 @@ pub(super) fn apply(change: &Change, facts: &Facts) -> io::Result<()> {
     let hands = &facts.hands;
     match change {
         Change::MakeFolder(path, uid, gid) => {
-            if let Some(parent) = path.parent() {
+            let give = |path: &Path, mode: u32| {
+                let group = (facts.people.us.uid == 0).then_some(*gid);
+                let owner = (facts.people.us.uid != *uid).then_some(*uid);
+                ownership::give(&path.canonicalize()?, owner, group, mode, 0o7777 & !mode)
+            };
+            // The folder above is the shipper's alone to write to, where it was not there: the
+            // daemon keeps its own things in it, and no other user can put another folder there.
+            if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
                 durable::create_folder(parent)?;
+                give(parent, PARENT_MODE)?;
             }
             if !durable::recreate_folder(path)? {
                 return Ok(());
             }
-            let path = path.canonicalize()?;
-            let group = (facts.people.us.uid == 0).then_some(*gid);
-            let owner = (facts.people.us.uid != *uid).then_some(*uid);
-            ownership::give(&path, owner, group, FOLDER_MODE, 0o7777 & !FOLDER_MODE)
+            give(path, FOLDER_MODE)
         }
         Change::PutAside(path) => durable::put_aside(path).map(drop),
         Change::Access {

@@ -198,7 +198,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 flag: 'i',
             },
             RowStatus::Red,
-            "chattr -i '/d/episodes/a'",
+            "chattr -i /d/episodes/a",
         ),
     ] {
         let mut facts = sound();

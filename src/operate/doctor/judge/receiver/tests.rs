@@ -61,7 +61,7 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
         (
             ClientError::UnknownName("dns".to_owned()),
             Id::ReceiverName,
-            "getent hosts receiver.example",
+            "/etc/sealift/sealift.toml",
         ),
         (
             ClientError::Unreachable("refused".to_owned()),
@@ -236,9 +236,13 @@ fn each_answer_turns_exactly_its_row() {
         (
             404,
             problem(P::NotFound),
-            red(Id::ReceiverAnswer, "systemctl reload"),
+            red(Id::ReceiverAnswer, "/etc/sealift/sealift.toml"),
         ),
-        (301, None, red(Id::ReceiverAnswer, "systemctl reload")),
+        (
+            301,
+            None,
+            red(Id::ReceiverAnswer, "/etc/sealift/sealift.toml"),
+        ),
         (
             401,
             problem(P::Unauthenticated),
