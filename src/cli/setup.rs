@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
-    disk::{durable, tree::shown},
+    disk::{durable, ownership, tree::shown},
     http::url_template,
     model::text::printable,
     operate::doctor::{DoctorQuery, SetupLine, give, setup},
@@ -96,6 +96,12 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
             let written = durable::write_new_record(&path, text.as_bytes(), &[])
                 .with_context(|| format!("Failed to write {}", shown(&path)))?;
             if written == durable::Published::Done {
+                if rustix::process::geteuid().is_root() {
+                    // Not for others; the group of who ships comes with all other permissions.
+                    let real = path.canonicalize().context("Failed to find it")?;
+                    ownership::give(&real, None, None, 0, 0o137)
+                        .context("Failed to close it to others")?;
+                }
                 tell(SetupLine::Done(said));
             }
             question.file = Some(path);

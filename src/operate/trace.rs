@@ -101,7 +101,7 @@ pub(crate) async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace 
         }
         Err(Unread::NotPermitted) => {
             unread.push(
-                "the journal: this user may not read it, until added to its group and logged in again. Type: sudo usermod -aG systemd-journal \"$USER\""
+                "the journal: this user may not read it (and has to log in again once that is mended). Type: sudo usermod -aG systemd-journal \"$USER\""
                     .to_owned(),
             );
             Vec::new()

@@ -133,7 +133,7 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
     assert!(text.starts_with("no daemon answers at /"), "{text}");
     for piece in [
         &format!(
-            "to mend it: sealift ship --data '{}'",
+            "to mend it: sealift ship --data {}",
             sandbox.data().display()
         ),
         "episodes    1 open, 1 sealed\n",
@@ -363,7 +363,7 @@ fn a_daemon_that_hangs_is_told_from_one_that_is_not_there() {
         text.starts_with("a daemon is there at ") && text.contains("it hangs"),
         "{text}"
     );
-    let kill = format!("kill -TERM {}; timeout 40 tail --pid=", daemon.pid());
+    let kill = format!("to mend it: kill -TERM {}\n", daemon.pid());
     assert!(text.contains(&kill), "{text}");
     assert_eq!(code, 1);
     assert_eq!(document(&sandbox)["daemon"], "hangs");

@@ -6,9 +6,10 @@ mod broken;
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use percent_encoding::percent_decode;
@@ -99,49 +100,42 @@ pub(super) fn assert_is_one_command(fix: &str) {
     assert!(words.is_ok(), "{words:?}");
 }
 
-/// Programs that only write down how they were called.
-struct Stubs {
-    folder: tempfile::TempDir,
-}
-
-impl Stubs {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self { folder }
-    }
-
-    /// What `sh` calls, word by word, when the line is pasted into it.
-    fn called_by(&self, line: &str, program: &str) -> Vec<String> {
-        let (bin, log) = (
-            self.folder.path().join("bin"),
-            self.folder.path().join("log"),
-        );
-        fs::create_dir_all(&bin).unwrap();
+/// What `sh` calls, word by word, when these lines are pasted into it, one after another: `programs`
+/// only write down how they were called.
+fn called_by(lines: &[String], programs: &BTreeSet<String>) -> Vec<Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let (bin, log) = (folder.path().join("bin"), folder.path().join("log"));
+    fs::create_dir(&bin).unwrap();
+    for program in programs {
         let stub = bin.join(program);
-        let script = "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >>\"$LOG\"\n";
-        if !stub.exists() {
-            fs::write(&stub, script).unwrap();
-            fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        fs::write(&log, "").unwrap();
-        let shell = Command::new("/bin/sh")
-            .args(["-c", line])
-            .env_clear()
-            .env("PATH", &bin)
-            .env("LOG", &log)
-            .env("STORE", "/store")
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
-        assert!(
-            shell.status.success() && shell.stderr.is_empty(),
-            "{line}: {shell:?}"
-        );
-        let said = fs::read_to_string(&log).unwrap();
-        let mut words: Vec<_> = said.split('\0').map(str::to_owned).collect();
-        assert_eq!(words.pop().as_deref(), Some(""), "{line}");
-        words
+        let script = "#!/bin/sh\nprintf '%s\\0' \"${0##*/}\" \"$@\" >>\"$LOG\"\nprintf '\\n\\0' >>\"$LOG\"\n";
+        fs::write(&stub, script).unwrap();
+        fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
     }
+    let mut shell = Command::new("/bin/sh")
+        .env_clear()
+        .env("PATH", &bin)
+        .env("LOG", &log)
+        .env("STORE", "/store")
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pasted = lines.join("\n") + "\n";
+    let mut stdin = shell.stdin.take().unwrap();
+    stdin.write_all(pasted.as_bytes()).unwrap();
+    drop(stdin);
+    let shell = shell.wait_with_output().unwrap();
+    assert!(
+        shell.status.success() && shell.stderr.is_empty(),
+        "{shell:?}"
+    );
+    let said = fs::read_to_string(&log).unwrap();
+    let calls = said.split_terminator("\n\0");
+    calls
+        .map(|call| call.split_terminator('\0').map(str::to_owned).collect())
+        .collect()
 }
 
 /// Data folders, and names of episodes, that a shell or a terminal could take for something else.
@@ -199,7 +193,7 @@ fn all_broken() -> Vec<(&'static str, PathBuf, EpisodeId, Facts)> {
 
 #[test]
 fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant() {
-    let stubs = Stubs::new();
+    let (mut lines, mut meant) = (Vec::new(), Vec::new());
     let (mut seen, mut rows_with_a_fix) = (BTreeSet::new(), BTreeSet::new());
     for (name, data, id, facts) in all_broken() {
         for row in judge(&facts) {
@@ -211,13 +205,13 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
                 let words = words_of(&fix).unwrap_or_else(|why| panic!("{name}: {why}"));
                 means_what_is_there(name, &words, &data, &id);
                 if seen.insert(fix.clone()) {
-                    // An editor that is not named is vi, and so is its stub.
-                    let words: Vec<_> = words
-                        .iter()
-                        .map(|word| word.replace("${EDITOR:-vi}", "vi"))
-                        .map(|word| word.replace(IN_DOUBLE_QUOTES[1], "/store"))
-                        .collect();
-                    assert_eq!(stubs.called_by(&fix, &words[0]), words, "{name}: {fix}");
+                    // An editor that is not named is vi.
+                    let read = |word: String| {
+                        word.replace(IN_DOUBLE_QUOTES[0], "vi")
+                            .replace(IN_DOUBLE_QUOTES[1], "/store")
+                    };
+                    meant.push(words.into_iter().map(read).collect::<Vec<_>>());
+                    lines.push(fix);
                 }
             }
         }
@@ -228,13 +222,21 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
         .filter(|id| !rows_with_a_fix.contains(*id))
         .collect();
     assert_eq!(missing, Vec::<&Id>::new(), "no broken host turns these");
-    assert!(seen.len() > 400, "{}", seen.len());
+    assert!(lines.len() > 400, "{}", lines.len());
+    let programs = meant.iter().map(|words| words[0].clone()).collect();
+    let called = called_by(&lines, &programs);
+    for ((line, words), called) in lines.iter().zip(&meant).zip(&called) {
+        assert_eq!(called, words, "{line}");
+    }
+    assert_eq!(called.len(), lines.len());
 }
 
 /// A command of ours names the data folder and the episode as they are.
 fn means_what_is_there(name: &str, words: &[String], data: &Path, id: &EpisodeId) {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let Some(at) = words.iter().position(|word| *word == "sealift") else {
+    // As the user of that name, perhaps.
+    let is_ours = |at: &usize| words[*at] == "sealift" && (*at == 0 || words[at - 1] != "-u");
+    let Some(at) = (0..words.len()).find(is_ours) else {
         return;
     };
     let ours = &words[at + 1..];

@@ -242,13 +242,16 @@ pub(crate) async fn give(
     dry_run: bool,
 ) -> SetupLine {
     let mut facts = gather::host(question).await;
-    if let Some(user) = user {
+    // A number needs no name on this host: in a container there may be none.
+    let number = user.and_then(|user| user.parse::<u32>().ok());
+    if let Some(user) = user.filter(|_| number.is_none()) {
         match gather::permissions::given(user, None).await {
             Ok(person) => facts.people.shipper = Some(person),
             Err(why) => return SetupLine::Left(why),
         }
     }
-    let Some(shipper) = &facts.people.shipper else {
+    let shipper = facts.people.shipper.as_ref().map(|shipper| shipper.uid);
+    let Some(uid) = number.or(shipper) else {
         let why = "which user ships is not known: name it with --user";
         return SetupLine::Left(why.to_owned());
     };
@@ -261,11 +264,11 @@ pub(crate) async fn give(
             && parent.is_some()
     });
     let shown = shown(episode);
-    let said = format!("give {shown} and all in it to user {}", shipper.uid);
+    let said = format!("give {shown} and all in it to user {uid}");
     if dry_run {
         return SetupLine::Would(said);
     }
-    match ownership::give_episode(episode, shipper.uid, is_filed) {
+    match ownership::give_episode(episode, uid, is_filed) {
         Ok(Given::Done { left: 0 }) => SetupLine::Done(said),
         Ok(Given::Done { left }) => SetupLine::Left(format!(
             "{said}: done but for {left} files of other users that have other names as well (hard links)"

@@ -85,20 +85,27 @@ async fn what_is_quarantined_is_whose_its_reason_says_and_what_is_no_episode_is_
 
 #[tokio::test]
 async fn what_is_named_is_found_by_its_id_or_by_its_folder() {
-    let mut named = folders_of(&["a"]);
-    named.quarantine("a", "other", "fatal");
-    named.quarantine("a~1", "a", "fatal");
     let folders = |found: RequeueCandidates| -> Vec<_> {
         let found = found.candidates.into_iter();
         found
             .map(|it| it.folder.file_name().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(folders(named.found().await), ["a~1"]);
-    named.options.by_folder = true;
-    assert_eq!(folders(named.found().await), ["a"]);
-    named.options.from = Some(Origin::Conflict);
-    assert_eq!(folders(named.found().await), [""; 0]);
+    for (name, by_id, by_folder) in [
+        ("a", &["a", "a~1"][..], &["a"][..]),
+        ("a~1", &[], &["a~1"]),
+        ("c", &[], &[]),
+    ] {
+        let mut named = folders_of(&[name]);
+        for (folder, episode) in [("a", "a"), ("a~1", "a"), ("b", "b")] {
+            named.quarantine(folder, episode, "fatal");
+        }
+        assert_eq!(folders(named.found().await), by_id, "{name}");
+        named.options.by_folder = true;
+        assert_eq!(folders(named.found().await), by_folder, "{name}");
+        named.options.from = Some(Origin::Conflict);
+        assert_eq!(folders(named.found().await), [""; 0]);
+    }
 }
 
 #[tokio::test]
