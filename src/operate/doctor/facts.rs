@@ -13,6 +13,7 @@ use crate::{
     disk::{move_check::MoveCheck, scan::NoEpisode},
     model::{
         episode::{EpisodeId, FolderLook},
+        layout::Layout,
         records::WallTime,
         retention::Due,
         snapshot::RoomStatus,

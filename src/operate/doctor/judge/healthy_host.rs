@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     config::WatchMode,
     model::{
+        layout::Layout,
         records::{RELEASED, WallTime},
         retention::Due,
         snapshot,

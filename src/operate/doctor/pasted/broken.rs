@@ -8,6 +8,7 @@ use crate::{
     http::client::{ClientError, Wait},
     model::{
         episode::{EpisodeId, FolderLook, Stamp},
+        layout::Layout,
         records::{NOTHING_ELSE, ORPHAN, WallTime},
         retention::Due,
         snapshot::{
@@ -50,7 +51,7 @@ pub(super) fn host(data: &Path, caller: Caller) -> Facts {
         folder.mount = Some(data.to_owned());
         folder.real = Some((folder.path.clone(), 1));
     }
-    facts.rooms[0].path = data.join("episodes");
+    facts.layout = Some(Layout::below(data));
     facts.episodes.as_mut().unwrap().folder = data.join("episodes");
     facts.unit.as_mut().unwrap().read_write_paths = Some(vec![data.display().to_string()]);
     facts.hands.options = format!("--data {}", typed_path(data));

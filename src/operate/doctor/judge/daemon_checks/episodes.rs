@@ -13,7 +13,7 @@ use crate::{
     operate::{
         doctor::{
             row::{DoctorRow, Id},
-            words::{CommandContext, span},
+            words::{CommandContext, Fix, span},
         },
         words,
     },
@@ -181,7 +181,7 @@ pub(in crate::operate::doctor::judge) fn waits_for(
     age: Duration,
     is_closed: bool,
     summary: String,
-    fix: String,
+    fix: Fix,
 ) -> DoctorRow {
     let id = Id::Waiting;
     let row = if age >= VERY_LONG {

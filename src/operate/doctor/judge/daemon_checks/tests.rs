@@ -273,7 +273,10 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
         snapshot.reload.failed = Some("line 3".to_owned());
     });
     assert_eq!(row.status, RowStatus::Red);
-    assert!(row.summary.ends_with("Then: systemctl reload sealift.service"));
+    assert!(
+        row.summary
+            .ends_with("Then: systemctl reload sealift.service")
+    );
     let row = of(Id::Reload, |snapshot| {
         snapshot.reload.restart_for = vec!["shipper.watch".to_owned()];
     });
