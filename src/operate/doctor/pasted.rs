@@ -234,12 +234,12 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
 /// A command of ours names the data folder and the episode as they are.
 fn means_what_is_there(name: &str, words: &[String], data: &Path, id: &EpisodeId) {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    // As the user of that name, perhaps.
-    let is_ours = |at: &usize| words[*at] == "sealift" && (*at == 0 || words[at - 1] != "-u");
-    let Some(at) = (0..words.len()).find(is_ours) else {
-        return;
+    let ours = match words.as_slice() {
+        ["sealift", ours @ ..] | ["sudo", "sealift", ours @ ..] => ours,
+        // As the user of that name.
+        ["sudo", "-u", _, "sealift", ours @ ..] => ours,
+        _ => return,
     };
-    let ours = &words[at + 1..];
     let after = |option: &str| {
         let at = ours.iter().position(|word| *word == option)?;
         ours.get(at + 1).copied()
