@@ -100,8 +100,8 @@ pub(super) fn assert_is_one_command(fix: &str) {
     assert!(words.is_ok(), "{words:?}");
 }
 
-/// What `sh` calls, word by word, when these lines are pasted into it, one after another: `programs`
-/// only write down how they were called.
+/// What `sh` calls, word by word, when these lines are pasted into it, one after another:
+/// `programs` only write down how they were called.
 fn called_by(lines: &[String], programs: &BTreeSet<String>) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let (bin, log) = (folder.path().join("bin"), folder.path().join("log"));
