@@ -142,11 +142,23 @@ fn with_its_log(facts: &Facts, deed: &str, filter: &str) -> Fix {
 pub(in crate::operate::doctor) const WATCHDOG_DROP_IN: &str = "zz-sealift-watchdog";
 
 pub(in crate::operate::doctor) fn has_no_watchdog(unit: &Unit) -> bool {
-    matches!(unit.watchdog.as_str(), "" | "0" | "infinity")
+    match unit.watchdog.as_str() {
+        "" | "0" => true,
+        "infinity" => !is_watchdog_unknown(unit),
+        _ => false,
+    }
+}
+
+/// Before a unit's first start systemd says `infinity`, whatever the unit's file says.
+fn is_watchdog_unknown(unit: &Unit) -> bool {
+    unit.watchdog == "infinity" && unit.main_pid == 0
 }
 
 fn watchdog(facts: &Facts, found: &Unit) -> DoctorRow {
     let id = Id::Watchdog;
+    if is_watchdog_unknown(found) {
+        return DoctorRow::green(id, "Whether a stall is noticed is seen once it is started.");
+    }
     if has_no_watchdog(found) {
         let summary = format!(
             "{} has no watchdog: a silent stall would not be noticed.",
@@ -325,6 +337,11 @@ mod tests {
             assert_eq!(row.status, RowStatus::Yellow);
             assert_eq!(row.fix.as_deref(), Some("sealift setup --data /d"));
         }
+        // What was never started says nothing of it.
+        let row = &unit_of(|_, unit| {
+            (unit.watchdog, unit.main_pid) = ("infinity".to_owned(), 0);
+        })[1];
+        assert_eq!(row.status, RowStatus::Green);
         let row = &unit_of(|facts, unit| {
             let DaemonState::Answers(snapshot) = &mut facts.daemon else {
                 panic!()
