@@ -518,8 +518,13 @@ wrong() {
 print(*(row["id"] for row in json.load(open(sys.argv[1]))["checks"] if row["status"] != "green"))' $work/doctor.json
 }
 nothing_is_wrong() { [ -z "$(wrong)" ]; }
-# Types what the row says.
-mend() { bash -c "$(row "$1" fix)" >>$work/typed 2>&1 || true; }
+# Types what the row says, and then what its sentence says to type then.
+mend() {
+    local said
+    said=$(row "$1" summary)
+    sh -c "$(row "$1" fix)" >>$work/typed 2>&1 || true
+    case $said in *"Then: "*) sh -c "${said##*Then: }" >>$work/typed 2>&1 || true ;; esac
+}
 # Exactly this row has turned, to this colour; what it says is typed, and nothing is wrong any more.
 turns_and_is_mended() { # ROW COLOUR
     within 10 "$1 is $2" row_is "$1" "$2"
