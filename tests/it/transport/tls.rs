@@ -1,11 +1,11 @@
 //! The same over TLS: whom we trust, who we are, and what each side says when it does not like the
 //! other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::date_time_ymd;
 use rustls::{
-    ServerConfig,
+    HandshakeKind, NamedGroup, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
@@ -86,6 +86,32 @@ async fn a_large_and_a_small_archive_arrive_over_one_tls_connection() {
         assert_eq!(progress.bytes(), len);
     }
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_first_key_share_is_one_that_no_quantum_computer_will_read() {
+    let authority = Authority::new();
+    let config = server_config(&authority.sign("localhost", |_| {}), None);
+    let seen = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&seen);
+    let server = Server::raw(move |stream| {
+        let (acceptor, noted) = (TlsAcceptor::from(Arc::clone(&config)), Arc::clone(&noted));
+        async move {
+            let tls = acceptor.accept(stream).await.unwrap();
+            let connection = tls.get_ref().1;
+            let group = connection.negotiated_key_exchange_group().unwrap().name();
+            *noted.lock().unwrap() = Some((group, connection.handshake_kind().unwrap()));
+            let mut peer = Peer::new(tls);
+            peer.request().await;
+            peer.answer("201 Created", JSON, "{}").await;
+        }
+    })
+    .await;
+    let sandbox = trusting(&server, &authority);
+    within(sandbox.transport().deliver(sandbox.holding("a", b"x"))).await;
+    // A full handshake: it was not asked for another one.
+    let hybrid = (NamedGroup::X25519MLKEM768, HandshakeKind::Full);
+    assert_eq!(*seen.lock().unwrap(), Some(hybrid));
 }
 
 #[tokio::test]
