@@ -28,7 +28,7 @@ pub(super) use self::judge::{daemon_checks::DaemonChecks, space::row as space};
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
 pub(crate) use self::setup::{SetupLine, give, setup};
-pub(super) use self::words::CommandContext;
+pub(super) use self::words::{CommandContext, Fix};
 use crate::config::{ConfigError, RawConfig};
 
 /// What is to be looked at.

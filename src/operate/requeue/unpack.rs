@@ -10,18 +10,16 @@
 //! (`disk/by_hand.rs`). Nothing is overwritten, and wherever it stops the archive is where it was.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
-
-use rustix::fs::OFlags;
 
 use super::{Origin, RequeueEnd, RequeueOptions, RequeueRow, find::WENT_AWAY};
 use crate::{
     disk::{
-        by_hand, durable, ownership, record_files,
+        by_hand, durable, lookup, ownership, record_files,
         tree::{TreeError, shown},
     },
     model::{
@@ -118,7 +116,8 @@ impl<'a> LoneArchive<'a> {
         }
         let file = self.layout.archive(&self.id);
         let file = self.place.join(file.file_name().unwrap_or_default());
-        let archive = open(&file).map_err(|error| format!("{}: {error}", shown(&file)))?;
+        let archive =
+            lookup::regular(&file).map_err(|error| format!("{}: {error}", shown(&file)))?;
         if options.dry_run {
             return Ok(RequeueEnd::Would(self.layout.episode(&name)));
         }
@@ -195,22 +194,10 @@ impl<'a> LoneArchive<'a> {
     }
 }
 
-/// A regular file under this very name.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("it is no regular file"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn id(name: &str) -> EpisodeId {
@@ -219,6 +206,11 @@ mod tests {
 
     /// An archive alone of the episode `a`, in the folder `folder` of `quarantine/`.
     fn alone(folder: &str, why: &str) -> (tempfile::TempDir, RequeueOptions) {
+        alone_of(folder, why, 0)
+    }
+
+    /// The same of an episode with so many more files.
+    fn alone_of(folder: &str, why: &str, more: usize) -> (tempfile::TempDir, RequeueOptions) {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::below(root.path());
         let place = layout.quarantine.join(folder);
@@ -226,11 +218,16 @@ mod tests {
             fs::create_dir_all(folder).unwrap();
         }
         let mut tar = tar::Builder::new(Vec::new());
-        for (path, content) in [
+        let more = (0..more).map(|n| format!("a/z{n:04}")).collect::<Vec<_>>();
+        let files = [
             ("a/", None),
             ("a/data", Some("x")),
             ("a/done.marker", Some("")),
-        ] {
+        ];
+        for (path, content) in files
+            .into_iter()
+            .chain(more.iter().map(|path| (path.as_str(), Some("z"))))
+        {
             let mut header = tar::Header::new_ustar();
             let content = content.map_or(&b""[..], str::as_bytes);
             header.set_entry_type(match path.ends_with('/') {
@@ -341,6 +338,32 @@ mod tests {
             matches!(&end, RequeueEnd::Left(why) if why.contains("leave --unpack out")),
             "{end:?}"
         );
+    }
+
+    #[test]
+    fn under_its_name_it_is_never_seen_before_it_is_whole() {
+        let (_root, options) = alone_of("a", LAST_COPY, 400);
+        let (episodes, episode) = (&options.layout.episodes, options.layout.episode(&id("a")));
+        let done = AtomicBool::new(false);
+        let seen_in_parts = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut looks_at_hidden = 0;
+                while !done.load(Ordering::SeqCst) && !episode.exists() {
+                    looks_at_hidden += fs::read_dir(episodes).unwrap().count();
+                }
+                (looks_at_hidden, fs::read_dir(&episode).unwrap().count())
+            });
+            let end = unpacked(&options, None);
+            assert_eq!(end, RequeueEnd::Back(episode.clone()));
+            done.store(true, Ordering::SeqCst);
+            watching.join().unwrap()
+        });
+        let (looks_at_hidden, first_seen) = seen_in_parts;
+        assert!(
+            looks_at_hidden > 0,
+            "it was looked at while it was unpacked"
+        );
+        assert_eq!(first_seen, 402, "all of it, and its marker");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{CommandContext, DaemonAnswer, Status};
 use crate::{
     model::layout::Layout,
     operate::{
-        doctor::{self, DaemonChecks, RowStatus},
+        doctor::{self, DaemonChecks, Fix, RowStatus},
         words,
     },
 };
@@ -82,16 +82,18 @@ fn no_answer(status: &Status, hands: &CommandContext) -> Option<StatusProblem> {
         // It lives, and may well work: what cannot be asked is not for that to be ended.
         (DaemonAnswer::NotRunning, Some(pid)) => (
             format!("; process {pid} holds the folder"),
-            Some(hands.sealift("doctor")),
+            Some(hands.sealift("doctor").into()),
         ),
-        (DaemonAnswer::NotRunning, None) => (String::new(), Some(hands.unit_to("start").command)),
-        (DaemonAnswer::Hangs, _) => (String::new(), Some(hands.unit_to("restart").command)),
+        (DaemonAnswer::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
+        (DaemonAnswer::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
         (DaemonAnswer::NotPermitted | DaemonAnswer::Strange | DaemonAnswer::Running, _) => {
             (String::new(), None)
         }
     };
-    let what = format!("{why}{held}. What follows is what the folders tell");
-    Some(StatusProblem::new(what, fix))
+    let then = fix.as_ref().and_then(|fix: &Fix| fix.then.as_ref());
+    let then = then.map_or_else(String::new, |then| format!(" {then}"));
+    let what = format!("{why}{held}. What follows is what the folders tell.{then}");
+    Some(StatusProblem::new(what, fix.map(|fix| fix.command)))
 }
 
 fn by_folders(status: &Status, hands: &CommandContext, layout: &Layout) -> Vec<StatusProblem> {
