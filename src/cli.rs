@@ -10,6 +10,7 @@ mod exit;
 mod fetch;
 mod logging;
 mod once;
+mod output;
 mod receive;
 mod rename;
 mod requeue;
@@ -136,7 +137,7 @@ fn run_command() -> Exit {
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
     };
-    ended.unwrap_or_else(Failure::report)
+    output::finish(ended.unwrap_or_else(Failure::report))
 }
 
 /// Does a command's work, and leaves behind a thread that hangs in a system call.

@@ -9,6 +9,7 @@ use super::{
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
+    output::{out, outln},
 };
 use crate::{
     config::{RawConfig, RawReceive, SAMPLE},
@@ -38,10 +39,9 @@ pub(crate) enum ConfigCommand {
     Default,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
-        ConfigCommand::Default => print!("{SAMPLE}"),
+        ConfigCommand::Default => out!("{SAMPLE}"),
         ConfigCommand::Check {
             source,
             destination,
@@ -55,11 +55,11 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
             let receive = raw.receive()?;
             Access::read(&receive).map_err(|error| Failure::Usage(error.into()))?;
             if receiver_alone {
-                println!("the configuration is right, for a receiver alone");
+                outln!("the configuration is right, for a receiver alone");
             } else {
                 let config = raw.ship()?;
                 super::ship::transport(&config.receiver, &config.host_id)?;
-                println!("the configuration is right");
+                outln!("the configuration is right");
             }
         }
         ConfigCommand::Show {
@@ -67,7 +67,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
             destination,
         } => {
             let raw = destination::configuration(&source, &destination)?;
-            print!(
+            out!(
                 "{}",
                 shown(
                     &raw,

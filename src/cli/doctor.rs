@@ -9,6 +9,7 @@ use super::{
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
+    output::{out, outln},
 };
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
@@ -36,7 +37,6 @@ pub(crate) struct DoctorArgs {
     since: Duration,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     // What is wrong with certificates and tokens has a row; it is not told twice.
     logging::start("off");
@@ -56,11 +56,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     let report = block_on(doctor::examine(&question))?;
     if args.json {
-        println!("{}", report.to_json());
+        outln!("{}", report.to_json());
     } else {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        print!("{}", told(&report, colour));
+        out!("{}", told(&report, colour));
     }
     Ok(match report.status() {
         RowStatus::Green => Exit::Done,

@@ -11,7 +11,9 @@ use super::{
     destination::{self, DestinationClient},
     episode_id,
     exit::{Exit, Failure},
-    logging, until_stopped,
+    logging,
+    output::outln,
+    until_stopped,
 };
 use crate::{
     config::RawConfig,
@@ -54,7 +56,6 @@ pub(crate) struct FetchArgs {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     let usage = |error: anyhow::Error| Failure::Usage(error);
     let id = episode_id(&args.id)?;
@@ -93,9 +94,9 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     screen.bar.finish_and_clear();
     let fetched = fetched??.map_err(|error| Failure::Wrong(error.into()))?;
     if args.json {
-        println!("{}", document(&id, &fetched));
+        outln!("{}", document(&id, &fetched));
     } else {
-        println!("{}", sentence(&id, &fetched));
+        outln!("{}", sentence(&id, &fetched));
     }
     Ok(Exit::Done)
 }

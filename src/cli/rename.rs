@@ -8,6 +8,7 @@ use super::{
     ConfigSource,
     exit::{Exit, Failure},
     logging,
+    output::outln,
 };
 use crate::{
     disk::tree::shown,
@@ -43,7 +44,6 @@ enum FolderName {
     Quarantine,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &RenameArgs) -> Result<Exit, Failure> {
     let layout = args.source.read(args.source.data.is_some())?.layout()?;
     logging::start("warn");
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &RenameArgs) -> Result<Exit, Failure> {
         (RenamedIn::Episodes, false) => "; it is a new episode, and waits for its marker",
         (RenamedIn::Quarantine, _) => "",
     };
-    println!(
+    outln!(
         "renamed  {}  to {}{then}",
         shown(&renamed.from),
         shown(&renamed.to)

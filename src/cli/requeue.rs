@@ -8,7 +8,9 @@ use super::{
     destination::{self, DestinationClient},
     episode_id,
     exit::{Exit, Failure},
-    logging, until_stopped,
+    logging,
+    output::outln,
+    until_stopped,
 };
 use crate::{
     config::RawConfig,
@@ -81,7 +83,6 @@ enum Where {
     Shipped,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| episode_id(id));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
@@ -134,7 +135,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         let progress = until_stopped()?;
         let mut tell = |row: RequeueRow| {
             if !args.json {
-                println!("{}", sentence(&row));
+                outln!("{}", sentence(&row));
             }
             rows.push(row);
         };
@@ -142,11 +143,11 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
         finished.map_err(anyhow::Error::new)
     })??;
     if args.json {
-        println!("{}", document(&rows, finished));
+        outln!("{}", document(&rows, finished));
     } else if !finished {
-        println!("stopped before the end");
+        outln!("stopped before the end");
     } else if rows.is_empty() {
-        println!("there is nothing to put back");
+        outln!("there is nothing to put back");
     }
     let all_back = finished
         && rows

@@ -8,6 +8,7 @@ use clap::Args;
 use super::{
     doctor::span,
     exit::{Exit, Failure},
+    output::outln,
     path_argument,
 };
 use crate::{
@@ -33,7 +34,6 @@ pub(crate) struct SealArgs {
     idle: Option<Duration>,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     let options = SealOptions {
         again: args.again,
@@ -42,14 +42,14 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     let sealed = manifest::seal_with(&args.directory, options, &Progress::default())
         .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
     let files = if sealed.files == 1 { "file" } else { "files" };
-    println!(
+    outln!(
         "sealed {}: {} {files}, {} bytes",
         shown(&args.directory),
         sealed.files,
         sealed.bytes
     );
     if let Some(marker) = &sealed.put_aside {
-        println!("  its marker of before is now {}", shown(marker));
+        outln!("  its marker of before is now {}", shown(marker));
     }
     if sealed.untold > 0 {
         let files = if sealed.untold == 1 {
@@ -57,15 +57,15 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         } else {
             format!("{} files belong", sealed.untold)
         };
-        println!(
+        outln!(
             "  {files} to another user: whether it is still open for writing, only that user and root can tell"
         );
     }
     if let Some(kind) = shared_between_hosts(&args.directory) {
-        println!("  it {}", unseen_writers(kind));
+        outln!("  it {}", unseen_writers(kind));
     }
     for (what, path) in &sealed.left_out {
-        println!(
+        outln!(
             "  not in it, since it will not be in the archive either: {}, a {what}",
             shown(path)
         );

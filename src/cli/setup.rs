@@ -14,7 +14,9 @@ use super::{
     destination::DestinationClient,
     doctor::{absolute, options},
     exit::{Exit, Failure},
-    logging, path_argument,
+    logging,
+    output::{out, outln},
+    path_argument,
 };
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
@@ -53,18 +55,17 @@ pub(crate) struct SetupArgs {
     dry_run: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
     logging::start("off");
     let (mut lines, mut left) = (0, false);
     let mut tell = |line: SetupLine| {
         lines += 1;
         match line {
-            SetupLine::Done(said) => println!("done   {said}"),
-            SetupLine::Would(said) => println!("would  {said}"),
+            SetupLine::Done(said) => outln!("done   {said}"),
+            SetupLine::Would(said) => outln!("would  {said}"),
             SetupLine::Left(said) => {
                 left = true;
-                println!("left   {}", printable(&said));
+                outln!("left   {}", printable(&said));
             }
         }
     };
@@ -127,7 +128,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
     let user = user.map(|user| (user, args.group.as_deref()));
     let is_right = block_on(setup(&question, user, args.dry_run, &mut tell))?;
     if lines == 0 {
-        println!("nothing to do");
+        outln!("nothing to do");
     }
     Ok(if is_right && !left {
         Exit::Done
@@ -193,10 +194,9 @@ fn first_configuration(
     Ok(Some((path.to_owned(), text, raw)))
 }
 
-#[expect(clippy::print_stdout, reason = "a question on a terminal")]
 fn asked(what: &str, default: Option<&str>) -> Result<String, Failure> {
     let shown = default.map_or_else(String::new, |default| format!(" [{default}]"));
-    print!("{what}{shown}: ");
+    out!("{what}{shown}: ");
     let _ = std::io::stdout().flush();
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);

@@ -14,6 +14,7 @@ use super::{
     destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging, once,
+    output::outln,
 };
 use crate::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
@@ -59,7 +60,6 @@ pub(crate) struct ShipArgs {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     // Before anything is read, which may take its time: a reload that is asked for meanwhile is no
@@ -113,12 +113,12 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let tally = tally?;
     let left = tally.transient_failures + tally.conflicts + tally.fatal + tally.held;
     if args.json {
-        println!(
+        outln!(
             "{}",
             serde_json::to_string(&tally).map_err(anyhow::Error::new)?
         );
     } else if args.once {
-        println!(
+        outln!(
             "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
             tally.scanned,
             tally.shipped,
@@ -128,7 +128,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             tally.held
         );
         if tally.last_copies > 0 {
-            println!(
+            outln!(
                 "{} of the quarantined: archives without an episode, each perhaps the last copy; see the reason beside it in {}",
                 tally.last_copies,
                 config.layout.quarantine.display()

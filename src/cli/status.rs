@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     ConfigSource,
     exit::{Exit, Failure},
+    output::{out, outln},
     ship::stop_signal,
 };
 use crate::operate::status::{self, Memory, Status, StatusQuery, screen};
@@ -48,7 +49,6 @@ pub(crate) struct StatusArgs {
     watch: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     let raw = args.source.read(args.source.data.is_some())?;
     let layout = raw.layout()?;
@@ -70,13 +70,12 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     // A look that hangs on a dead mount is not waited for.
     runtime.shutdown_background();
     if args.json {
-        println!(
+        outln!(
             "{}",
             serde_json::to_string(&status).map_err(anyhow::Error::new)?
         );
     } else {
-        // The reader has gone: head(1), perhaps.
-        let _ = io::stdout().write_all(page(&status, has_colours()).as_bytes());
+        out!("{}", page(&status, has_colours()));
     }
     Ok(if status.problems.is_empty() {
         Exit::Done

@@ -10,6 +10,7 @@ use super::{
     ConfigSource, block_on, episode_id,
     exit::{Exit, Failure},
     logging,
+    output::{out, outln},
 };
 use crate::{
     disk::tree::shown,
@@ -44,7 +45,6 @@ pub(crate) struct TraceArgs {
 }
 
 #[expect(
-    clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command's result, and why there is none"
 )]
@@ -55,9 +55,9 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
     logging::start("warn");
     let traced = block_on(trace::trace(&layout, &unit, &id))?;
     if args.json {
-        println!("{}", document(&id, &traced));
+        outln!("{}", document(&id, &traced));
     } else if !traced.is_empty() {
-        print!("{}", told(&id, &traced));
+        out!("{}", told(&id, &traced));
     }
     if !traced.is_empty() {
         return Ok(Exit::Done);

@@ -12,7 +12,9 @@ use super::{
     destination::{self, DestinationClient},
     episode_id,
     exit::{Exit, Failure},
-    logging, until_stopped,
+    logging,
+    output::{out, outln},
+    until_stopped,
 };
 use crate::{
     disk::tree::shown,
@@ -61,7 +63,6 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| episode_id(id));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
@@ -90,10 +91,10 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         report.with_context(|| format!("Failed to list {}", layout.shipped.display()))
     })??;
     if args.json {
-        println!("{}", document(&report));
+        outln!("{}", document(&report));
     } else {
         let typed = args.source.as_typed() + &args.destination.as_typed();
-        print!(
+        out!(
             "{}",
             told(&report, &url_template::shown(&config.url), &typed)
         );

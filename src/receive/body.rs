@@ -19,12 +19,12 @@ const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// (RFC 5681).
 const RATE_GRACE: Duration = Duration::from_secs(30);
 /// After a refusal the rest of the body is read and thrown away, up to this many bytes, for this
-/// long, and while something comes (RFC 9112, section 9.6). A socket that is closed with bytes
-/// unread is reset, and the reset overtakes the answer: a client that sends all before it reads
-/// would see a broken pipe, and send the same again.
+/// long, and while enough comes each second (RFC 9112, section 9.6). A socket that is closed with
+/// bytes unread is reset, and the reset overtakes the answer: a client that sends all before it
+/// reads would see a broken pipe, and send the same again.
 const LINGER_BYTES: u64 = 1 << 30;
 const LINGER_TIME: Duration = Duration::from_secs(10);
-const LINGER_IDLE: Duration = Duration::from_secs(2);
+const LINGER_LEAST_BYTES_PER_S: u64 = 16 << 10;
 /// So many bodies are read so far at once. Others get as much as a proxy's buffers hold.
 const LINGERERS: usize = 32;
 const SHORT_LINGER_BYTES: u64 = 1 << 20;
@@ -151,14 +151,30 @@ async fn throw_away(mut incoming: Incoming) {
     } else {
         SHORT_LINGER_BYTES
     };
+    const SECOND: Duration = Duration::from_secs(1);
     let until = Instant::now() + LINGER_TIME;
-    let mut read = 0;
+    let mut second = Instant::now() + SECOND;
+    let (mut read, mut in_this_second) = (0, 0);
     while read <= most {
-        let idle = Instant::now() + LINGER_IDLE;
-        let Ok(Some(Ok(frame))) = timeout_at(until.min(idle), incoming.frame()).await else {
+        match timeout_at(until.min(second), incoming.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+                read += bytes;
+                in_this_second += bytes;
+            }
+            Ok(_) => return,
+            Err(_) => {}
+        }
+        let now = Instant::now();
+        if now >= second {
+            if in_this_second < LINGER_LEAST_BYTES_PER_S {
+                return;
+            }
+            (second, in_this_second) = (now + SECOND, 0);
+        }
+        if now >= until {
             return;
-        };
-        read += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
     }
 }
 

@@ -678,3 +678,52 @@ fn a_daemon_tells_at_its_end_what_became_of_the_episodes() {
         "{log}"
     );
 }
+
+#[test]
+fn a_reader_that_has_gone_changes_no_exit_code_and_a_full_disk_is_told() {
+    let sandbox = Sandbox::with_receiver();
+    sandbox.seal("a", &[]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let (data, url) = (sandbox.data(), sandbox.url());
+    let options = ["--data", data.to_str().unwrap()];
+    let receiver = ["--receiver", url];
+    let commands: [(&[&str], bool, bool); 10] = [
+        (&["config", "default"], false, false),
+        (&["config", "show"], true, true),
+        (&["config", "check"], true, true),
+        (&["status"], true, false),
+        (&["status", "--json"], true, false),
+        (&["doctor"], true, true),
+        (&["doctor", "--json"], true, true),
+        (&["trace", "a"], true, false),
+        (&["verify", "--all"], true, true),
+        (&["verify", "--all", "--json"], true, true),
+    ];
+    for (words, has_data, has_receiver) in commands {
+        let command = || {
+            let mut command = sealift();
+            command.args(words);
+            command.args(options.iter().filter(|_| has_data));
+            command.args(receiver.iter().filter(|_| has_receiver));
+            command
+        };
+        let (code, printed, _) = run(&mut command());
+        assert!(!printed.is_empty(), "{words:?}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = command().stdout(writer).output().unwrap();
+        assert_eq!(gone.status.code(), Some(code), "{words:?}");
+        let stderr = String::from_utf8_lossy(&gone.stderr);
+        assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (code, _, stderr) = run(command().stdout(full));
+        assert_eq!(code, 1, "{words:?}: {stderr}");
+        let says = stderr.contains("The result cannot be written to stdout: No space left");
+        assert!(says, "{words:?}: {stderr}");
+    }
+}

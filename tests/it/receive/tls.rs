@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 use rcgen::{CertificateParams, DistinguishedName, date_time_ymd};
 use rustls::{
     ClientConfig, HandshakeKind, NamedGroup, SupportedProtocolVersion,
-    crypto::aws_lc_rs::{self, kx_group},
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
@@ -360,26 +360,16 @@ async fn a_handshake_that_does_not_come_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn of_two_key_shares_the_receiver_takes_the_one_that_no_quantum_computer_will_read() {
+async fn a_client_that_begins_with_a_hybrid_key_share_is_answered_with_one_at_once() {
     let gate = Gate::new().await;
-    let mut config = (*client_config(&gate.authority, None, &TLS13)).clone();
-    let mut provider = (**config.crypto_provider()).clone();
-    // The client would take either, and the other one first.
-    provider.kx_groups = vec![kx_group::X25519, kx_group::X25519MLKEM768];
-    config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_root_certificates(gate.authority.roots())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = (*client_config(&gate.authority, None, &TLS13)).clone();
+    let groups = &config.crypto_provider().kx_groups;
+    assert_eq!(groups[0].name(), NamedGroup::X25519MLKEM768);
     let client = gate.connect_with(Arc::new(config)).await.unwrap();
-    let group = client
-        .0
-        .get_ref()
-        .get_ref()
-        .1
-        .negotiated_key_exchange_group();
-    assert_eq!(group.unwrap().name(), NamedGroup::X25519MLKEM768);
+    let connection = client.0.get_ref().get_ref().1;
+    let group = connection.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, NamedGroup::X25519MLKEM768);
+    assert_eq!(connection.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[tokio::test]
