@@ -1,0 +1,45 @@
+// tus-js-client: goes on with an upload that was announced, whole or with a break in the middle. A
+// line of standard input is HOW, URL, FILE, PROTOCOL and SAVE, and any number of headers, between
+// tabs; HOW is `create`, `whole` or `broken`. One outcome a line.
+"use strict";
+const fs = require("node:fs");
+const readline = require("node:readline");
+const tus = require("tus-js-client");
+
+const retries = process.argv[2] === "once" ? { retryDelays: null } : {};
+
+function upload({ url, file, protocol, headers, where }, breakAt) {
+  return new Promise((resolve, reject) => {
+    const going = new tus.Upload(fs.createReadStream(file), {
+      [where]: url,
+      protocol,
+      headers,
+      ...retries,
+      onError: reject,
+      onSuccess: () => resolve("success"),
+      onProgress: (sent) => {
+        if (sent < breakAt || !breakAt) return;
+        breakAt = 0;
+        going.abort().then(() => resolve("broken"), reject);
+      },
+    });
+    going.start();
+  });
+}
+
+async function main() {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const [how, url, file, protocol, , ...lines] = line.split("\t");
+    const headers = Object.fromEntries(lines.map((header) => header.split(": ", 2)));
+    const where = how === "create" ? "endpoint" : "uploadUrl";
+    const job = { url, file, protocol, headers, where };
+    try {
+      if (how === "broken") await upload(job, fs.statSync(file).size / 3);
+      console.log(`status ${await upload(job)}`);
+    } catch (error) {
+      console.log(`error ${error.message}`.replaceAll("\n", " ").slice(0, 300));
+    }
+  }
+}
+
+main();
