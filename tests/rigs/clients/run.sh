@@ -5,7 +5,7 @@
 #   tests/rigs/clients/run.sh [--install] [PATH-OF-SEALIFT [NAME...]]
 #
 #   curl  curl-no-expect  wget  aria2c  requests  httpx  aiohttp
-#   node-http  node-fetch  undici  go  java  tus
+#   node-http  node-pipeline  node-fetch  undici  go  java  tus
 #
 # None but `curl` asks with `Expect: 100-continue` before it sends. Without a name all of them run.
 # --install fetches Debian's packages with apt-get (as root). The clients from PyPI and npm are
@@ -43,7 +43,7 @@ rig=clients
 needs openssl python3
 sealift=$(built "${1-target/release/sealift}")
 shift || true
-every="curl curl-no-expect wget aria2c requests httpx aiohttp node-http node-fetch undici go java tus"
+every="curl curl-no-expect wget aria2c requests httpx aiohttp node-http node-pipeline node-fetch undici go java tus"
 names=("$@")
 [ $# -gt 0 ] || read -ra names <<<"$every"
 
@@ -76,7 +76,7 @@ there() { # NAME
     curl | curl-no-expect) has curl ;;
     wget | aria2c) has "$1" ;;
     requests | httpx | aiohttp) can from_pypi "PyPI's packages cannot be fetched" ;;
-    node-http | node-fetch) has node ;;
+    node-http | node-pipeline | node-fetch) has node ;;
     undici | tus) has node && has npm && can from_npm "npm's packages cannot be fetched" ;;
     go) has go && can go_client "it does not compile" ;;
     java) has javac && can java_client "it does not compile" ;;

@@ -1,4 +1,4 @@
-// Node's http and https, its fetch, or undici's request, by name: one request a line of standard
+// Node's http and https (twice), its fetch, or undici's request, by name: one request a line of standard
 // input, one outcome a line. A line is METHOD, URL, FILE, FRAMING and SAVE, and any number of
 // headers, between tabs.
 "use strict";
@@ -6,19 +6,37 @@ const fs = require("node:fs");
 const { once } = require("node:events");
 const readline = require("node:readline");
 const { Readable } = require("node:stream");
+const { pipeline } = require("node:stream/promises");
 
 const ca = fs.readFileSync(process.env.CA);
 
-async function withHttp({ method, url, file, framing, headers }) {
+function asking({ method, url, file, framing, headers }) {
   const { request } = require(url.startsWith("https:") ? "node:https" : "node:http");
   if (framing === "length") headers["Content-Length"] = fs.statSync(file).size;
-  const asked = request(url, { method, headers, ca });
-  // What becomes of the upload once it is answered is nothing to end the program for.
+  return request(url, { method, headers, ca });
+}
+
+// The answer is waited for, whatever becomes of the upload.
+async function withHttp(job) {
+  const asked = asking(job);
   asked.on("error", () => {});
-  if (method === "GET") asked.end();
-  else fs.createReadStream(file).pipe(asked);
+  if (job.method === "GET") asked.end();
+  else fs.createReadStream(job.file).pipe(asked);
   const [answer] = await once(asked, "response");
   return [answer.statusCode, Buffer.concat(await answer.toArray())];
+}
+
+// The upload is waited for, and then its answer.
+async function withPipeline(job) {
+  const asked = asking(job);
+  const answered = once(asked, "response");
+  const content = answered.then(([answer]) => answer.toArray());
+  // Where the upload fails, that is what is told.
+  content.catch(() => {});
+  if (job.method === "GET") asked.end();
+  else await pipeline(fs.createReadStream(job.file), asked);
+  const [answer] = await answered;
+  return [answer.statusCode, Buffer.concat(await content)];
 }
 
 // It trusts what NODE_EXTRA_CA_CERTS names.
@@ -43,7 +61,8 @@ async function withUndici({ method, url, file, framing, headers }) {
   return [answer.statusCode, Buffer.from(await answer.body.arrayBuffer())];
 }
 
-const ask = { http: withHttp, fetch: withFetch, undici: withUndici }[process.argv[2]];
+const clients = { http: withHttp, pipeline: withPipeline, fetch: withFetch, undici: withUndici };
+const ask = clients[process.argv[2]];
 
 async function main() {
   for await (const line of readline.createInterface({ input: process.stdin })) {
