@@ -63,13 +63,25 @@ CASES = [
     Case("ch 401 24M", 401, "unauthenticated", "24M", "chunked"),
 ]
 
-# How tus-js-client goes about it, by the versions of the draft that it speaks. Only of those that
-# are expected to work do the others fail the rig.
-TUS = [
-    (how, protocol, protocol == "ietf-draft-05" and how != "create")
-    for protocol in ("ietf-draft-05", "ietf-draft-03", "tus-v1")
-    for how in ("whole", "broken", "create")
-]
+# How tus-js-client goes about it, by the versions of the draft that it speaks, and whether that is
+# expected to work. From a file stream it does not say which piece is the last:
+# findings/tus-js-client-says-success-of-an-upload-it-never-completed.sh.
+TUS = {
+    ("ietf-draft-05", "whole"): True,
+    ("ietf-draft-05", "whole-stream"): True,
+    ("ietf-draft-05", "pieces"): True,
+    ("ietf-draft-05", "broken"): True,
+    ("ietf-draft-05", "pieces-stream"): False,
+    ("ietf-draft-05", "broken-stream"): False,
+    ("ietf-draft-05", "create"): False,
+    ("ietf-draft-03", "whole"): False,
+    ("tus-v1", "whole"): False,
+}
+
+# These hear no early refusal, whatever a receiver does: what waits for Node's upload before its
+# answer waits in vain. findings/node-sends-no-more-of-an-upload-once-it-is-answered.sh.
+DEAF = ("node-pipeline",)
+EARLY = ("401", "409", "411", "413")
 
 
 class Body:
@@ -93,6 +105,7 @@ class Receiver:
         self.token = "Authorization: Bearer " + os.urandom(32).hex()
         named = hashlib.sha256(self.token.split()[-1].encode()).hexdigest()
         (work / "tokens").write_text(f'"lab-08" = "{named}"\n')
+        (work / "tokens").chmod(0o640)
         lines = ["[receive]", 'listen = "127.0.0.1:0"', f'store = "{self.store}"']
         lines += [f'tokens_file = "{work}/tokens"', f"max_episode_bytes = {MAX_EPISODE_BYTES}"]
         if tls:
@@ -370,7 +383,7 @@ def through_tus(receiver, bodies, place, retries):
     """Times that an upload got through, by version of the draft; and what was said where not."""
     body, heard = bodies["24M"], {}
     driver = Driver(receiver.work, place, ["node", DRIVERS / "tus.cjs", retries])
-    for how, protocol, expected in TUS:
+    for (protocol, how), expected in TUS.items():
         said = collections.Counter()
         for attempt in range(TRIES):
             id = f"tus-{attempt}"
@@ -380,14 +393,15 @@ def through_tus(receiver, bodies, place, retries):
             outcome = driver.heard(how, url, body.path, protocol, "-", headers)
             if outcome == "status success" and not receiver.holds(id, body):
                 outcome = "success, and nothing is held"
-            # What is said of one try in other words than of the next is said once.
-            said[re.sub(r"(, originated from).*?(response code)", r", \2", outcome)[:110]] += 1
+            # The same complaint about one try and about the next is one.
+            outcome = re.sub(r", originated from.*?(response code: \d+).*", r" (\1)", outcome)
+            said[outcome.removeprefix("status ")] += 1
             receiver.ask("DELETE", f"/v1/uploads/{id}/{body.sha256}")
             receiver.forget(id)
             # What never works is not worth its retries ten times over.
-            if not expected and said["status success"] == 0:
+            if not expected and said["success"] == 0:
                 break
-        heard[how, protocol] = said
+        heard[protocol, how] = said
     driver.end()
     return heard
 
@@ -416,37 +430,37 @@ def main():
             try:
                 if name == "tus":
                     for retries in ("once", "retrying"):
-                        for (how, protocol), said in through_tus(receiver, bodies, place, retries).items():
-                            expected = (how, protocol, True) in TUS
-                            count = said["status success"]
-                            why = "; ".join(what for what in said if what != "status success")
-                            line = f"tus-js-client {wire} {retries:<8} {protocol:<13} {how:<6} {count:>3}"
+                        for (protocol, how), said in through_tus(receiver, bodies, place, retries).items():
+                            count = said["success"]
+                            why = "; ".join(what for what in said if what != "success")
+                            line = f"{wire:<6}{retries:<10}{protocol:<15}{how:<14}{count:>3}/{said.total()}"
                             notes.append(f"{line}  {why}" if why else line)
-                            if expected and count < TRIES:
-                                failed.append(f"tus {wire}, {protocol}, {how}, {retries}: {count}: {why}")
+                            if TUS[protocol, how] and count < TRIES:
+                                failed.append(f"tus {wire}, {retries}, {protocol}, {how}: {count}: {why}")
                 else:
                     complaints = collections.defaultdict(collections.Counter)
                     row = through_http(name, receiver, bodies, place, complaints)
                     rows.append((f"{name} {wire}", row))
                     for case, count in row.items():
-                        if count < TRIES:
+                        is_early = case.endswith("M") and any(status in case for status in EARLY)
+                        if count < TRIES and not (name in DEAF and is_early):
                             why, _ = complaints[case].most_common(1)[0]
                             failed.append(f"{name} {wire}, {case}: {count}: {why[:160]}")
             finally:
                 receiver.end()
             elapsed = time.monotonic() - started
             print(f"clients rig: {name}, {wire}: {elapsed:.0f} s", file=sys.stderr, flush=True)
-    print(f"Times that the answer was heard, of {TRIES}; `ch`: a body in chunks; -: cannot send so.\n")
     if rows:
+        print(f"Times that the answer was heard, of {TRIES}. ch: a body in chunks; -: cannot send so.\n")
         print_table(rows)
     if notes:
-        print("\nUploads announced by PUT, of which tus-js-client sends the rest (create: by POST):\n")
+        print("\ntus-js-client goes on with what a PUT has announced (create: by a POST of its own):\n")
         print("\n".join(notes))
     if failed:
         print(f"\n{len(failed)} cells are short of {TRIES}:\n")
         print("\n".join(failed))
         sys.exit(1)
-    print("\nclients rig: every client has heard every answer")
+    print("\nclients rig: every client that can has heard every answer")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ if [ "${1-}" = --install ]; then
     while read -r tool package; do
         [ -z "$tool" ] || command -v "$tool" >/dev/null || missing+=("$package")
     done <<<"$debian"
-    [ ${#missing[@]} = 0 ] || apt-get install -y --no-install-recommends "${missing[@]}"
+    [ ${#missing[@]} = 0 ] || apt-get install -y --no-install-recommends "${missing[@]}" ||
+        { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; }
 fi
 rig=clients
 . tests/rigs/needs.sh
