@@ -1,6 +1,6 @@
-// Node's http and https (twice), its fetch, or undici's request, by name: one request a line of standard
-// input, one outcome a line. A line is METHOD, URL, FILE, FRAMING and SAVE, and any number of
-// headers, between tabs.
+// Node's http and https, waited for in two ways, its fetch, or undici's request, by name: one
+// request a line of standard input, one outcome a line. A line is METHOD, URL, FILE, FRAMING and
+// SAVE, and any number of headers, between tabs.
 "use strict";
 const fs = require("node:fs");
 const { once } = require("node:events");
