@@ -396,7 +396,8 @@ def through_tus(receiver, bodies, place, retries):
             if outcome == "status success" and not receiver.holds(id, body):
                 outcome = "success, and nothing is held"
             # The same complaint about one try and about the next is one.
-            outcome = re.sub(r", originated from.*?(response code: \d+|$).*", r" (\1)", outcome)
+            what, _, request = outcome.partition(", originated from")
+            outcome = " ".join([what, *re.findall(r"response code: \d+", request)[:1]])
             said[outcome.removeprefix("status ")] += 1
             receiver.ask("DELETE", f"/v1/uploads/{id}/{body.sha256}")
             receiver.forget(id)
