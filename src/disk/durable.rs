@@ -82,7 +82,7 @@ pub(crate) use self::remove_in_place::Finished;
 pub(crate) use self::remove_tree::{
     Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares,
 };
-pub(crate) use self::rename::{put_aside, put_aside_as};
+pub(crate) use self::rename::{put_aside, put_aside_as, put_back};
 pub(crate) use self::rename_check::{Tried, Trier, clear_trials, try_move};
 pub(crate) use self::resume::finish_aside;
 pub(crate) use self::spare::{is_full, keep_spares, make_spare};

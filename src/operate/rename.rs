@@ -23,14 +23,17 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 use crate::{
     clock::wall_now,
     disk::{
-        by_hand, durable, record_files,
+        by_hand, durable,
+        open_files::{OpenFileProbe, find_open},
+        record_files,
         tree::{self, TreeError, shown, what_it_is},
     },
     model::{
         episode::{EpisodeId, IdError},
         layout::{Layout, MARKER},
         progress::Progress,
-        text::printable,
+        records::ORPHAN,
+        text::{printable, word},
     },
 };
 
@@ -78,6 +81,15 @@ pub(crate) enum RenameError {
         "{0} is not sealed, and was written to less than {LEFT_ALONE_MIN} minutes ago: a recorder that goes on by its path would lose it"
     )]
     WrittenTo(String),
+    /// An archive without its episode: what it is of stands in its reason.
+    #[error(
+        "{0} is an archive without its episode, and is found by its name. To bring it back under another, type: \
+         sealift requeue --unpack {1} --as NEW"
+    )]
+    LoneArchive(String, String),
+    /// A process has a file of it open for writing.
+    #[error("{0} is not sealed, and {1} in it is open for writing: its recorder is at work")]
+    OpenForWriting(String, String),
     /// Something has the new name, or had it and left.
     #[error(
         "{0} is there already: nothing is overwritten, and no name of one that left is used again"
@@ -150,14 +162,26 @@ pub(crate) fn rename(
         return Err(RenameError::BeingRemoved(named));
     }
     let sealed = fs::symlink_metadata(from.join(MARKER)).is_ok_and(|marker| marker.is_file());
-    if folder == RenamedIn::Episodes && !sealed && is_fresh(&from, progress).map_err(disk)? {
-        return Err(RenameError::WrittenTo(named));
+    if folder == RenamedIn::Episodes && !sealed {
+        if let Ok(Some(file)) = find_open(&from, OpenFileProbe::below(&from), progress) {
+            return Err(RenameError::OpenForWriting(named, shown(&file)));
+        }
+        if is_fresh(&from, progress).map_err(disk)? {
+            return Err(RenameError::WrittenTo(named));
+        }
     }
     let parent = folder.of(layout);
-    if by_hand::is_taken(layout, new.as_str()) {
+    if by_hand::is_taken(layout, new.as_str()) || by_hand::is_used(layout, &new, &from) {
         return Err(RenameError::NameTaken(shown(Path::new(new.as_str()))));
     }
     if folder == RenamedIn::Quarantine {
+        let reason = record_files::reason(&from);
+        let reason = reason.map_err(|error| disk(io::Error::other(error)))?;
+        if reason.is_some_and(|reason| reason.verdict.as_deref() == Some(ORPHAN)) {
+            let name = word(&*typed_name(from.file_name().unwrap_or_default()));
+            return Err(RenameError::LoneArchive(named, name));
+        }
+        // Before the move: broken off in between, it is called by its folder's name.
         record_files::forget_name_in_reason(&from).map_err(disk)?;
     }
     match durable::move_to_name(&from, parent, new.as_str(), progress) {

@@ -187,3 +187,58 @@ fn of_two_who_rename_to_one_name_one_succeeds() {
     });
     assert_eq!((done, names(&sandbox.layout.episodes).len()), (1, 6));
 }
+
+#[test]
+fn what_a_process_has_open_keeps_its_name_however_long_nothing_was_written() {
+    let sandbox = Sandbox::new("");
+    let folder = sandbox.record("run-1", &[("data", b"recorded")]);
+    let writer = fs::OpenOptions::new()
+        .append(true)
+        .open(folder.join("data"))
+        .unwrap();
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for path in [folder.join("data"), folder.clone()] {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let (code, said) = renamed(&sandbox, "run-1", "run-2");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("data in it is open for writing"), "{said}");
+    drop(writer);
+    let (code, said) = renamed(&sandbox, "run-1", "run-2");
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn the_name_of_an_episode_that_left_under_a_number_is_not_used_again() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[]);
+    assert_eq!(sandbox.ship_once().1["shipped"], 1);
+    let moved = std::process::Command::new("mv")
+        .args([sandbox.shipped("run-1"), sandbox.shipped("run-1~1")])
+        .status();
+    assert!(moved.unwrap().success());
+    sandbox.seal("again", &[]);
+    let (code, said) = renamed(&sandbox, "again", "run-1");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no name of one that left"), "{said}");
+}
+
+#[test]
+fn an_archive_without_its_episode_keeps_the_name_that_it_is_found_by() {
+    let sandbox = Sandbox::new("");
+    let folder = sandbox.quarantined("run-1");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("run-1.tar.zst"), "an archive").unwrap();
+    let reason = json!({"episode_id": "run-1", "error": "it may be the last copy", "body": null,
+                        "verdict": "orphan", "quarantined_at_wall": "2026-01-01T00:00:00Z"});
+    fs::write(folder.join("quarantine_reason.json"), reason.to_string()).unwrap();
+    let (code, said) = renamed(&sandbox, "run-1", "run-2");
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("sealift requeue --unpack run-1 --as NEW"),
+        "{said}"
+    );
+    assert_eq!(json_file(&folder.join("quarantine_reason.json")), reason);
+}

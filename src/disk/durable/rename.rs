@@ -78,6 +78,19 @@ pub(crate) fn put_aside_as(path: &Path, folder: &Path, name: &OsStr) -> io::Resu
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Gives what was put aside the name back that it had.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] where something has that name by now, and those of rename(2) and
+/// fsync(2).
+pub(crate) fn put_back(aside: &Path, path: &Path) -> io::Result<()> {
+    if rename_noreplace(aside, path)? != Published::Done {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    sync_folder(parent_of(path)?)?;
+    sync_folder(parent_of(aside)?)
+}
+
 pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
     let _one_at_a_time = LOOKED_AND_RENAMES.lock();
     match fs::symlink_metadata(to) {

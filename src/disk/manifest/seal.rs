@@ -148,6 +148,16 @@ pub enum SealError {
         "too many files for a manifest of {MAX_MANIFEST_BYTES} bytes: create an empty done.marker instead"
     )]
     TooManyFiles,
+    /// The marker that was put aside could not get its name back.
+    #[error("{why}. Its marker of before is now {}, and cannot be put back: {error}", shown(.marker))]
+    MarkerAside {
+        /// Why it was not sealed.
+        why: Box<Self>,
+        /// Where its marker is.
+        marker: PathBuf,
+        /// What the file system said.
+        error: io::Error,
+    },
     /// The episode cannot be read to its end.
     #[error(transparent)]
     Tree(TreeError),
@@ -183,7 +193,8 @@ pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> 
 /// As [`seal`], with more that is asked.
 ///
 /// # Errors
-/// [`SealError`]. A marker that was put aside stays there.
+/// [`SealError`]. A marker that was put aside has its name again, but for
+/// [`SealError::MarkerAside`].
 pub(crate) fn seal_with(
     directory: &Path,
     options: SealOptions,
@@ -209,8 +220,32 @@ fn seal_observed(
     })?;
     rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SealError::AlreadySealing)?;
-    seal_held(&episode, &sealing, options, progress, &mut observe)
-        .map_err(|error| explain(error, &episode, &sealing))
+    may_be_sealed(&episode, options, progress)?;
+    let put_aside = match options.again {
+        true => put_marker_aside(&episode)?,
+        false => None,
+    };
+    let sealed = seal_held(&episode, &sealing, progress, &mut observe)
+        .map_err(|error| explain(error, &episode, &sealing));
+    match (sealed, put_aside) {
+        (Ok(sealed), put_aside) => Ok(Sealed {
+            put_aside,
+            ..sealed
+        }),
+        (Err(error @ SealError::NotFlushed(_)), _) | (Err(error), None) => Err(error),
+        (Err(why), Some(marker)) => Err(put_marker_back(why, marker, &episode)),
+    }
+}
+
+fn put_marker_back(why: SealError, marker: PathBuf, episode: &Path) -> SealError {
+    match durable::put_back(&marker, &episode.join(MARKER)) {
+        Ok(()) => why,
+        Err(error) => SealError::MarkerAside {
+            why: Box::new(why),
+            marker,
+            error,
+        },
+    }
 }
 
 /// What an error means once it is known where the directory is by now. Another program may make the
@@ -235,23 +270,26 @@ fn explain(error: SealError, episode: &Path, sealing: &File) -> SealError {
     }
 }
 
-fn seal_held(
+fn may_be_sealed(
     episode: &Path,
-    sealing: &File,
     options: SealOptions,
     progress: &Progress,
-    mut observe: impl FnMut(&Entry<'_>),
-) -> Result<Sealed, SealError> {
+) -> Result<(), SealError> {
     if durable::has_removal_note(episode) {
         return Err(SealError::BeingRemoved);
     }
-    if let Some(idle) = options.idle {
-        was_left_alone(episode, idle, progress)?;
+    match options.idle {
+        Some(idle) => was_left_alone(episode, idle, progress),
+        None => Ok(()),
     }
-    let put_aside = match options.again {
-        true => put_marker_aside(episode)?,
-        false => None,
-    };
+}
+
+fn seal_held(
+    episode: &Path,
+    sealing: &File,
+    progress: &Progress,
+    mut observe: impl FnMut(&Entry<'_>),
+) -> Result<Sealed, SealError> {
     let mut writers = OpenFileQuery {
         probe: OpenFileProbe::below(episode),
         left: PATIENCE,
@@ -293,7 +331,7 @@ fn seal_held(
             bytes,
             untold: writers.untold,
             left_out,
-            put_aside,
+            put_aside: None,
         }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
         Err(NotDurable::NotPlaced(source)) => Err(io_error(MARKER.as_bytes(), source)),

@@ -134,11 +134,8 @@ impl<'a> LoneArchive<'a> {
     }
 
     fn is_free(&self, name: &EpisodeId) -> bool {
-        if *name == self.id {
-            !by_hand::is_used(self.layout, name, self.place)
-        } else {
-            !by_hand::is_taken(self.layout, name.as_str())
-        }
+        !by_hand::is_used(self.layout, name, self.place)
+            && (*name == self.id || !by_hand::is_taken(self.layout, name.as_str()))
     }
 
     fn build(

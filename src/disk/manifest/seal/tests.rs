@@ -303,6 +303,29 @@ fn sealed_again_it_has_a_new_marker_and_the_old_one_is_hidden_beside_it_and_neve
 }
 
 #[test]
+fn where_it_is_not_sealed_again_its_marker_of_before_has_its_name_still() {
+    let (root, path) = episode();
+    fs::write(path.join(MARKER), "before").unwrap();
+    let again = SealOptions {
+        again: true,
+        idle: None,
+    };
+    let writer = fs::OpenOptions::new()
+        .append(true)
+        .open(path.join("data/x"))
+        .unwrap();
+    let result = seal_with(&path, again, &Progress::default());
+    assert!(
+        matches!(result, Err(SealError::OpenForWriting { .. })),
+        "{result:?}"
+    );
+    assert_eq!(fs::read(path.join(MARKER)).unwrap(), b"before");
+    assert!(!root.path().join(".a.marker").exists());
+    drop(writer);
+    seal_with(&path, again, &Progress::default()).unwrap();
+}
+
+#[test]
 fn what_was_written_to_of_late_anywhere_in_it_is_not_sealed_where_it_had_to_be_left_alone() {
     let (_root, path) = episode();
     let idle = Duration::from_secs(3600);
