@@ -26,6 +26,8 @@ use crate::{
         episode::{EpisodeId, FolderLook, IdError, MARKED_REST, Stamp},
         layout::{Layout, MARKER, OutboxName, outbox_name},
         progress::Progress,
+        snapshot::{MAX_STRANGERS, StrangerStatus, Strangers},
+        text::printable,
     },
 };
 
@@ -77,6 +79,37 @@ impl Scan {
     pub(crate) fn without_episode(&self) -> impl Iterator<Item = &EpisodeId> {
         let here: HashSet<_> = self.episodes.iter().map(|(id, _)| id).collect();
         self.archives.iter().filter(move |id| !here.contains(id))
+    }
+
+    /// Episodes that cannot be looked at, or whose marker seals nothing, in words; a few of them.
+    pub(crate) fn unclear(&self) -> Vec<String> {
+        let in_words = |(id, look): &(EpisodeId, FolderLook)| match look {
+            FolderLook::OddMarker(what) => {
+                Some(format!("{id}: its done.marker is {what} and seals nothing"))
+            }
+            FolderLook::Unreadable(why) => Some(format!("{id}: {}", printable(why))),
+            FolderLook::Open
+            | FolderLook::Sealed(_)
+            | FolderLook::BeingRemoved
+            | FolderLook::Gone => None,
+        };
+        let unclear = self.episodes.iter().filter_map(in_words);
+        unclear.take(MAX_STRANGERS).collect()
+    }
+
+    /// What can be no episode, as it is shown: what is sealed comes first.
+    pub(crate) fn strangers_shown(&self) -> Strangers {
+        let mut some: Vec<_> = self.strangers.iter().collect();
+        some.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
+        let shown = |stranger: &&Stranger| StrangerStatus {
+            name: printable(&stranger.name.to_string_lossy()),
+            why: stranger.why.to_string(),
+            sealed: stranger.sealed,
+        };
+        Strangers {
+            count: some.len() as u64,
+            some: some.iter().take(MAX_STRANGERS).map(shown).collect(),
+        }
     }
 }
 

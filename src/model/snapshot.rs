@@ -148,6 +148,10 @@ pub struct Snapshot {
     /// What is in `episodes/` and can be no episode.
     #[serde(default)]
     pub strangers: Strangers,
+    /// Episodes that cannot be looked at, or whose marker seals nothing, in words; up to
+    /// [`MAX_STRANGERS`].
+    #[serde(default)]
+    pub unclear: Vec<String>,
     /// How many archives in the outbox have no episode beside them and are left alone, since
     /// `episodes/` is not the folder that it was.
     #[serde(default)]

@@ -24,7 +24,11 @@ mod words;
 
 use std::{path::PathBuf, time::Duration};
 
-pub(super) use self::judge::{daemon_checks::DaemonChecks, space::row as space};
+pub(super) use self::judge::{
+    daemon_checks::{DaemonChecks, conflicts, markers, names},
+    space::row as space,
+};
+pub(super) use self::row::DoctorRow;
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
 pub(crate) use self::setup::{SetupLine, give, setup};

@@ -139,7 +139,8 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
         "episodes    1 open, 1 sealed\n",
         "shipped     1 today (UTC)",
         "quarantine  1 episode\n",
-        "-no-id in episodes/ is sealed, and is not shipped",
+        "1 entry in episodes/ can be no episode. -no-id: ",
+        "It was sealed, and is not shipped.",
         "free for episodes, outbox, shipped, quarantine",
     ] {
         assert!(text.contains(piece), "{piece} is not in\n{text}");
@@ -205,6 +206,20 @@ fn what_waits_is_told_with_why_and_until_when() {
         ),
         "{text}"
     );
+    assert_eq!(told(&sandbox).1, 1);
+    document(&sandbox);
+}
+
+#[test]
+fn a_marker_that_seals_nothing_is_told_in_the_same_words_with_a_daemon_and_without() {
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.record("run-1", &[("data", b"recorded")]);
+    fs::create_dir(episode.join("done.marker")).unwrap();
+    let says = "1 episode with a marker that cannot be read. run-1: its done.marker is a directory and seals nothing.";
+    let (text, code) = told(&sandbox);
+    assert!(text.contains(says) && code == 1, "{text}");
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    wait_told(&sandbox, says);
     assert_eq!(told(&sandbox).1, 1);
     document(&sandbox);
 }

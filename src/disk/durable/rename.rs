@@ -81,8 +81,8 @@ pub(crate) fn put_aside_as(path: &Path, folder: &Path, name: &OsStr) -> io::Resu
 /// Gives what was put aside the name back that it had.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] where something has that name by now, and those of rename(2) and
-/// fsync(2).
+/// [`io::ErrorKind::AlreadyExists`] where something has that name by now, and those of rename(2)
+/// and fsync(2).
 pub(crate) fn put_back(aside: &Path, path: &Path) -> io::Result<()> {
     if rename_noreplace(aside, path)? != Published::Done {
         return Err(io::ErrorKind::AlreadyExists.into());

@@ -13,7 +13,7 @@ use crate::{
         layout::{Layout, is_scratch},
         progress::Progress,
         records::WallTime,
-        snapshot::{MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
+        snapshot::{MAX_STRANGERS, RoomStatus, Strangers},
         text::printable,
     },
     operate::reused_names,
@@ -91,20 +91,12 @@ pub(super) fn look(
 fn found(layout: &Layout, progress: &Progress) -> io::Result<FolderCounts> {
     let scan = scan::scan(layout, progress)?;
     let mut found = FolderCounts::default();
-    for (id, look) in &scan.episodes {
+    for (_, look) in &scan.episodes {
         match look {
             FolderLook::Open => found.open += 1,
             FolderLook::Sealed(_) => found.sealed += 1,
-            FolderLook::OddMarker(what) => {
-                found.open += 1;
-                unclear(
-                    &mut found,
-                    format!("{id}: its done.marker is {what}, and seals nothing"),
-                );
-            }
-            FolderLook::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
-            FolderLook::BeingRemoved => unclear(&mut found, words::being_removed(id)),
-            FolderLook::Gone => {}
+            FolderLook::OddMarker(_) => found.open += 1,
+            FolderLook::Unreadable(_) | FolderLook::BeingRemoved | FolderLook::Gone => {}
         }
     }
     let sealed = scan
@@ -122,27 +114,13 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<FolderCounts> {
         found.conflict += u64::from(is_conflict(layout, id));
     }
     found.archives_without_episode = scan.without_episode().count() as u64;
-    let mut strangers: Vec<_> = scan.strangers.iter().collect();
-    strangers.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
-    let some = strangers
-        .iter()
-        .take(MAX_STRANGERS)
-        .map(|stranger| StrangerStatus {
-            name: printable(&stranger.name.to_string_lossy()),
-            why: stranger.why.to_string(),
-            sealed: stranger.sealed,
-        });
-    found.strangers = Strangers {
-        count: strangers.len() as u64,
-        some: some.collect(),
-    };
+    found.strangers = scan.strangers_shown();
+    found.unclear = scan.unclear();
+    let is_rest = |look: &FolderLook| matches!(look, FolderLook::BeingRemoved);
+    let rests = scan.episodes.iter().filter(|(_, look)| is_rest(look));
+    let rests = rests.map(|(id, _)| words::being_removed(id));
+    found.unclear.extend(rests.take(MAX_STRANGERS));
     Ok(found)
-}
-
-fn unclear(found: &mut FolderCounts, what: String) {
-    if found.unclear.len() < MAX_STRANGERS {
-        found.unclear.push(what);
-    }
 }
 
 fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {

@@ -8,7 +8,7 @@ use super::{CommandContext, DaemonAnswer, Status};
 use crate::{
     model::layout::Layout,
     operate::{
-        doctor::{self, DaemonChecks, Fix, RowStatus},
+        doctor::{self, DaemonChecks, DoctorRow, Fix, Id, RowStatus},
         words,
     },
 };
@@ -96,36 +96,29 @@ fn no_answer(status: &Status, hands: &CommandContext) -> Option<StatusProblem> {
     Some(StatusProblem::new(what, fix.map(|fix| fix.command)))
 }
 
+/// What the folders tell, in the words of the checks that go by a daemon's answer.
 fn by_folders(status: &Status, hands: &CommandContext, layout: &Layout) -> Vec<StatusProblem> {
-    let folders = &status.folders;
+    let (folders, more) = (&status.folders, hands.sealift("doctor"));
+    let mut rows = Vec::new();
     let mut found = Vec::new();
     if let Some(there) = &folders.found {
-        let doctor = || Some(hands.sealift("doctor"));
-        if there.conflict > 0 {
-            let what = format!(
-                "{} in conflict: the receiver holds other content under that name, or may",
-                words::episodes(there.conflict)
-            );
-            found.push(StatusProblem::new(what, doctor()));
-        }
+        rows.extend([
+            doctor::conflicts(there.conflict, None, &more),
+            doctor::names(&there.strangers, &more),
+            doctor::markers(&there.unclear, &more),
+        ]);
         if there.archives_without_episode > 0 {
             let what = words::without_episode(there.archives_without_episode);
             found.push(StatusProblem::new(what, None));
         }
-        let unclear = there.unclear.iter();
-        found.extend(unclear.map(|what| StatusProblem::new(what, doctor())));
-        let sealed = there.strangers.some.iter().filter(|one| one.sealed);
-        found.extend(sealed.map(|one| {
-            let what = format!(
-                "{} in episodes/ is sealed, and is not shipped: {}",
-                one.name, one.why
-            );
-            StatusProblem::new(what, doctor())
-        }));
     }
-    let space = doctor::space(&folders.room, hands, layout);
-    let space = space.filter(|row| row.status != RowStatus::Green);
-    found.extend(space.map(|row| StatusProblem::new(row.summary, row.fix)));
+    rows.extend(doctor::space(&folders.room, hands, layout));
+    // What is not sealed has time: its recorder is at work on it.
+    let is_wrong = |row: &DoctorRow| {
+        row.status == RowStatus::Red || (row.status == RowStatus::Yellow && row.id != Id::Names)
+    };
+    let rows = rows.into_iter().filter(is_wrong);
+    found.extend(rows.map(|row| StatusProblem::new(row.summary, row.fix)));
     found
 }
 

@@ -74,6 +74,7 @@ impl Daemon {
         let stats = self.hands.workers.known.stats.lock();
         snapshot.room = stats.runway.rooms();
         snapshot.strangers = stats.strangers.clone();
+        snapshot.unclear = stats.unclear.clone();
         snapshot.archives_stranded = stats.stranded;
         snapshot.left_aside = stats.left_aside.clone();
         drop(stats);

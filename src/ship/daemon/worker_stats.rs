@@ -8,7 +8,7 @@ use super::disk_usage::Runway;
 use crate::{
     disk::scan::Scan,
     model::{
-        snapshot::{LeftAside, MAX_STRANGERS, StrangerStatus, Strangers},
+        snapshot::{LeftAside, Strangers},
         text::printable,
     },
 };
@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct WorkerStats {
     pub(super) last_scan: LastScan,
     pub(super) strangers: Strangers,
+    /// Episodes that cannot be looked at, or whose marker seals nothing.
+    pub(super) unclear: Vec<String>,
     /// How many archives have no episode beside them, and are left alone.
     pub(super) stranded: u64,
     /// What is sealed and out of sight.
@@ -45,24 +47,10 @@ impl WorkerStats {
                     at: Some(Instant::now()),
                     failed: None,
                 };
-                self.strangers = strangers(scan);
+                self.strangers = scan.strangers_shown();
+                self.unclear = scan.unclear();
             }
             Err(error) => self.last_scan.failed = Some(printable(&error.to_string())),
         }
-    }
-}
-
-fn strangers(scan: &Scan) -> Strangers {
-    let mut some: Vec<_> = scan.strangers.iter().collect();
-    some.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
-    let shown = |stranger: &&crate::disk::scan::Stranger| StrangerStatus {
-        name: printable(&stranger.name.to_string_lossy()),
-        why: stranger.why.to_string(),
-        sealed: stranger.sealed,
-    };
-    let count = some.len() as u64;
-    Strangers {
-        count,
-        some: some.iter().take(MAX_STRANGERS).map(shown).collect(),
     }
 }

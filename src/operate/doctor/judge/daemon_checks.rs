@@ -10,8 +10,9 @@ mod tests;
 
 use std::time::Duration;
 
+pub(in crate::operate) use self::episodes::{conflicts, markers, names};
 pub(super) use self::{
-    episodes::{refused, waits_for},
+    episodes::{no_episodes, refused, waits_for},
     moves::worst,
 };
 use super::space;
@@ -74,6 +75,7 @@ impl<'a> DaemonChecks<'a> {
             self.changed(),
             self.conflicts(),
             self.names(),
+            self.markers(),
             self.refused(),
             self.waiting(),
         ]);

@@ -65,6 +65,8 @@ fn by_daemon(daemon: DaemonChecks<'_>, id: Id) -> Option<DoctorRow> {
     match id {
         Id::Conflicts => Some(daemon.conflicts()),
         Id::Names => Some(daemon.names()),
+        // What is in a marker it reads when it packs.
+        Id::Markers => Some(daemon.markers()).filter(|row| row.status != RowStatus::Green),
         Id::Waiting => Some(daemon.waiting()),
         _ => None,
     }

@@ -7,13 +7,13 @@ use super::DaemonChecks;
 use crate::{
     model::{
         episode::EpisodeId,
-        snapshot::{self, EpisodeState, EpisodeStatus},
+        snapshot::{self, EpisodeState, EpisodeStatus, Strangers},
         text::printable,
     },
     operate::{
         doctor::{
             row::{DoctorRow, Id},
-            words::{CommandContext, Fix, span},
+            words::{CommandContext, Fix, count, span},
         },
         words,
     },
@@ -34,53 +34,23 @@ impl DaemonChecks<'_> {
 
     /// Episodes of which the receiver holds other content, or may.
     pub(in crate::operate::doctor::judge) fn conflicts(self) -> DoctorRow {
-        let (id, n) = (Id::Conflicts, self.snapshot.counts.conflict);
-        if n == 0 {
-            return DoctorRow::green(
-                id,
-                "Nothing is in conflict with what the receiver holds, says the daemon.",
-            );
-        }
-        let first = self
-            .first_in(EpisodeState::Conflict)
-            .map_or_else(String::new, |first| format!(", such as {}", first.id));
-        let summary = format!(
-            "{} in conflict{first}: the receiver holds other content under that name, or may.",
-            episodes_are(n)
-        );
-        DoctorRow::red(id, summary, self.hands.sealift(self.more)).with("count", n)
+        let first = self.first_in(EpisodeState::Conflict);
+        let first = first.map(|first| first.id.as_str());
+        conflicts(self.snapshot.counts.conflict, first, &self.more())
     }
 
     /// Entries of `episodes/` that can be no episode.
     pub(in crate::operate::doctor::judge) fn names(self) -> DoctorRow {
-        let (id, strangers) = (Id::Names, &self.snapshot.strangers);
-        let n = strangers.count;
-        if n == 0 {
-            return DoctorRow::green(id, "Every name in episodes/ is an id, says the daemon.");
-        }
-        let first = strangers.some.first();
-        let is_sealed = first.is_some_and(|first| first.sealed);
-        let such_as = first.map_or_else(String::new, |first| {
-            let sealed = if is_sealed {
-                " is sealed, and is not shipped"
-            } else {
-                ""
-            };
-            format!(", such as {}, which{sealed}: {}", first.name, first.why)
-        });
-        let summary = format!("Entries in episodes/ that can be no episode: {n}{such_as}");
-        let fix = self.hands.sealift(self.more);
-        let row = if is_sealed {
-            DoctorRow::red(id, summary, fix)
-        } else {
-            DoctorRow::yellow(id, summary, fix)
-        };
-        let names: Vec<_> = strangers
-            .some
-            .iter()
-            .map(|stranger| printable(&stranger.name))
-            .collect();
-        row.with("count", n).with("names", names)
+        names(&self.snapshot.strangers, &self.more())
+    }
+
+    /// Episodes that cannot be looked at, or whose marker seals nothing.
+    pub(in crate::operate::doctor::judge) fn markers(self) -> DoctorRow {
+        markers(&self.snapshot.unclear, &self.more())
+    }
+
+    fn more(self) -> String {
+        self.hands.sealift(self.more)
     }
 
     /// Episodes that wait for long, and archives that wait for their episodes.
@@ -173,6 +143,76 @@ impl DaemonChecks<'_> {
         });
         refused(self.snapshot.counts.refused, why, self.hands)
     }
+}
+
+/// The row of so many episodes of which the receiver holds other content, or may.
+pub(in crate::operate) fn conflicts(n: u64, first: Option<&str>, more: &str) -> DoctorRow {
+    let id = Id::Conflicts;
+    if n == 0 {
+        return DoctorRow::green(id, "Nothing is in conflict with what the receiver holds.");
+    }
+    let first = first.map_or_else(String::new, |first| format!(", such as {first}"));
+    let summary = format!(
+        "{} in conflict{first}: the receiver holds other content under that name, or may.",
+        episodes_are(n)
+    );
+    DoctorRow::red(id, summary, more.to_owned()).with("count", n)
+}
+
+/// The row of what is in `episodes/` and can be no episode.
+pub(in crate::operate) fn names(strangers: &Strangers, more: &str) -> DoctorRow {
+    let (id, n) = (Id::Names, strangers.count);
+    if n == 0 {
+        return DoctorRow::green(id, "Every name in episodes/ is an id.");
+    }
+    let first = strangers.some.first();
+    let first = first.map(|first| (first.name.as_str(), first.why.as_str(), first.sealed));
+    let summary = no_episodes(n, first);
+    let row = if first.is_some_and(|(_, _, is_sealed)| is_sealed) {
+        DoctorRow::red(id, summary, more.to_owned())
+    } else {
+        DoctorRow::yellow(id, summary, more.to_owned())
+    };
+    let names: Vec<_> = strangers
+        .some
+        .iter()
+        .map(|stranger| printable(&stranger.name))
+        .collect();
+    row.with("count", n).with("names", names)
+}
+
+/// So many entries can be no episode; the name of the first, why, and whether it is sealed.
+pub(in crate::operate::doctor::judge) fn no_episodes(
+    n: u64,
+    first: Option<(&str, &str, bool)>,
+) -> String {
+    let entries = match n {
+        1 => "1 entry in episodes/ can be no episode.".to_owned(),
+        n => format!("{n} entries in episodes/ can be no episodes."),
+    };
+    let Some((name, why, is_sealed)) = first else {
+        return entries;
+    };
+    let sealed = if is_sealed {
+        " It was sealed, and is not shipped."
+    } else {
+        ""
+    };
+    format!("{entries} {name}: {why}{sealed}")
+}
+
+/// The row of episodes that cannot be looked at, or whose marker seals nothing.
+pub(in crate::operate) fn markers(unclear: &[String], more: &str) -> DoctorRow {
+    let id = Id::Markers;
+    let Some(first) = unclear.first() else {
+        return DoctorRow::green(id, "Every marker can be read.");
+    };
+    let n = unclear.len();
+    let summary = format!(
+        "{} with a marker that cannot be read. {first}.",
+        count(n, "episode")
+    );
+    DoctorRow::red(id, summary, more.to_owned()).with("count", n)
 }
 
 /// The row of episodes of which the oldest has waited for so long. What waits for the upload window

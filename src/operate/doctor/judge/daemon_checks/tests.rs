@@ -99,6 +99,11 @@ fn each_thing_that_breaks_is_one_problem_with_a_fix() {
         "says the daemon: 1, the oldest since 60 min",
     );
     one(
+        |told| told.unclear = vec!["run-1: its done.marker is a directory".to_owned()],
+        Id::Markers,
+        "1 episode with a marker that cannot be read. run-1: its done.marker is a directory.",
+    );
+    one(
         |told| told.counts.conflict = 2,
         Id::Conflicts,
         "2 episodes are in conflict: the receiver holds other content",
@@ -123,7 +128,7 @@ fn each_thing_that_breaks_is_one_problem_with_a_fix() {
             }];
         },
         Id::Names,
-        "-x, which is sealed, and is not shipped: why",
+        "1 entry in episodes/ can be no episode. -x: why It was sealed, and is not shipped.",
     );
     one(
         |told| {

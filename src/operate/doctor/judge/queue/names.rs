@@ -5,7 +5,10 @@
 
 use std::{collections::HashSet, ffi::OsStr};
 
-use super::{super::daemon_checks::DaemonChecks, are, ids, in_turn};
+use super::{
+    super::daemon_checks::{DaemonChecks, no_episodes},
+    are, ids, in_turn,
+};
 use crate::{
     disk::{by_hand::second_name, scan::NoEpisode},
     model::{records::WallTime, text::printable},
@@ -95,11 +98,8 @@ pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         let green = || DoctorRow::green(id, "Every name in episodes/ is an id.");
         return broken_off(facts, found).unwrap_or_else(green);
     };
-    let summary = match strangers.len() {
-        1 => "1 entry in episodes/ can be no episode".to_owned(),
-        n => format!("{n} entries in episodes/ can be no episodes"),
-    };
-    let summary = format!("{summary}. {}: {}", first.name.to_string_lossy(), first.why);
+    let (name, why) = (first.name.to_string_lossy(), first.why.to_string());
+    let summary = no_episodes(strangers.len() as u64, Some((&name, &why, first.sealed)));
     // Who may read what it leads to, and whether it is at rest, only a person knows.
     let summary = match first.why {
         NoEpisode::Symlink => format!(
@@ -124,11 +124,7 @@ pub(super) fn names(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         );
         DoctorRow::yellow(id, summary, fix)
     } else {
-        DoctorRow::red(
-            id,
-            format!("{summary} It was sealed, and is not shipped."),
-            fix,
-        )
+        DoctorRow::red(id, summary, fix)
     };
     row.with("count", strangers.len())
         .with("names", names)
