@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# exfat-fuse 1.3.0: making a file or folder whose name exFAT cannot hold (`12:30.bin`, `run?`) in a folder that is there answers ENOENT
-# ("No such file or directory"), not EINVAL as the kernel's vfat and exfat do. mkfifo(3) and bind(2) of a Unix socket answer EIO,
-# as a failing disk would; symlink(2) answers ENOSYS, as an old kernel would. And the mkfifo(3) that failed has made something: a
-# regular, empty file of that name.
+# exfat-fuse 1.3.0: making a file or folder whose name exFAT cannot hold (`12:30.bin`, `run?`) in a
+# folder that is there answers ENOENT ("No such file or directory"), not EINVAL as the kernel's vfat
+# and exfat do. mkfifo(3) and bind(2) of a Unix socket answer EIO, as a failing disk would;
+# symlink(2) answers ENOSYS, as an old kernel would. And the mkfifo(3) that failed has made
+# something: a regular, empty file of that name.
 #
-# Who meets it: whatever copies recordings to a USB disk. ENOENT on a create is commonly taken for "the target folder is gone"
-# (make it and try again) or for "the source is gone" (done, forget it), and EIO for a broken disk. What passes over the FIFO and compares the copy finds a file that it did not write.
+# Who meets it: whatever copies recordings to a USB disk. ENOENT on a create is commonly taken for
+# "the target folder is gone" (make it and try again) or for "the source is gone" (done, forget it),
+# and EIO for a broken disk. What passes over the FIFO and compares the copy finds a file that it
+# did not write.
 #
-# Needs: root, /dev/fuse, losetup(8), python3. Installs nothing: Debian 12's exfat-fuse and exfatprogs are unpacked into a temporary
-# folder. Exits 1 if the behaviour changes, 77 if it cannot be tried.
-# Seen: exfat-fuse 1.3.0+git20220115-2, Linux 6.18.44 (2026-11-29):
+# Needs: root, /dev/fuse, losetup(8), python3. Installs nothing: Debian 12's exfat-fuse and
+# exfatprogs are unpacked into a temporary folder. Exits 1 if the behaviour changes, 77 if it cannot
+# be tried. Seen: exfat-fuse 1.3.0+git20220115-2, Linux 6.18.44 (2026-11-29):
 #   create 12:30.bin   ENOENT
 #   mkdir  run?        ENOENT
 #   mkfifo             EIO, and a regular file of 0 bytes is there

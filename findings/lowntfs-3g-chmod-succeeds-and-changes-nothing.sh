@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# lowntfs-3g 2022.10.3 (Debian 12), mounted without `permissions`: chmod(2) answers success and changes nothing; the mode stays 0777.
-# stat(2) right behind it shows the old mode. (exfat-fuse refuses the same call with EPERM.)
+# lowntfs-3g 2022.10.3 (Debian 12), mounted without `permissions`: chmod(2) answers success and
+# changes nothing; the mode stays 0777. stat(2) right behind it shows the old mode. (exfat-fuse
+# refuses the same call with EPERM.)
 #
-# Who meets it: whatever copies a recording there and back. The copy "kept" its modes without an error, so what is packed from it
-# later is another archive than the one that was delivered: content that is compared by a digest over modes differs. To
-# know whether a file system keeps modes, one has to set one and read it back.
+# Who meets it: whatever copies a recording there and back. The copy "kept" its modes without an
+# error, so what is packed from it later is another archive than the one that was delivered: content
+# that is compared by a digest over modes differs. To know whether a file system keeps modes, one
+# has to set one and read it back.
 #
-# Needs: root, /dev/fuse, python3. Installs nothing: Debian 12's ntfs-3g and libntfs-3g are unpacked into a temporary folder. Exits 1
-# if the behaviour changes, 77 if it cannot be tried.
-# Seen: ntfs-3g 2022.10.3-1+deb12u3, Linux 6.18.44 (2026-11-29):
+# Needs: root, /dev/fuse, python3. Installs nothing: Debian 12's ntfs-3g and libntfs-3g are unpacked
+# into a temporary folder. Exits 1 if the behaviour changes, 77 if it cannot be tried. Seen: ntfs-3g
+# 2022.10.3-1+deb12u3, Linux 6.18.44 (2026-11-29):
 #   chmod 2770 folder   ok, then 40777
 #   chmod 600 file      ok, then 100777
 set -euo pipefail

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# overlayfs (Linux, without redirect_dir): a folder that the lower layer has cannot be renamed to any name, not even to a free one
-# beside it in the same folder, where st_dev and the mount are the same. rename(2) answers EXDEV. A folder made through the
-# overlay renames, and so does a file of the lower layer, so a trial with a folder of one's own tells nothing.
+# overlayfs (Linux, without redirect_dir): a folder that the lower layer has cannot be renamed to
+# any name, not even to a free one beside it in the same folder, where st_dev and the mount are the
+# same. rename(2) answers EXDEV. A folder made through the overlay renames, and so does a file of
+# the lower layer, so a trial with a folder of one's own tells nothing.
 #
-# Who meets it: whatever moves a recording by renaming its folder (spool, quarantine, "write to a temporary name, then rename"), on a
-# host whose root is an overlay, or in a container with recordings in its image. EXDEV is usually taken to mean "another file
-# system: copy, then rename the original aside and remove it"; the second rename fails as well, so the copy is made again and again.
+# Who meets it: whatever moves a recording by renaming its folder (spool, quarantine, "write to a
+# temporary name, then rename"), on a host whose root is an overlay, or in a container with
+# recordings in its image. EXDEV is usually taken to mean "another file system: copy, then rename
+# the original aside and remove it"; the second rename fails as well, so the copy is made again and
+# again.
 #
-# Needs: root, mount(8), python3. Nothing is installed. Exits 1 if the behaviour changes, 77 if an overlay cannot be mounted.
-# Seen: Linux 6.18.44 (2026-11-29):
+# Needs: root, mount(8), python3. Nothing is installed. Exits 1 if the behaviour changes, 77 if an
+# overlay cannot be mounted. Seen: Linux 6.18.44 (2026-11-29):
 #   lower folder, within its folder   EXDEV (Invalid cross-device link), one st_dev: True
 #   lower file, within its folder     ok
 #   own folder, within its folder     ok

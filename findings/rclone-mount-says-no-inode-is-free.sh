@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # rclone mount (Debian 12, 1.60.1): statvfs(3) says that no inode is free, and files can be made.
 #
-# Seen on Linux 6.18 with FUSE, as root, over a plain folder of the machine (rclone's `local`), with the default settings.
+# Seen on Linux 6.18 with FUSE, as root, over a plain folder of the machine (rclone's `local`), with
+# the default settings.
 #
 #   1. f_files is 1,000,000,000 and f_ffree, f_favail are 0, in an empty folder on a disk with room (`df -i` shows "IUse% 100%").
 #   2. A file and a folder can be made there all the same.
-# Who looks for free inodes before a copy, or raises an alarm for a disk without any, is wrong there for ever. The usual test for
-# file systems that count no files, f_files being 0, does not find it. rclone 1.65.2 and 1.75.2 say that all of them are free.
-# Version 1.60.1 prints, for example:
+# Who looks for free inodes before a copy, or raises an alarm for a disk without any, is wrong there
+# for ever. The usual test for file systems that count no files, f_files being 0, does not find it.
+# rclone 1.65.2 and 1.75.2 say that all of them are free. Version 1.60.1 prints, for example:
 #   inodes: 1000000000 in all, 0 free
 #   a file and a folder were made
 #
-# Needs root, /dev/fuse, fusermount3, apt-get and dpkg. Installs nothing: the package is unpacked into a temporary folder.
-# Exit code 0: as stated. 1: it behaves differently now. 77: it cannot be tried here.
+# Needs root, /dev/fuse, fusermount3, apt-get and dpkg. Installs nothing: the package is unpacked
+# into a temporary folder. Exit code 0: as stated. 1: it behaves differently now. 77: it cannot be
+# tried here.
 set -euo pipefail
 
 [ "$(id -u)" = 0 ] && [ -e /dev/fuse ] && command -v fusermount3 >/dev/null ||

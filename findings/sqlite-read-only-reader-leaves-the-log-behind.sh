@@ -3,10 +3,10 @@
 # database, and what was committed is in the `-wal` alone.
 #
 # The last connection that closes a database in WAL mode moves the log into it and removes it, and
-# that is what those see who try it: write, close, one file. A connection with `mode=ro` (a viewer, a
-# live plot) cannot write, and leaves both files when it closes behind the writer. All processes have
-# ended then, nothing has the files open, and the database file alone has not even the table. Who
-# copies or ships `*.db` loses the recording without an error; all three files belong together.
+# that is what those see who try it: write, close, one file. A connection with `mode=ro` (a viewer,
+# a live plot) cannot write, and leaves both files when it closes behind the writer. All processes
+# have ended then, nothing has the files open, and the database file alone has not even the table.
+# Who copies or ships `*.db` loses the recording without an error; all three files belong together.
 #
 # Needs python3 with sqlite3. Ends with 0 where it is so, with 1 where it is not.
 # Seen with SQLite 3.40.1 (Python 3.11.7, Debian 12), 2026-11-30:

@@ -11,9 +11,9 @@
 # before its link ends with the link's time; a tree with a dangling link, or with a link that is
 # copied before its file, ends with "No such file or directory" about a name that is there.
 #
-# Needs: root, /dev/fuse, sftp-server, python3. Installs nothing: Debian 12's sshfs is unpacked into a
-# temporary folder. Exits 1 if the behaviour changes, 77 if it cannot be tried.
-# Seen: sshfs 3.7.3-1.2~deb12u1, Linux 6.18.44 (2026-11-30):
+# Needs: root, /dev/fuse, sftp-server, python3. Installs nothing: Debian 12's sshfs is unpacked into
+# a temporary folder. Exits 1 if the behaviour changes, 77 if it cannot be tried. Seen: sshfs
+# 3.7.3-1.2~deb12u1, Linux 6.18.44 (2026-11-30):
 #   the file, at the server:  2000, and was 1000
 #   a dangling link           ENOENT
 set -euo pipefail

@@ -11,14 +11,14 @@
 #   GET /no-store x2   twice                 200, Cache-Control: no-store       a new number each time
 #   DELETE, then GET   the DELETE only       200                                the number from before the DELETE
 #
-# A server that answers HEAD and not GET (an upload's offset, draft-ietf-httpbis-resumable-upload) is
-# therefore never heard, and the answer to "is it still there?" is two minutes old. RFC 9111 lets a
-# cache estimate a freshness only from what an answer says of its age (section 4.2.2: 10 per cent of
-# the time since Last-Modified, say); 120 s is Varnish's default_ttl, whatever the answer says.
+# A server that answers HEAD and not GET (an upload's offset, draft-ietf-httpbis-resumable-upload)
+# is therefore never heard, and the answer to "is it still there?" is two minutes old. RFC 9111 lets
+# a cache estimate a freshness only from what an answer says of its age (section 4.2.2: 10 per cent
+# of the time since Last-Modified, say); 120 s is Varnish's default_ttl, whatever the answer says.
 # `Cache-Control: no-store`, or `return (pass)` in vcl_recv, is what helps.
 #
-# Installs nothing: Debian's packages are unpacked into a temporary folder. Needs apt-get, dpkg, gcc,
-# curl and python3 (no root). Exits with 1 where the behaviour is another.
+# Installs nothing: Debian's packages are unpacked into a temporary folder. Needs apt-get, dpkg,
+# gcc, curl and python3 (no root). Exits with 1 where the behaviour is another.
 set -euo pipefail
 work=$(mktemp -d)
 started=()

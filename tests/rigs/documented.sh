@@ -1,6 +1,7 @@
 # For rigs that run what the documents say: sourced, not run.
 
-# The lines of a document between `<!-- tried: NAME -->` and `<!-- end -->`, without the four columns that make code of them.
+# The lines of a document between `<!-- tried: NAME -->` and `<!-- end -->`, without the four
+# columns that make code of them.
 documented() { # DOCUMENT NAME
     local lines
     lines=$(awk -v begin="<!-- tried: $2 -->" '

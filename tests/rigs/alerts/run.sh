@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The alerts as Prometheus reads them: the rules, what they fire for and what not, and every question of the dashboard.
+# The alerts as Prometheus reads them: the rules, what they fire for and what not, and every
+# question of the dashboard.
 #
 #   tests/rigs/alerts/run.sh
 #
-# Needs promtool (Debian: prometheus) and python3; nothing is started. Without them the rig is skipped with exit code 77, and fails
-# where CI=true.
+# Needs promtool (Debian: prometheus) and python3; nothing is started. Without them the rig is
+# skipped with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 rig=alerts
@@ -22,7 +23,8 @@ for alert in $(sed -n 's/^ *- alert: //p' contrib/prometheus/sealift.rules.yml);
     grep -q "alertname=\\\\\?\"$alert\"" contrib/prometheus/sealift.tests.yml || { echo "alerts rig: $alert is not seen to fire" >&2; exit 1; }
 done
 
-# Grafana fills in its variables before it asks. As rules the questions are parsed by Prometheus itself.
+# Grafana fills in its variables before it asks. As rules the questions are parsed by Prometheus
+# itself.
 python3 - contrib/grafana/sealift.json >"$work/questions.yml" <<'PYTHON'
 import json, sys
 panels = json.load(open(sys.argv[1]))["panels"]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Kills both ends, and fails their disks, at every system call that changes something. See README.md beside this.
+# Kills both ends, and fails their disks, at every system call that changes something. See README.md
+# beside this.
 #
 #   tests/rigs/crash/run.sh [NAME-OF-A-TEST]
 #

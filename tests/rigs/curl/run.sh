@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# curl alone puts an episode, breaks off, goes on, and reads it back, over TLS with client certificates: by the very lines
-# of docs/receiver.md and docs/transport.md. Then `sealift ship` delivers with the configuration that stands there.
+# curl alone puts an episode, breaks off, goes on, and reads it back, over TLS with client
+# certificates: by the very lines of docs/receiver.md and docs/transport.md. Then `sealift ship`
+# delivers with the configuration that stands there.
 #
 #   tests/rigs/curl/run.sh [PATH-OF-SEALIFT]
 #
-# Needs curl and openssl. Without them the rig is skipped with exit code 77, and fails where CI=true.
+# Needs curl and openssl. Without them the rig is skipped with exit code 77, and fails where
+# CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 . tests/rigs/documented.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches a qemu, a kernel, a busybox and the NFS server's programs as Debian packages and unpacks them into a folder. Nothing is
-# installed, and nothing that is installed changes.
+# Fetches a qemu, a kernel, a busybox and the NFS server's programs as Debian packages and unpacks
+# them into a folder. Nothing is installed, and nothing that is installed changes.
 #
 #   fetch.sh FOLDER      FOLDER/root then holds them; done once, and again where FOLDER is removed
 set -euo pipefail

@@ -1,6 +1,7 @@
 #!/bin/sh
-# PID 1 of the virtual machine (run.sh). /export is served by NFSv4.2 and mounted on /data: what is done in /export is
-# what another host does. Lines that begin with `rig| ` are for whoever runs the rig.
+# PID 1 of the virtual machine (run.sh). /export is served by NFSv4.2 and mounted on /data: what is
+# done in /export is what another host does. Lines that begin with `rig| ` are for whoever runs the
+# rig.
 
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin LD_LIBRARY_PATH=/lib
@@ -37,7 +38,8 @@ server_up || { say "no nfsd"; off; }
 mount -t nfs4 -o vers=4.2,proto=tcp,addr=127.0.0.1,clientaddr=127.0.0.1,hard 127.0.0.1:/ /data || { say "no mount"; dmesg | tail -20; off; }
 grep -q ' /data nfs4 .*vers=4.2' /proc/mounts || { say "another version"; grep /data /proc/mounts; off; }
 
-# What is told to the service manager, each with its time: syslogd listens on a datagram socket as systemd does.
+# What is told to the service manager, each with its time: syslogd listens on a datagram socket as
+# systemd does.
 syslogd -n -O /run/notified &
 export SEALIFT_DEBUG_DISK_ALLOWANCE_MS=4000 NO_COLOR=1
 
@@ -222,7 +224,8 @@ a_stop_while_the_server_is_gone_is_given_up_by_itself_or_by_a_kill_and_loses_not
     # Five seconds for what is in flight, ten to put it away.
     within 25 "it gives up" log_says "stopped with work under way; the next start finishes it"
     if ! (within 5 "it has ended" not alive) >/dev/null; then
-        # Closing a file waits for the server (the lock's, here), and only SIGKILL ends that wait: what a manager sends next.
+        # Closing a file waits for the server (the lock's, here), and only SIGKILL ends that wait:
+        # what a manager sends next.
         echo "it waits for the server to close its files"
         kill -KILL "$(cat /run/ship.pid)"
         if ! (within 5 "it goes when it is killed" not alive); then

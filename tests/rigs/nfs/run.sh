@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The shipper on a real NFS mount: a virtual machine whose kernel serves a folder by NFSv4.2 and mounts it itself (guest.sh).
+# The shipper on a real NFS mount: a virtual machine whose kernel serves a folder by NFSv4.2 and
+# mounts it itself (guest.sh).
 #
 #   tests/rigs/nfs/run.sh PATH-OF-SEALIFT [SEALIFT-OF-THE-RECEIVER]
 #
-# Takes two minutes or so, without KVM, and no root. A debug build: there a hung server is told from a slow one within seconds. qemu, kernel,
-# busybox and the NFS server's programs are fetched as Debian packages into target/rigs/nfs and installed nowhere. Where they cannot be
-# had it is skipped with exit code 77, and fails where CI=true.
+# Takes two minutes or so, without KVM, and no root. A debug build: there a hung server is told from
+# a slow one within seconds. qemu, kernel, busybox and the NFS server's programs are fetched as
+# Debian packages into target/rigs/nfs and installed nowhere. Where they cannot be had it is skipped
+# with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 rig=nfs

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Ships through nginx as a front of `sealift receive`: contrib/nginx/sealift-front.conf, over TLS, with the certificates
-# that docs/receiver.md makes.
+# Ships through nginx as a front of `sealift receive`: contrib/nginx/sealift-front.conf, over TLS,
+# with the certificates that docs/receiver.md makes.
 #
 #   tests/rigs/nginx/front.sh [PATH-OF-SEALIFT]
 #
-# Needs nginx, curl and openssl. Without them the rig is skipped with exit code 77, and fails where CI=true.
+# Needs nginx, curl and openssl. Without them the rig is skipped with exit code 77, and fails where
+# CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 . tests/rigs/documented.sh
@@ -62,8 +63,9 @@ grep -q 'STATUS_CODE=403' ship.log || failed
 
 ship host.toml || failed
 [ -f data/shipped/large/shipping_receipt.json ]
-# The acknowledgement was lost: the receiver knows the episode, and says so over the front as well. nginx may lose an answer
-# that comes while it still sends, and says 502 then; the second attempt asks before it sends.
+# The acknowledgement was lost: the receiver knows the episode, and says so over the front as well.
+# nginx may lose an answer that comes while it still sends, and says 502 then; the second attempt
+# asks before it sends.
 mv data/shipped/large data/episodes/large
 rm data/episodes/large/shipping_receipt.json
 ship host.toml || ship host.toml || failed

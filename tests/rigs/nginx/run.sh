@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Ships episodes to an nginx that knows nothing of Sealift, restores them with GNU tar (and bsdtar, where it is there)
-# and compares: contents, permission bits, symlinks, file times.
+# Ships episodes to an nginx that knows nothing of Sealift, restores them with GNU tar (and bsdtar,
+# where it is there) and compares: contents, permission bits, symlinks, file times.
 #
 #   tests/rigs/nginx/run.sh [--install] [PATH-OF-SEALIFT]
 #
-# Needs nginx with its DAV module, zstd and GNU tar; --install fetches them with apt-get (as root). Without them the
-# rig is skipped with exit code 77, and fails where CI=true.
+# Needs nginx with its DAV module, zstd and GNU tar; --install fetches them with apt-get (as root).
+# Without them the rig is skipped with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -34,7 +34,8 @@ for port in $(shuf -i 20000-32000 -n 20); do
 done
 mkdir -p "$work/nginx/v1/episodes"
 sed "s/127.0.0.1:8491/127.0.0.1:$port/" contrib/nginx/sealift-put.conf >"$work/put.conf"
-# A master that runs as root has its workers drop to `nobody`, who could not write into a private folder.
+# A master that runs as root has its workers drop to `nobody`, who could not write into a private
+# folder.
 as_root=()
 [ "$(id -u)" != 0 ] || as_root=(-g 'user root;')
 nginx -p "$work/nginx" -e stderr "${as_root[@]}" -c "$work/put.conf" &
@@ -79,8 +80,8 @@ make_episode "$episodes/with manifest"
 "$sealift" seal "$episodes/with manifest" >/dev/null
 mkdir "$episodes/still-open"
 
-# Type, permission bits, size, link target of everything; the time of files, in whole seconds. What we add, and the
-# times of folders and of the marker, are not part of the promise.
+# Type, permission bits, size, link target of everything; the time of files, in whole seconds. What
+# we add, and the times of folders and of the marker, are not part of the promise.
 listing() {
     (cd "$1" && find . ! -name shipping_receipt.json \
         \( -type d -printf '%P/ %m\n' -o -type l -printf '%P -> %l\n' \
@@ -117,7 +118,8 @@ for id in plain "with manifest"; do
 done
 [ -d "$episodes/still-open" ]
 
-# The address may hold the whole name, and a receipt may be asked for that nginx cannot give: then nothing moves.
+# The address may hold the whole name, and a receipt may be asked for that nginx cannot give: then
+# nothing moves.
 make_episode "$episodes/named"
 : >"$episodes/named/done.marker"
 "$sealift" ship --once --data "$work/data" --receiver "http://127.0.0.1:$port/v1/episodes/{id}.tar.zst" 2>"$work/ship.log"

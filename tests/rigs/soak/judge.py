@@ -185,7 +185,8 @@ def end_of(id_, of_it, places):
         wrong = differ("held", content, held) + [f"is {len(shipped)} times in shipped/"] * (len(shipped) != 1)
         wrong += ["is in episodes/ as well"] * (stands is not None)
         return ("changed in time" if content is last.after else "shipped"), wrong + differ("in shipped/", content, content_filed(*shipped[0]))
-    # Nothing of it has been acknowledged, so it must be that it was never sealed, or is not any more.
+    # Nothing of it has been acknowledged, so it must be that it was never sealed, or is not any
+    # more.
     if "reopened" in last.steps and "sealed again" not in last.steps:
         if held not in (None, last.content):
             return "opened again", differ("held", last.content, held)
@@ -234,7 +235,8 @@ def second_end(first, last, places, held, shipped, stands, conflict):
     wrong += [f"is {len(shipped)} times in shipped/"] * (len(shipped) not in (1, 2))
     if last.fate == "twin":
         wrong += ["is a conflict, and the same as before"] * conflict
-        # On its way to another file system it is taken for the source of a copy that was not removed: the same is there.
+        # On its way to another file system it is taken for the source of a copy that was not
+        # removed: the same is there.
         is_there = len(shipped) == 2 or places.is_apart
         wrong += ["the second time was not shipped"] * (last.was_sealed() and (stands is not None or not is_there))
         return "twins", wrong

@@ -21,7 +21,8 @@ from episodes import TAKEN_COMMIT
 
 HERE = pathlib.Path(__file__).resolve().parent
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-# One that is told to stop ends within its grace (5 s and 10 s), on a machine that has other things to do.
+# One that is told to stop ends within its grace (5 s and 10 s), on a machine that has other things
+# to do.
 STOP_WITHIN_S = 40
 ARCHIVE = re.compile(r"(.*)\.tar\.zst(?:\.partial)?", re.DOTALL)
 # Until then it may not have its hands on its signals yet, and ends by them.
@@ -39,7 +40,8 @@ class Kind:
     name: str
     # A bare 2xx is believed (no require_receipt).
     believes: bool = False
-    # TLS with client certificates, a commit window and a largest size, and shipped/ and quarantine/ on another file system.
+    # TLS with client certificates, a commit window and a largest size, and shipped/ and quarantine/
+    # on another file system.
     is_guarded: bool = False
 
 
@@ -56,7 +58,8 @@ class Process:
         # up; down, and to be started again; stopped (SIGSTOP); ending, as it was told; over.
         self.state = "down"
         self.since = self.began = 0.0
-        # Of one that is ending: when to start it again, and whether it was so young that it may not have known the signal yet.
+        # Of one that is ending: when to start it again, and whether it was so young that it may not
+        # have known the signal yet.
         self.down_s = 0.0
         self.was_young = False
 
@@ -148,14 +151,16 @@ class Lane:
         return self.folder / "logs" / f"{name}.log"
 
     def environment(self, work, role):
-        # A timedatectl that says no stands first: whether this machine keeps its clock is no part of the trial.
+        # A timedatectl that says no stands first: whether this machine keeps its clock is no part
+        # of the trial.
         environment = {**os.environ, "PATH": f"{work}/bin:{os.environ['PATH']}", "NO_COLOR": "1", "RUST_BACKTRACE": "1"}
         if role in ("shipper", "receiver"):
             environment |= {
                 "LD_PRELOAD": FAKETIME,
                 "FAKETIME_TIMESTAMP_FILE": str(self.folder / f"{role}.clock"),
                 "FAKETIME_NO_CACHE": "1",
-                # Waits go by the monotonic clock, which no jump moves; and files keep the times that the kernel gave them.
+                # Waits go by the monotonic clock, which no jump moves; and files keep the times
+                # that the kernel gave them.
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
             }

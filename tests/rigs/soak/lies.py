@@ -71,7 +71,8 @@ def answer(dice, status, kind, body, more=()):
     if status in (301, 302, 303, 307, 308):
         lines.append("Location: http://127.0.0.1:1/elsewhere")
     if status in (429, 503) and dice.random() < 0.7:
-        # Short ones, in both forms, and nonsense: what is asked for is waited for, and a run must end.
+        # Short ones, in both forms, and nonsense: what is asked for is waited for, and a run must
+        # end.
         lines.append(f"Retry-After: {dice.choice(['0', '1', '2', 'soon', '-5', email.utils.formatdate(usegmt=True)])}")
     if dice.random() < 0.5:
         lines.append("Connection: close")

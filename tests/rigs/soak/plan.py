@@ -3,20 +3,21 @@
 import dataclasses
 import random
 
-# What the proxy does to those who come by (proxy.py): each in its turn, in an order that is drawn anew each time. `fair` twice, since
-# something must get through meanwhile.
+# What the proxy does to those who come by (proxy.py): each in its turn, in an order that is drawn
+# anew each time. `fair` twice, since something must get through meanwhile.
 MOODS = ["fair", "fair", "mixed", "cutting", "slow", "lying", "lying", "garbling", "repeating", "deaf", "closed", "steady", "steady"]
 SHORTEST_MOOD_S = 1.5
-# While everything goes slowly, the way breaks, and as soon as what had arrived is gone on with, the receiver is killed: what it has
-# then is more than it has noted.
+# While everything goes slowly, the way breaks, and as soon as what had arrived is gone on with, the
+# receiver is killed: what it has then is more than it has noted.
 BREAK_AFTER_S, KILL_AFTER_S, STEADY_S = 2.5, 4.5, 5.5
 
 # Who is killed or stopped, by weight.
 ROLES = {"shipper": 5, "receiver": 4, "proxy": 1, "recorder": 2}
 SIGNALS = {"KILL": 5, "TERM": 3, "STOP": 3}
 
-# What faketime(1) takes. None is between keeping 30 days and the release of the program, where a wrong clock could not be told from a
-# true one; and no two of them, one at each end, agree with each other about another day than today.
+# What faketime(1) takes. None is between keeping 30 days and the release of the program, where a
+# wrong clock could not be told from a true one; and no two of them, one at each end, agree with
+# each other about another day than today.
 CLOCKS = {
     "shipper": ["+1h", "-1h", "+20d", "+4000d", "@2000-01-01 00:00:00", "+0"],
     "receiver": ["+2h", "+10d", "@2001-01-01 00:00:00", "+0"],

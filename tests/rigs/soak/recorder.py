@@ -68,7 +68,8 @@ class Recorder:
         if fate in ("stale", "huge") and not self.choosy:
             fate = "plain"
         held = [name for name in self.sealed if os.path.exists(os.path.join(self.shipped, name))]
-        # Across file systems an episode is in both folders for a while, and for longer where its shipper is killed then.
+        # Across file systems an episode is in both folders for a while, and for longer where its
+        # shipper is killed then.
         held = [name for name in held if not os.path.lexists(os.path.join(self.episodes, name))]
         if fate in ("twin", "rival") and not held:
             fate = "plain"

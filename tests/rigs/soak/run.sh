@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Recorders, shippers, hostile proxies and receivers, killed, starved and lied to at random; then every recorded byte is compared with
-# what the receivers hold. See README.md beside this.
+# Recorders, shippers, hostile proxies and receivers, killed, starved and lied to at random; then
+# every recorded byte is compared with what the receivers hold. See README.md beside this.
 #
 #   tests/rigs/soak/run.sh [--seed N] [--minutes M] [--runs K] [--patience S] [--keep] [--plan] [PATH-OF-SEALIFT]
 #
-# Root only: mounts, network and processes are in namespaces of its own, and gone with it. Without root or a tool the rig is skipped with
-# exit code 77, and fails where CI=true.
+# Root only: mounts, network and processes are in namespaces of its own, and gone with it. Without
+# root or a tool the rig is skipped with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 

@@ -43,7 +43,8 @@ class Soak:
         self.filled = set()
         self.journal = (work / "soak.log").open("w", encoding="utf-8")
         credentials(work)
-        # One episode in half a second in minutes, of half a MiB and more. All that stays must fit, or there is no good weather.
+        # One episode in half a second in minutes, of half a MiB and more. All that stays must fit,
+        # or there is no good weather.
         record_every_s = max(0.5, seconds / 2000)
         disk_mib = int(96 + seconds / record_every_s * 0.8)
         ports = iter(range(20001, 20100))
@@ -76,7 +77,8 @@ class Soak:
         for step in self.plan:
             heapq.heappush(self.agenda, (step.at_s, next(self.order), lambda step=step: self.take(step)))
         self.pass_time(self.seconds)
-        # On a busy machine the last steps may be late; and whoever is down or stopped comes back as planned.
+        # On a busy machine the last steps may be late; and whoever is down or stopped comes back as
+        # planned.
         self.pass_time(self.now() + 60, lambda: not self.agenda and all(process.state == "up" for process in self.processes()))
 
     def pass_time(self, until_s, enough=lambda: False):
@@ -168,7 +170,8 @@ class Soak:
         expected = {0} if is_ending else set()
         disk = {"shipper": "data", "receiver": "store"}.get(role)
         full_until = self.full_until.get((lane.name, disk), -1)
-        # On a slow machine one that was started on a full disk may take longer than the disk is full to find that out.
+        # On a slow machine one that was started on a full disk may take longer than the disk is
+        # full to find that out.
         started_on_full = process.began - self.began <= full_until and process.began > time.monotonic() - STARTS_WITHIN_S
         if full_until >= self.now() or started_on_full:
             expected |= {FULL_DISK_EXIT}

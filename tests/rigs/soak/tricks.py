@@ -15,7 +15,8 @@ class Trick:
     # One byte of the request's body is another one; one of an acknowledgement's.
     flip_request_at: int | None = None
     flip_receipt: bool = False
-    # An answer of the proxy's own: before the body was read, or after, or though the receiver has it.
+    # An answer of the proxy's own: before the body was read, or after, or though the receiver has
+    # it.
     lie: str | None = None
     # So many times the same request once more, so long after its answer.
     repeat: int = 0

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Becomes a systemd, PID 1 in namespaces of its own, with a root that is this machine's under a layer in memory. Nothing that it does is
-# left behind, and nothing of it reaches the machine: its own /dev, /proc/sys and /sys read-only, its own loopback, and
-# none of the services that would set up hardware or the clock. Called by run.sh, which has made the namespaces.
+# Becomes a systemd, PID 1 in namespaces of its own, with a root that is this machine's under a
+# layer in memory. Nothing that it does is left behind, and nothing of it reaches the machine: its
+# own /dev, /proc/sys and /sys read-only, its own loopback, and none of the services that would set
+# up hardware or the clock. Called by run.sh, which has made the namespaces.
 #
 #   boot.sh FOLDER      an empty folder in memory; FOLDER/rig is seen inside as /rig
 set -euo pipefail

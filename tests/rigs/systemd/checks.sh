@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs inside, beside PID 1 (run.sh). A check is a function; it says `ok` or `FAILED` with what it waited for, and begins with a
-# stopped unit, empty folders and the plain configuration.
+# Runs inside, beside PID 1 (run.sh). A check is a function; it says `ok` or `FAILED` with what it
+# waited for, and begins with a stopped unit, empty folders and the plain configuration.
 #
 #   checks.sh [NAME-OF-A-CHECK...]
 set -u
@@ -119,7 +119,8 @@ fresh() {
     journalctl --quiet --no-pager -n 1 --show-cursor | sed -n 's/^-- cursor: //p' >$work/mark
 }
 
-# ── the checks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the checks
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 installing_twice_changes_nothing_that_is_yours() {
     echo "# mine" >>/etc/sealift/sealift.toml
@@ -193,7 +194,8 @@ the_unit_is_as_hardened_as_is_said() {
     expect "it has capabilities" grep -q '^CapBnd:[[:space:]]*0*$' "$status"
     expect "it would give up after some restarts" is StartLimitIntervalUSec 0
     expect "the watchdog's patience" is WatchdogUSec 3min
-    # Recording wins: nice is the 19th field of proc(5)'s stat, counted behind the name in parentheses.
+    # Recording wins: nice is the 19th field of proc(5)'s stat, counted behind the name in
+    # parentheses.
     local stat nice
     stat=$(<"${status%/status}/stat")
     read -r -a stat <<<"${stat##*) }"
@@ -602,7 +604,8 @@ DROP_IN
     record far 10
     within 10 "far is shipped" [ -e /srv/second/shipped/far/shipping_receipt.json ]
 
-    # Siblings in the place of what is above them: the list begins anew, and has all else that was in it.
+    # Siblings in the place of what is above them: the list begins anew, and has all else that was
+    # in it.
     rm $drop_ins/zz-sealift-paths.conf
     drop_in siblings <<DROP_IN
 [Service]

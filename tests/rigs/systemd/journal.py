@@ -37,7 +37,8 @@ for episode in expected:
         if entry["PRIORITY"] != {"delivered": "6", "fatal": "3"}[verdict]:
             wrong.append(f"{episode}: priority {entry['PRIORITY']}")
 if verdict == "delivered":
-    # What had to be tried again is one more entry each time; everything else about an episode is the one that says delivered.
+    # What had to be tried again is one more entry each time; everything else about an episode is
+    # the one that says delivered.
     counts = collections.Counter(entry.get("EPISODE") for entry in entries if entry.get("VERDICT") != "transient")
     for episode in expected:
         if counts[episode] != 1:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The service under a real systemd: boots one as PID 1 in namespaces of its own, installs the unit with contrib/install.sh, and tries
-# what docs/operations.md promises (checks.sh).
+# The service under a real systemd: boots one as PID 1 in namespaces of its own, installs the unit
+# with contrib/install.sh, and tries what docs/operations.md promises (checks.sh).
 #
 #   tests/rigs/systemd/run.sh PATH-OF-SEALIFT [NAME-OF-A-CHECK...]
 #
-# SEALIFT_RIG_RECEIVER may name another build for the receiver. A debug build does it in two minutes or so; with a release build a hung disk is waited for as long as in life, two minutes more.
-# Needs root, systemd, dbus, bindfs, openssl and python3 (.ci/install). Without them it is skipped with exit code 77, and fails where
-# CI=true. Everything lies in memory and is gone afterwards.
+# SEALIFT_RIG_RECEIVER may name another build for the receiver. A debug build does it in two minutes
+# or so; with a release build a hung disk is waited for as long as in life, two minutes more. Needs
+# root, systemd, dbus, bindfs, openssl and python3 (.ci/install). Without them it is skipped with
+# exit code 77, and fails where CI=true. Everything lies in memory and is gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 rig=systemd
@@ -27,7 +28,8 @@ unshare_pid=
 cgroup=
 finish() {
     if [ -n "$unshare_pid" ]; then
-        # With it goes its only child, the PID 1 of the namespace, and with that everything inside. It ignores SIGTERM.
+        # With it goes its only child, the PID 1 of the namespace, and with that everything inside.
+        # It ignores SIGTERM.
         kill -KILL "$unshare_pid" 2>/dev/null || true
         wait "$unshare_pid" 2>/dev/null || true
     fi

@@ -3,7 +3,8 @@
 #
 #   tests/rigs/units/run.sh [PATH-OF-SEALIFT]
 #
-# Needs systemd-analyze; systemd need not run. Without it the rig is skipped with exit code 77, and fails where CI=true.
+# Needs systemd-analyze; systemd need not run. Without it the rig is skipped with exit code 77, and
+# fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 rig=units
