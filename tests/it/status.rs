@@ -520,4 +520,5 @@ fn a_wrong_configuration_is_exit_code_2_and_a_folder_that_is_not_there_is_1() {
         text.contains("cannot be looked at: /nowhere/at/all/episodes: is missing"),
         "{text}"
     );
+    assert!(text.contains("quarantine  not known\n"), "{text}");
 }

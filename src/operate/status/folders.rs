@@ -25,12 +25,13 @@ pub(crate) struct Folders {
     /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none
     /// answers.
     pub found: Option<FolderCounts>,
-    /// How many are in `quarantine/`.
-    pub quarantined: u64,
-    /// How many were moved to `shipped/` since midnight, UTC.
-    pub shipped_today: u64,
+    /// How many are in `quarantine/`; `None` where that could not be looked at.
+    pub quarantined: Option<u64>,
+    /// How many were moved to `shipped/` since midnight, UTC; `None` where that could not be looked
+    /// at.
+    pub shipped_today: Option<u64>,
     /// Their archives' length, bytes.
-    pub shipped_today_bytes: u64,
+    pub shipped_today_bytes: Option<u64>,
     /// The file systems that the folders are on. How fast they fill a daemon knows.
     pub room: Vec<RoomStatus>,
     /// Names in `episodes/` under which an episode was shipped within the day; a few of them.
@@ -78,11 +79,14 @@ pub(super) fn look(
     let reused = reused_names::in_episodes(layout, now);
     folders.reused_names = reused.iter().map(|id| id.as_str().to_owned()).collect();
     match count(&layout.quarantine) {
-        Ok(count) => folders.quarantined = count,
+        Ok(count) => folders.quarantined = Some(count),
         Err(error) => folders.failed.push(error),
     }
     match memory.today(&layout.shipped, now) {
-        Ok((count, bytes)) => (folders.shipped_today, folders.shipped_today_bytes) = (count, bytes),
+        Ok((count, bytes)) => {
+            folders.shipped_today = Some(count);
+            folders.shipped_today_bytes = Some(bytes);
+        }
         Err(error) => folders.failed.push(error),
     }
     folders
@@ -202,7 +206,7 @@ mod tests {
             (found.strangers.count, found.strangers.some[0].sealed),
             (1, true)
         );
-        assert_eq!(folders.quarantined, 1);
+        assert_eq!(folders.quarantined, Some(1));
         assert_eq!(
             folders
                 .room
@@ -230,7 +234,7 @@ mod tests {
             &mut Memory::default(),
             &Progress::default(),
         );
-        assert_eq!(folders.quarantined, 1);
+        assert_eq!(folders.quarantined, Some(1));
         assert!(
             folders.failed[0].contains("/episodes: is missing"),
             "{:?}",

@@ -65,8 +65,8 @@ pub(super) fn problems(
         );
         found.push(StatusProblem::new(what, doctor()));
     }
-    if status.folders.quarantined > 0 {
-        let waits = words::episodes(status.folders.quarantined);
+    if let Some(count) = status.folders.quarantined.filter(|count| *count > 0) {
+        let waits = words::episodes(count);
         found.push(StatusProblem::new(
             format!("{waits} in quarantine, to be looked at"),
             doctor(),
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_in_quarantine_waits_for_somebody() {
         let mut status = well();
-        status.folders.quarantined = 2;
+        status.folders.quarantined = Some(2);
         let said = said(&status, &hands());
         assert_eq!(said[0].what, "2 episodes in quarantine, to be looked at");
         assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"));

@@ -227,12 +227,15 @@ fn counts(counts: &Counts, stranded: u64) -> String {
 }
 
 fn since(screen: &mut StatusScreen, folders: &Folders) {
-    let bytes = words::bytes(folders.shipped_today_bytes);
-    screen.row(
-        "shipped",
-        &format!("{} today (UTC), {bytes}", folders.shipped_today),
+    const UNKNOWN: &str = "not known";
+    let shipped = folders.shipped_today.zip(folders.shipped_today_bytes);
+    let shipped = shipped.map_or_else(
+        || UNKNOWN.to_owned(),
+        |(count, bytes)| format!("{count} today (UTC), {}", words::bytes(bytes)),
     );
-    screen.row("quarantine", &words::episodes(folders.quarantined));
+    screen.row("shipped", &shipped);
+    let quarantined = folders.quarantined.map(words::episodes);
+    screen.row("quarantine", quarantined.as_deref().unwrap_or(UNKNOWN));
 }
 
 fn rooms(screen: &mut StatusScreen, rooms: &[RoomStatus]) {
@@ -449,6 +452,14 @@ mod tests {
                 shown.lines().any(|has| has == line),
                 "{line} is not in\n{shown}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_not_known_and_not_none() {
+        let shown = shown(snapshot());
+        for line in ["shipped     not known", "quarantine  not known"] {
+            assert!(shown.lines().any(|has| has == line), "{shown}");
         }
     }
 
