@@ -1,6 +1,10 @@
 //! `sealift seal`
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,7 +21,12 @@ use crate::{
         manifest::{self, SealOptions},
         tree::shown,
     },
-    model::progress::Progress,
+    model::{
+        episode::{EpisodeId, IdError},
+        progress::Progress,
+        text::word,
+    },
+    operate::rename::typed_name,
 };
 
 #[derive(Debug, Args)]
@@ -51,6 +60,12 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     if let Some(marker) = &sealed.put_aside {
         outln!("  its marker of before is now {}", shown(marker));
     }
+    if let Some((name, why)) = no_id(&args.directory) {
+        let typed = word(&*typed_name(&name));
+        outln!(
+            "  WARNING: its name can be no episode's id ({why}): it is not shipped from episodes/. Give it another: sealift rename {typed} NEW"
+        );
+    }
     if sealed.untold > 0 {
         let files = if sealed.untold == 1 {
             "1 file belongs".to_owned()
@@ -71,4 +86,13 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Done)
+}
+
+/// A name that no episode can have, and why. What is hidden gets its name later.
+fn no_id(directory: &Path) -> Option<(OsString, IdError)> {
+    let real = directory.canonicalize().ok()?;
+    let name = real.file_name()?;
+    let is_hidden = name.as_encoded_bytes().starts_with(b".");
+    let why = EpisodeId::from_os(name).err().filter(|_| !is_hidden)?;
+    Some((name.to_owned(), why))
 }

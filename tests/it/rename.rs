@@ -242,3 +242,28 @@ fn an_archive_without_its_episode_keeps_the_name_that_it_is_found_by() {
     );
     assert_eq!(json_file(&folder.join("quarantine_reason.json")), reason);
 }
+
+#[test]
+fn what_is_sealed_under_a_name_that_no_episode_can_have_is_warned_of_with_the_command() {
+    let sandbox = Sandbox::new("");
+    for (name, typed) in [
+        ("-x y", Some("'%2Dx y'")),
+        ("run 7\\x", Some("'run 7\\x'")),
+        ("run-7", None),
+        // It gets its name when it is whole.
+        (".run-8", None),
+    ] {
+        let folder = sandbox.layout.episodes.join(name);
+        fs::create_dir(&folder).unwrap();
+        let output = sealift().arg("seal").arg(&folder).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {said}");
+        assert_eq!(said.contains("WARNING"), typed.is_some(), "{name}: {said}");
+        if let Some(typed) = typed {
+            assert!(
+                said.contains(&format!("sealift rename {typed} NEW")),
+                "{said}"
+            );
+        }
+    }
+}
