@@ -220,7 +220,10 @@ impl<S: Store> Exchange<'_, S> {
             return self.nothing_kept(part).await;
         };
         let promise = match self.admit(caller, part, &offer, coming).await? {
-            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Held(receipt) => {
+                let reply = Reply::receipt(StatusCode::OK, &receipt);
+                return Ok(completed(reply, offer.size_bytes));
+            }
             Admitted::Wanted(promise) => promise,
         };
         if !is_complete {
@@ -236,7 +239,8 @@ impl<S: Store> Exchange<'_, S> {
         };
         let taking = Taking::new(self, upload, promise, part, &offer).await;
         if is_complete {
-            return self.take(taking, caller, part, &offer, body).await;
+            let reply = self.take(taking, caller, part, &offer, body).await?;
+            return Ok(completed(reply, offer.size_bytes));
         }
         let offset = taking.take(body).await?.keep().await?;
         Ok(state(
@@ -264,7 +268,8 @@ impl<S: Store> Exchange<'_, S> {
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
         match self.receiver.store.find(&part.key).await? {
             Some(held) if held.sha256 == part.sha256 => {
-                Ok(Reply::receipt(StatusCode::OK, &held.receipt()))
+                let reply = Reply::receipt(StatusCode::OK, &held.receipt());
+                Ok(completed(reply, held.size_bytes))
             }
             Some(_) | None => Ok(Reply::not_found(
                 "Nothing is kept of this upload: send the whole.",
@@ -434,6 +439,16 @@ fn state(status: StatusCode, offset: u64, whole: Option<(u64, bool)>) -> Reply {
         Some((size_bytes, _)) => reply.with(UPLOAD_LENGTH, size_bytes),
         None => reply,
     }
+}
+
+/// The answer to the last piece says that it was the last (the draft, section 4.4).
+fn completed(reply: Reply, size_bytes: u64) -> Reply {
+    if !reply.response.status().is_success() {
+        return reply;
+    }
+    reply
+        .with(UPLOAD_OFFSET, size_bytes)
+        .with(UPLOAD_COMPLETE, HeaderValue::from_static("?1"))
 }
 
 fn elsewhere(provided: u64, expected: u64) -> Reply {
