@@ -208,8 +208,14 @@ impl<S: Store> Exchange<'_, S> {
         } else {
             admit::content_length(headers)?
         };
+        let said = upload_length(headers)?;
         let store = &self.receiver.store;
         let kept = store.part(part).await?;
+        if let (Some(said), Some(kept)) = (said, &kept)
+            && said != kept.offer.size_bytes
+        {
+            return Err(invalid("Upload-Length is not what was said when it began.").into());
+        }
         match admit::go_on(kept.as_ref(), at, coming, is_complete) {
             GoingOn::Resume => {}
             GoingOn::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
@@ -479,9 +485,13 @@ fn is_complete(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
 
 /// A header that holds a number of bytes; `None` where it is not there.
 fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(name) else {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.any(|other| other != value) {
+        return Err(invalid(&format!("{name} is there twice, and differs.")));
+    }
     let digits = value
         .to_str()
         .ok()

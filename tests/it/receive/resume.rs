@@ -326,6 +326,20 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
         (
             "PATCH",
             &path,
+            vec![patch_type, complete, offset, ("Upload-Offset", "1"), length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, offset, ("Upload-Length", "5"), length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
             vec![patch_type, complete, ("Upload-Offset", "-1"), length],
             400,
             "upload-invalid",
