@@ -14,6 +14,8 @@ binary=$prefix/bin/sealift
 config=/etc/sealift/sealift.toml
 unit=$prefix/lib/systemd/system/sealift.service
 sysusers=$prefix/lib/sysusers.d/sealift.conf
+# Of earlier versions, which had the folders made at each boot. Of ours, if it says so.
+tmpfiles=$prefix/lib/tmpfiles.d/sealift.conf
 share=$prefix/share
 completions="$share/bash-completion/completions/sealift $share/zsh/site-functions/_sealift $share/fish/vendor_completions.d/sealift.fish"
 
@@ -24,10 +26,11 @@ manager_runs() { [ -d /run/systemd/system ]; }
 # Whole or not at all: a running shipper goes on with the old one.
 place() { install -D -m "$1" "$2" "$3.new" && mv -f "$3.new" "$3"; } # MODE FILE TARGET
 forget_papers() { rm -f $completions "$share"/man/man1/sealift.1 "$share"/man/man1/sealift-*.1; }
+forget_tmpfiles() { ! grep -qs '^d /var/lib/sealift/episodes ' "$tmpfiles" || rm -f "$tmpfiles"; }
 receiver_unit() { find {/etc,"$prefix/lib",/usr/lib,/lib}/systemd/system -maxdepth 1 -name sealift-receiver.service -print -quit 2>/dev/null || true; }
 
 put_in_place() {
-    local program here made page shell
+    local program here made page shell code=0
     # A path, whatever was given: a bare name would be looked for in PATH when it is run, and here when it is copied.
     program=$(realpath -e -- "$1" 2>/dev/null) && [ -f "$program" ] && [ -x "$program" ] ||
         fail "$1 is not there, or is no program: cargo build --release"
@@ -42,6 +45,7 @@ put_in_place() {
     [ -e "$config" ] || { install -d -m 755 "$(dirname "$config")" && install -m 640 -g sealift "$here/sealift.toml" "$config"; }
     # The manual and the completions, made by the program itself. A command that is no more has no page any more.
     forget_papers
+    forget_tmpfiles
     made=$(mktemp -d)
     "$binary" man "$made"
     for page in "$made"/*.1; do place 644 "$page" "$share/man/man1/$(basename "$page")"; done
@@ -53,14 +57,21 @@ put_in_place() {
     rm -r "$made"
     ! manager_runs || systemctl daemon-reload
     # The folders, for the unit's user; where no systemd says who that is, for sealift.
-    "$binary" setup $(manager_runs || echo --user sealift) || true
+    "$binary" setup $(manager_runs || echo --user sealift) || code=$?
+    [ $code != 2 ] || fail "program and unit are in place; sealift setup refused, and the folders are as they were. What it said is above"
 
-    echo "Installed: $("$binary" --version), $unit. What to do next:"
+    if [ $code = 0 ]; then
+        echo "Installed: $("$binary" --version), $unit. What to do next:"
+    else
+        echo "Installed, but not all that sealift setup says above is done: $("$binary" --version), $unit. What to do next:"
+        echo "  - sealift setup --dry-run    says again what was left, and why"
+    fi
     echo "  - set the receiver's address in $config; then, as the user that ships:"
     echo "    runuser -u sealift -- sealift config check"
     echo "  - usermod -aG sealift USER    for each user that records; they create episodes with mode 2770"
     echo "  - systemctl enable --now sealift    or systemctl restart sealift, where the old one runs"
     echo "  - sealift doctor    says how it stands"
+    return $code
 }
 
 take_away() {
@@ -71,6 +82,7 @@ take_away() {
         ! systemctl is-active --quiet sealift.service || fail "sealift.service does not stop"
     fi
     rm -f "$unit" "$sysusers"
+    forget_tmpfiles
     receiver=$(receiver_unit)
     # The receiver's operator asks the program and its manual, too.
     [ -n "$receiver" ] || { rm -f "$binary" && forget_papers; }

@@ -19,7 +19,7 @@ use super::{
     path_argument,
 };
 use crate::{
-    config::{DEFAULT_FILE, RawConfig},
+    config::{self, DEFAULT_FILE, RawConfig},
     disk::{durable, ownership, tree::shown},
     http::url_template,
     model::text::printable,
@@ -32,8 +32,10 @@ const DEFAULT_DATA: &str = "/var/lib/sealift";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where there is no configuration, one is written from --data and --receiver; on a terminal what is missing is asked for.
+One that is there is read and never written; where it is wrong, nothing is done.
 Folders are made for the user that the unit runs as, and opened to it; the unit's drop-in lets it write to folders elsewhere.
 What is right is not touched, and what would lock a recorder out is left, with why. Run twice, it has nothing to do.
+A symlink on the way to a folder is followed only where root made it, in a folder that only root may write to.
 
 Exit codes: 0 all is right; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
 pub(crate) struct SetupArgs {
@@ -41,13 +43,15 @@ pub(crate) struct SetupArgs {
     source: ConfigSource,
     #[command(flatten)]
     destination: DestinationClient,
-    /// For whom the folders are made and opened, in place of the unit's user
+    /// For whom the folders are made and opened, in place of the unit's user: a name, or a number
+    /// (without a name on this host, with --group)
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// The group that they get, in place of that user's first one
     #[arg(long, value_name = "GROUP", requires = "user")]
     group: Option<String>,
-    /// Give this sealed episode, and all in it, to who ships, and do nothing else
+    /// Give this sealed episode of episodes/, or one in shipped/ or quarantine/, and all in it, to
+    /// who ships, and do nothing else
     #[arg(long, value_name = "DIR", value_parser = path_argument(), conflicts_with = "group")]
     give: Option<PathBuf>,
     /// Say what would be done, and do nothing
@@ -70,12 +74,15 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
         }
     };
     let enough = args.source.data.is_some();
-    let file = args
-        .source
-        .file(enough && args.destination.receiver.is_none());
+    let is_enough = enough && args.destination.receiver.is_none();
+    let file = args.source.file(is_enough);
+    let named = file.as_deref();
+    let named = named.or((!is_enough).then_some(Path::new(DEFAULT_FILE)));
+    let there = named.filter(|path| std::fs::symlink_metadata(path).is_ok());
+    let there = there.map(|path| checked(args, path)).transpose()?;
     let first = match args.give {
-        Some(_) => None,
-        None => first_configuration(args, file.as_deref())?,
+        None if there.is_none() => first_configuration(args, named)?,
+        _ => None,
     };
     let given = RawConfig::default();
     let mut question = DoctorQuery {
@@ -92,22 +99,31 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
             tell(SetupLine::Would(said));
         } else {
             if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-                durable::create_folder(folder).context("Failed to make its folder")?;
+                let failed = || format!("Failed to make the folder {}", shown(folder));
+                let way = ownership::Way::to(folder).with_context(failed)?;
+                if let Some(link) = way.link {
+                    return Err(Failure::Usage(anyhow::anyhow!(link.to_string())));
+                }
+                durable::create_folder(folder).with_context(failed)?;
             }
             let written = durable::write_new_record(&path, text.as_bytes(), &[])
                 .with_context(|| format!("Failed to write {}", shown(&path)))?;
             if written == durable::Published::Done {
                 if rustix::process::geteuid().is_root() {
                     // Not for others; the group of who ships comes with all other permissions.
-                    let real = path.canonicalize().context("Failed to find it")?;
-                    ownership::give(&real, None, None, 0, 0o137)
-                        .context("Failed to close it to others")?;
+                    ownership::give(&path, None, None, None, 0, 0o137)
+                        .with_context(|| format!("Failed to close {} to others", shown(&path)))?;
                 }
                 tell(SetupLine::Done(said));
             }
             question.file = Some(path);
         }
         question.raw = Ok(absolute(raw));
+    } else if let Some((raw, otherwise)) = there {
+        question.raw = Ok(absolute(args.source.laid_over(raw)));
+        otherwise
+            .into_iter()
+            .for_each(|said| tell(SetupLine::Left(said)));
     } else {
         question.raw = args
             .source
@@ -137,15 +153,59 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
     })
 }
 
+/// A file that is there, read: never written, and refused where it is wrong by itself, since the
+/// daemon reads it. With what it says otherwise than the command line.
+fn checked(args: &SetupArgs, path: &Path) -> Result<(RawConfig, Option<String>), Failure> {
+    let raw = config::read(path)?;
+    let mut whole = raw.clone();
+    if args.destination.receiver.is_none() {
+        whole = args.source.laid_over(whole);
+        let url = &mut whole.receiver.url;
+        url.get_or_insert_with(|| "https://receiver.invalid".to_owned());
+    }
+    let is_right = || -> Result<(), anyhow::Error> {
+        whole.layout()?;
+        url_template::UrlTemplate::parse(&whole.receiver()?.url)?;
+        whole.host_id()?;
+        whole.ship()?;
+        whole.doctor()?;
+        Ok(())
+    };
+    let wrong = || {
+        let shown = shown(path);
+        format!("the configuration {shown} is there, so that none is written, and is wrong")
+    };
+    is_right().with_context(wrong).map_err(Failure::Usage)?;
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let mut says = Vec::new();
+    if let (Some(given), Some(set)) = (&args.source.data, &raw.shipper.data_dir)
+        && absolute(given) != *set
+    {
+        says.push(format!("shipper.data_dir = {}", shown(set)));
+    }
+    if let (Some(given), Some(set)) = (&args.destination.receiver, &raw.receiver.url)
+        && given != set
+    {
+        says.push(format!("receiver.url = {}", url_template::shown(set)));
+    }
+    let otherwise = (!says.is_empty()).then(|| {
+        let says = says.join(" and ");
+        format!(
+            "{} is not written: it is there and says {says}",
+            shown(path)
+        )
+    });
+    Ok((raw, otherwise))
+}
+
 /// The file that is to be written, where there is none and enough is known.
 fn first_configuration(
     args: &SetupArgs,
     file: Option<&Path>,
 ) -> Result<Option<(PathBuf, String, RawConfig)>, Failure> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    if std::fs::symlink_metadata(path).is_ok() {
+    let Some(path) = file else {
         return Ok(None);
-    }
+    };
     let (mut data, mut receiver) = (args.source.data.clone(), args.destination.receiver.clone());
     let is_only_about_folders =
         data.is_some() && receiver.is_none() && args.source.config.is_none();

@@ -29,16 +29,17 @@
 )]
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, RenameFlags},
+    fs::{CWD, Mode, OFlags, RenameFlags, fstat, fsync, mkdirat, openat},
     io::Errno,
+    process::geteuid,
 };
 
 use crate::{
@@ -324,6 +325,35 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
         _ => sync_folder(parent),
     }
+}
+
+/// Creates a folder in an open one, durably: open to its owner alone, opened, and true. One that is
+/// there is opened, and false.
+///
+/// # Errors
+/// Those of mkdirat(2), openat(2) and fsync(2); what stands there is no folder, or another user has
+/// put another one in the place of that which was made.
+pub(crate) fn create_folder_in(folder: &OwnedFd, name: &OsStr) -> io::Result<(OwnedFd, bool)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let is_new = match mkdirat(folder, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let made = openat(folder, name, flags, Mode::empty())?;
+    if is_new {
+        let found = fstat(&made)?;
+        // One that others could write to, they could have moved here.
+        if geteuid().is_root() && (found.st_uid != 0 || found.st_mode & 0o022 != 0) {
+            return Err(Errno::AGAIN.into());
+        }
+        match fsync(openat(folder, c".", flags, Mode::empty())?) {
+            // As in sync_folder().
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((made, is_new))
 }
 
 /// Makes a folder anew that was removed, and none above it: where those are gone too (an

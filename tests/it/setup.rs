@@ -83,8 +83,46 @@ fn a_first_configuration_is_written_from_flags_and_never_over_another() {
         &["--receiver", "http://another.example"],
         &[("--config", &file)],
     );
+    assert_eq!(code, 1, "{said}");
+    let told = "is not written: it is there and says receiver.url = http://receiver.example:8490\n";
+    assert!(said.starts_with("left ") && said.ends_with(told), "{said}");
+    let (code, said) = setup(
+        &["--receiver", url],
+        &[("--config", &file), ("--data", &data)],
+    );
     assert_eq!((code, said.as_str()), (0, "nothing to do\n"));
     assert_eq!(fs::read_to_string(&file).unwrap(), written);
+}
+
+#[test]
+fn a_configuration_that_is_there_and_wrong_is_refused_before_anything_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("there.toml"), folder.path().join("data"));
+    let url = ["--receiver", "http://receiver.example:8490"];
+    let refused = |what: &str| {
+        for dry in [&url[..], &[url[0], url[1], "--dry-run"]] {
+            let (code, said) = setup(dry, &[("--config", &file), ("--data", &data)]);
+            assert_eq!(code, 2, "{what}: {said}");
+            assert!(said.contains("there.toml"), "{what}: {said}");
+        }
+        assert!(!data.exists(), "{what}");
+    };
+    for text in [
+        "garbage",
+        "",
+        "[shipper]\nnonsense = 1\n",
+        "[receiver]\nurl = \"nothing\"\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        refused(text);
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("gone"), &file).unwrap();
+    refused("a dangling link");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refused("a folder");
 }
 
 #[test]
@@ -240,12 +278,27 @@ fn without_root_what_is_ones_own_is_made_and_what_takes_root_is_left_with_what_t
     let theirs = folder.path().join("theirs");
     let (code, said) = as_another_user(folder.path(), &[], &theirs);
     assert_eq!(code, 1, "{said}");
-    let typed = format!("Type: sudo sealift setup --data {}", theirs.display());
+    // Root would take itself for who ships: whom it does it for is named, also where that user has
+    // no name.
+    let typed = format!(
+        "Type: sudo sealift setup --user 1235 --group 1236 --data {}",
+        theirs.display()
+    );
     assert!(
         said.starts_with("left ") && said.trim_end().ends_with(&typed),
         "{said}"
     );
     assert!(!theirs.exists());
+    let numbers = ["--user", "1235", "--group", "1236"];
+    let (code, said) = setup(&numbers, &[("--data", &theirs)]);
+    assert_eq!(code, 0, "{said}");
+    let made = fs::metadata(theirs.join("shipped")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (1235, 1236));
+    let (code, said) = setup(&numbers[..2], &[("--data", &theirs)]);
+    assert!(
+        code == 1 && said.contains("name the group with --group"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -320,13 +373,18 @@ fn one_sealed_episode_is_given_to_who_ships_and_an_open_one_is_refused() {
         sandbox.seal("it's", &[("data", b"x")]),
         sandbox.record("open", &[]),
     );
-    let us = fs::metadata(&sealed).unwrap().uid().to_string();
-    let give = |user: &str, episode: &Path| setup(&["--user", user], &[("--give", episode)]);
+    let (data, us) = (sandbox.data(), fs::metadata(&sealed).unwrap().uid());
+    let us = us.to_string();
+    let typed =
+        |args: &[&str], episode: &Path| setup(args, &[("--give", episode), ("--data", &data)]);
+    let give = |user: &str, episode: &Path| typed(&["--user", user], episode);
     let (code, said) = give(&us, &open);
     assert!(
         code == 1 && said.contains("is not sealed: it is its recorder's"),
         "{said}"
     );
+    let (code, said) = typed(&["--user", &us, "--dry-run"], &sealed);
+    assert!(code == 0 && said.starts_with("would  give "), "{said}");
     let (code, said) = give(&us, &sealed);
     assert!(code == 0 && said.starts_with("done   give "), "{said}");
     if is_root() {
@@ -334,6 +392,255 @@ fn one_sealed_episode_is_given_to_who_ships_and_an_open_one_is_refused() {
         assert_eq!(code, 0, "{said}");
         assert_eq!(fs::metadata(sealed.join("data")).unwrap().uid(), 1235);
     }
-    let (code, said) = setup(&["--user", &us, "--dry-run"], &[("--give", &open)]);
-    assert!(code == 0 && said.starts_with("would  give "), "{said}");
+    // A dry run looks as well as the other does.
+    let (code, said) = typed(&["--user", &us, "--dry-run"], &open);
+    assert!(code == 1 && said.contains("is not sealed"), "{said}");
+    for number in ["4294967295", "4294967296", "-1"] {
+        let (code, said) = typed(&[&format!("--user={number}")], &sealed);
+        assert!(code == 1 && said.contains("there is no user"), "{said}");
+    }
+}
+
+#[test]
+fn only_what_lies_right_in_the_folders_of_episodes_is_given_away() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    let open = sandbox.record("open", &[("data", b"x")]);
+    let sealed = sandbox.seal("sealed", &[("deep/data", b"x")]);
+    let data = sandbox.data();
+    let elsewhere = sandbox.path("elsewhere");
+    fs::create_dir_all(elsewhere.join("a")).unwrap();
+    for name in ["a", "b"] {
+        fs::write(elsewhere.join(name).with_extension("x"), "").unwrap();
+    }
+    fs::write(elsewhere.join("a/done.marker"), "").unwrap();
+    let link = sandbox.layout.quarantine.join("link");
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    let (us, user) = (
+        fs::metadata(&open).unwrap().uid(),
+        if is_root() { "1235" } else { "0" },
+    );
+    for episode in [
+        data.join("quarantine/.."),
+        data.join("quarantine/."),
+        data.join("shipped/.."),
+        data.join("shipped/../episodes"),
+        data.join("quarantine"),
+        data.join("outbox"),
+        data.clone(),
+        sealed.join("deep"),
+        sealed.join(".."),
+        link.clone(),
+        link.join("a"),
+        elsewhere.join("a"),
+        "/".into(),
+    ] {
+        for dry in [&["--user", user, "--dry-run"][..], &["--user", user]] {
+            let (code, said) = setup(dry, &[("--give", &episode), ("--data", &data)]);
+            assert_eq!(code, 1, "{}: {said}", episode.display());
+            assert!(said.starts_with("left "), "{}: {said}", episode.display());
+        }
+    }
+    for path in [
+        &data,
+        &open,
+        &sealed.join("deep"),
+        &elsewhere.join("a"),
+        &sandbox.layout.shipped,
+    ] {
+        assert_eq!(fs::metadata(path).unwrap().uid(), us, "{}", path.display());
+    }
+}
+
+/// `episodes/` and the others of a shipper that owns the data folder, made by setup.
+fn owned_by_1235(folder: &Path) -> (std::path::PathBuf, [&'static str; 4]) {
+    const USER: [&str; 4] = ["--user", "1235", "--group", "1236"];
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let data = folder.join("data");
+    let (code, said) = setup(&USER, &[("--data", &data)]);
+    assert_eq!(code, 0, "{said}");
+    (data, USER)
+}
+
+#[test]
+fn a_link_that_the_shipper_put_in_the_place_of_a_folder_gives_it_nothing_of_roots() {
+    if !is_root() {
+        println!("skipped: only root gives folders away");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, user) = owned_by_1235(folder.path());
+    let root = folder.path().join("roots");
+    fs::create_dir_all(root.join("closed/deep")).unwrap();
+    fs::create_dir_all(root.join("closed/deep.tar.zst")).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let state = || {
+        ["", "closed", "closed/deep", "closed/deep.tar.zst"].map(|path| {
+            let found = fs::metadata(root.join(path)).unwrap();
+            (found.uid(), found.gid(), found.mode())
+        })
+    };
+    let before = state();
+    let refused = |links: &[&str]| {
+        for dry in [&[&user[..], &["--dry-run"]].concat()[..], &user] {
+            let (code, said) = setup(dry, &[("--data", &data)]);
+            assert_eq!(code, 1, "{said}");
+            for link in links {
+                let link = data.join(link);
+                assert!(
+                    said.contains(&format!("left   {} is a symlink that", link.display())),
+                    "{said}"
+                );
+            }
+            assert!(said.contains("in the configuration instead"), "{said}");
+            assert_eq!(state(), before, "{said}");
+        }
+    };
+    let put = |name: &str, to: &Path, owner: u32| {
+        let link = data.join(name);
+        let _ = fs::remove_dir(&link);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(owner), None).unwrap();
+    };
+    put("shipped", &root.join("closed/deep"), 1235);
+    put("outbox", &root.join("closed"), 1235);
+    refused(&["shipped", "outbox"]);
+    // Nothing is made behind one either.
+    put("shipped", &root.join("closed/new"), 1235);
+    refused(&["outbox"]);
+    assert!(!root.join("closed/new").exists());
+    // Root's own link is no better in a folder that another may write to: it may be another tomorrow.
+    put("outbox", &root.join("closed"), 0);
+    refused(&["outbox"]);
+    // A link on the way to a folder that the configuration names.
+    fs::remove_file(data.join("outbox")).unwrap();
+    put("way", &root, 1235);
+    let config = folder.path().join("sealift.toml");
+    let text = format!(
+        "[shipper]\ndata_dir = {data:?}\nshipped_dir = {:?}\n[receiver]\nurl = \"http://r.example\"\n",
+        data.join("way/closed/deep")
+    );
+    fs::write(&config, text).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = setup(&user, &[("--config", &config)]);
+    assert!(
+        code == 1 && said.contains("data/way is a symlink that"),
+        "{said}"
+    );
+    assert_eq!(state(), before, "{said}");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_and_nothing_is_made_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, gone) = (folder.path().join("data"), folder.path().join("mnt/nas"));
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(&gone, data.join("episodes")).unwrap();
+    for _ in 0..2 {
+        let (code, said) = setup(&[], &[("--data", &data)]);
+        assert_eq!(code, 1, "{said}");
+        let told = format!(
+            "left   {} leads to {}, which is not there: is a disk not mounted?",
+            data.join("episodes").display(),
+            gone.display()
+        );
+        assert!(
+            said.contains(&told) && !said.contains("/episodes ("),
+            "{said}"
+        );
+    }
+    assert!(!gone.exists());
+}
+
+#[test]
+fn in_a_data_folder_that_root_made_the_daemon_gets_the_folder_that_it_cannot_make() {
+    if !is_root() {
+        println!("skipped: only root has what is closed to others");
+        return;
+    }
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.can_be_found_by_everybody();
+    host.unit_is("User", "nobody");
+    let data = host.sandbox.data();
+    let _ = fs::remove_dir_all(data.join(".sealift"));
+    host.type_in(&format!(
+        "chown -R nobody: '{0}' && chown root: '{0}'",
+        data.display()
+    ));
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    let row = host.doctor().row("folder-access");
+    assert_eq!(row["status"], "red", "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("cannot make its own folder .sealift"),
+        "{row}"
+    );
+    let ran = host.type_in(row["fix"].as_str().unwrap());
+    assert!(ran.status.success(), "{ran:?}");
+    let made = fs::metadata(data.join(".sealift")).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o7777), (65534, 0o2750));
+    assert_eq!(host.doctor().row("folder-access")["status"], "green");
+}
+
+#[test]
+fn where_the_unit_runs_as_a_user_that_is_not_there_nothing_is_made_for_root_instead() {
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.unit_is("User", "no-such-user-here");
+    let shipped = &host.sandbox.layout.shipped;
+    fs::remove_dir(shipped).unwrap();
+    let row = host.doctor().row("unit");
+    assert_eq!(row["status"], "red", "{row}");
+    let ran = host.type_in(&format!(
+        "sealift setup --data '{}'",
+        host.sandbox.data().display()
+    ));
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("left ") && said.contains("as user no-such-user-here"),
+        "{said}"
+    );
+    assert!(!shipped.exists());
+}
+
+/// In a mount namespace of the test's own.
+fn with_a_mount(script: &str) -> Option<std::process::Output> {
+    let can = Command::new("unshare").args(["-m", "true"]).status();
+    if !is_root() || !can.is_ok_and(|can| can.success()) {
+        println!("skipped: no mounts here");
+        return None;
+    }
+    let ran = Command::new("unshare")
+        .args(["-m", "bash", "-ec", script])
+        .env_remove("SEALIFT_CONFIG")
+        .output();
+    Some(ran.unwrap())
+}
+
+#[test]
+fn what_is_mounted_in_an_episode_is_not_given_away_with_it() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    let sealed = sandbox.seal("a", &[("data", b"x"), ("deep/data", b"x")]);
+    let script = format!(
+        "cd '{0}'; mount -t tmpfs -o uid=77 none deep; touch deep/theirs; chown 77 deep/theirs; \
+         '{1}' setup --user 1235 --group 1236 --data '{2}' || true; \
+         '{1}' setup --user 1235 --give \"$PWD\" --data '{2}' || true; \
+         stat -c 'owners %u' . data deep deep/theirs | sort -u",
+        sealed.display(),
+        env!("CARGO_BIN_EXE_sealift"),
+        sandbox.data().display(),
+    );
+    let Some(ran) = with_a_mount(&script) else {
+        return;
+    };
+    let said = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
+    assert_eq!(
+        said.matches("another file system is mounted").count(),
+        2,
+        "{said}"
+    );
+    assert!(said.ends_with("owners 0\nowners 77\n"), "{said}");
 }

@@ -8,9 +8,12 @@ use std::{
 };
 
 pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
-use super::words::{CommandContext, typed_path};
+use super::{
+    setup,
+    words::{CommandContext, Fix, foreign, typed_path, word},
+};
 use crate::{
-    disk::{move_check::MoveCheck, scan::NoEpisode},
+    disk::{move_check::MoveCheck, ownership::Link, scan::NoEpisode},
     model::{
         episode::{EpisodeId, FolderLook},
         layout::Layout,
@@ -36,6 +39,8 @@ pub(super) struct Facts {
     pub(super) layout: Option<Layout>,
     /// The folders, in the order of an episode's way.
     pub(super) folders: Vec<FolderFacts>,
+    /// The folder that `.sealift` is to be made in, while it is not there.
+    pub(super) private_in: Option<PassedFolder>,
     /// What stands in `outbox/` where an archive has to lie, and is no file; what it is.
     pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
     /// Two folders of which one lies in the other.
@@ -61,12 +66,35 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// What mends folders, permissions and the unit.
-    pub(super) fn setup(&self) -> String {
-        let setup = self.hands.sealift("setup");
-        let is_shipper = self.people.us.uid == self.people.shipper().uid;
-        self.hands
-            .as_root_unless(is_shipper && !self.hands.has_unit, &setup)
+    /// What mends folders, permissions and the unit. Where all that is left is what it refuses, a
+    /// look at that, and why.
+    pub(super) fn setup(&self) -> Fix {
+        match setup::refused(self) {
+            Some((path, why)) => {
+                let look = foreign(&path, |path| format!("namei -lx {path}"));
+                Fix::from(self.hands.as_root(&look))
+                    .then(format!("`sealift setup` leaves it: {why}."))
+            }
+            None => self.setup_command().into(),
+        }
+    }
+
+    /// The same, whatever it refuses.
+    pub(super) fn setup_command(&self) -> String {
+        let (us, is_root) = (&self.people.us, self.hands.root);
+        if is_root || self.hands.has_unit || us.uid != self.people.shipper().uid {
+            return self.hands.as_root(&self.hands.sealift("setup"));
+        }
+        if setup::takes_root(self) {
+            return self.setup_for(us);
+        }
+        self.hands.sealift("setup")
+    }
+
+    /// What root types for a user that no unit names.
+    pub(super) fn setup_for(&self, user: &Person) -> String {
+        let setup = format!("setup --user {} --group {}", word(&user.name), user.gid);
+        self.hands.as_root(&self.hands.sealift(&setup))
     }
 
     /// What gives one sealed episode to who ships.
@@ -161,6 +189,8 @@ pub(super) struct People {
     pub(super) us: Person,
     /// Who ships: the daemon's user, else the unit's; `None` where that is not known.
     pub(super) shipper: Option<Person>,
+    /// The unit's user, where this host knows none of that name.
+    pub(super) unknown_user: Option<String>,
 }
 
 /// A user.
@@ -194,6 +224,8 @@ pub(super) struct FolderFacts {
     /// Where it is once symlinks are followed, and on which device; `None` where that cannot be
     /// told.
     pub(super) real: Option<(PathBuf, u64)>,
+    /// The symlink on the way there that leads nowhere, or that `sealift setup` does not follow.
+    pub(super) link: Option<Link>,
 }
 
 /// What stands where a folder should be.
@@ -268,6 +300,8 @@ pub(super) struct Unit {
     pub(super) main_pid: u32,
     /// Who it runs as; empty: root.
     pub(super) user: String,
+    /// That user is there only while it runs (`DynamicUser=`).
+    pub(super) is_user_dynamic: bool,
     /// What it may write to (`ReadWritePaths=`), as systemd says it; `None` where it does not.
     pub(super) read_write_paths: Option<Vec<String>>,
 }

@@ -17,7 +17,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DoctorQuery, facts::Owned, gather};
+use super::{
+    DoctorQuery,
+    facts::{Facts, FolderFacts, Owned, Person},
+    gather,
+};
 use crate::{
     disk::{
         ownership::{self, Given},
@@ -88,7 +92,11 @@ impl Change {
     fn sentence(&self, who: &str) -> String {
         match self {
             Self::MakeFolder(path, uid, gid) => {
-                format!("make {} (owner {uid}, group {gid}, mode 2770)", shown(path))
+                let mode = apply::folder_mode(path);
+                format!(
+                    "make {} (owner {uid}, group {gid}, mode {mode:o})",
+                    shown(path)
+                )
             }
             Self::PutAside(path) => format!("give what is at {} another name", shown(path)),
             Self::Access { path, before, .. } => {
@@ -98,12 +106,12 @@ impl Change {
                     format!("owner {}, group {}, mode {mode:04o}", owned.uid, owned.gid)
                 };
                 format!(
-                    "open {} ({} -> {})",
+                    "{} {} ({} -> {})",
+                    self.verb(),
                     shown(path),
                     said(*before),
                     said(after)
                 )
-                .replace("open", self.verb())
             }
             Self::GiveEpisode(path, uid) => {
                 format!("give {} and all in it to user {uid}", shown(path))
@@ -158,7 +166,7 @@ pub(crate) async fn setup(
         let mut facts = gather::host(question).await;
         if let Some((user, group)) = user {
             match gather::permissions::given(user, group).await {
-                Ok(person) => facts.people.shipper = Some(person),
+                Ok(person) => is_given(&mut facts, person),
                 Err(why) => {
                     tell(SetupLine::Left(why));
                     return false;
@@ -206,17 +214,29 @@ pub(crate) async fn setup(
             break;
         }
         if dry_run {
-            new.into_iter()
-                .for_each(|(sentence, _)| tell(SetupLine::Would(sentence)));
+            for (sentence, change) in new {
+                tell(match apply::blocker(&change) {
+                    Some(why) => {
+                        nothing_left = false;
+                        SetupLine::Left(format!("{sentence}: {why}"))
+                    }
+                    None => SetupLine::Would(sentence),
+                });
+            }
             break;
         }
         if let Some((sentence, _)) = new
             .iter()
             .find(|(_, change)| apply::needs_root(change, &facts))
         {
+            // Root would take itself for who ships.
+            let typed = if user.is_some() || !facts.hands.has_unit {
+                facts.setup_for(&shipper)
+            } else {
+                facts.hands.as_root(&facts.hands.sealift("setup"))
+            };
             tell(SetupLine::Left(format!(
-                "{sentence}: only root can do that. Type: sudo {}",
-                facts.hands.sealift("setup")
+                "{sentence}: only root can do that. Type: {typed}"
             )));
             return false;
         }
@@ -241,41 +261,77 @@ pub(crate) async fn give(
     episode: &Path,
     dry_run: bool,
 ) -> SetupLine {
-    let mut facts = gather::host(question).await;
-    // A number needs no name on this host: in a container there may be none.
-    let number = user.and_then(|user| user.parse::<u32>().ok());
-    if let Some(user) = user.filter(|_| number.is_none()) {
-        match gather::permissions::given(user, None).await {
-            Ok(person) => facts.people.shipper = Some(person),
-            Err(why) => return SetupLine::Left(why),
-        }
-    }
-    let shipper = facts.people.shipper.as_ref().map(|shipper| shipper.uid);
-    let Some(uid) = number.or(shipper) else {
+    let facts = gather::host(question).await;
+    // No group is given, so that a number needs no name on this host.
+    let shipper = match user {
+        Some(user) => match gather::permissions::number(user) {
+            Some(uid) => Some(uid),
+            None => match gather::permissions::given(user, None).await {
+                Ok(person) => Some(person.uid),
+                Err(why) => return SetupLine::Left(why),
+            },
+        },
+        None => facts.people.shipper.as_ref().map(|shipper| shipper.uid),
+    };
+    let Some(uid) = shipper else {
         let why = "which user ships is not known: name it with --user";
         return SetupLine::Left(why.to_owned());
     };
-    let parent = episode
-        .parent()
-        .and_then(|parent| parent.canonicalize().ok());
-    let is_filed = facts.folders.iter().any(|folder| {
-        matches!(folder.name, "quarantine" | "shipped")
-            && folder.path.canonicalize().ok() == parent
-            && parent.is_some()
-    });
     let shown = shown(episode);
+    let is_one = |folder: &&FolderFacts| {
+        matches!(folder.name, "episodes" | "quarantine" | "shipped")
+            && ownership::is_right_in(episode, &folder.path)
+    };
+    let Some(folder) = facts.folders.iter().find(is_one) else {
+        let where_they_are = if facts.folders.is_empty() {
+            "where these are, say --data DIR or --config FILE"
+        } else {
+            "nothing else is given away"
+        };
+        return SetupLine::Left(format!(
+            "{shown} is no name in episodes/, shipped/ or quarantine/: {where_they_are}"
+        ));
+    };
     let said = format!("give {shown} and all in it to user {uid}");
-    if dry_run {
-        return SetupLine::Would(said);
-    }
-    match ownership::give_episode(episode, uid, is_filed) {
+    match ownership::give_episode(episode, uid, folder.name != "episodes", dry_run) {
+        Ok(Given::Done { left: 0 }) if dry_run => SetupLine::Would(said),
         Ok(Given::Done { left: 0 }) => SetupLine::Done(said),
-        Ok(Given::Done { left }) => SetupLine::Left(format!(
-            "{said}: done but for {left} files of other users that have other names as well (hard links)"
-        )),
-        Ok(Given::Open) => SetupLine::Left(format!(
-            "{shown} is not sealed: it is its recorder's, who may be at work in it"
-        )),
+        Ok(given @ Given::Done { .. }) => {
+            SetupLine::Left(format!("{said}: {}", not_given(episode, given)))
+        }
+        Ok(Given::Open) => SetupLine::Left(not_given(episode, Given::Open)),
         Err(error) => SetupLine::Left(format!("{said}: {error}")),
     }
+}
+
+/// Why an episode is not given away, or not all of it.
+fn not_given(episode: &Path, given: Given) -> String {
+    match given {
+        Given::Done { left } => format!(
+            "all but {left} files of other users that have other names as well (hard links)"
+        ),
+        Given::Open => format!(
+            "{} is not sealed: it is its recorder's, who may be at work in it",
+            shown(episode)
+        ),
+    }
+}
+
+/// What a run would leave, though nothing else is to be done: what that is about, and why.
+pub(super) fn refused(facts: &Facts) -> Option<(PathBuf, String)> {
+    let plan = plan::plan(facts, &[], None);
+    let path = plan.first_refused.filter(|_| plan.changes.is_empty())?;
+    Some((path, plan.refused.join("; ")))
+}
+
+/// Whether the calling user may not do all of it.
+pub(super) fn takes_root(facts: &Facts) -> bool {
+    let plan = plan::plan(facts, &[], None);
+    plan.changes
+        .iter()
+        .any(|change| apply::needs_root(change, facts))
+}
+
+fn is_given(facts: &mut Facts, shipper: Person) {
+    (facts.people.shipper, facts.people.unknown_user) = (Some(shipper), None);
 }

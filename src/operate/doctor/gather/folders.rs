@@ -12,13 +12,14 @@ use tokio::time::Instant;
 
 use super::{
     DISK,
-    permissions::{owned, way_to},
+    permissions::{owned, passed},
     within,
 };
 use crate::{
     clock,
     disk::{
         filesystem::{self, shared_between_hosts},
+        ownership::Way,
         tree::what_it_is,
     },
     model::{
@@ -26,7 +27,7 @@ use crate::{
         records::WallTime,
         snapshot::RoomStatus,
     },
-    operate::doctor::facts::{DaemonState, FolderFacts, FolderState},
+    operate::doctor::facts::{DaemonState, FolderFacts, FolderState, PassedFolder},
 };
 
 /// What was sealed within so long makes the present rate.
@@ -46,6 +47,7 @@ pub(super) struct FolderScan {
     pub(super) folders: Vec<FolderFacts>,
     pub(super) overlap: Option<[PathBuf; 2]>,
     pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
+    pub(super) private_in: Option<PassedFolder>,
 }
 
 fn named(layout: &Layout) -> [(&'static str, &PathBuf); 5] {
@@ -67,16 +69,27 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
         let looked = path.clone();
         tokio::spawn(async move {
             let looked = within(DISK, move || {
+                let way = Way::to(&looked).ok();
                 (
                     state_of(&looked),
-                    real(&looked),
+                    real(&looked, way.as_ref()),
                     filesystem::keeps_no_modes(&looked),
-                    way_to(&looked),
+                    passed(&looked, way.as_ref()),
                     filesystem::mount_point(&looked),
+                    way.and_then(|way| way.link),
                 )
             });
-            let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new(), None);
-            let (state, real, modeless, way, mount) = looked.await.unwrap_or_else(hangs);
+            let hangs = || {
+                (
+                    FolderState::Hangs(DISK),
+                    None,
+                    false,
+                    Vec::new(),
+                    None,
+                    None,
+                )
+            };
+            let (state, real, modeless, way, mount, link) = looked.await.unwrap_or_else(hangs);
             FolderFacts {
                 name,
                 path,
@@ -85,6 +98,7 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
                 way,
                 mount,
                 real,
+                link,
             }
         })
     });
@@ -92,8 +106,16 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
     for look in looks {
         folders.extend(look.await);
     }
-    // The daemon makes this one itself.
-    folders.retain(|folder| folder.name != ".sealift" || folder.state != FolderState::Missing);
+    // The daemon makes this one itself, where it may.
+    let is_unmade = |folder: &FolderFacts| {
+        folder.name == ".sealift" && folder.state == FolderState::Missing && folder.link.is_none()
+    };
+    let private = folders.iter().find(|folder| is_unmade(folder));
+    let above = private.and_then(|folder| Some(folder.path.parent()?.to_owned()));
+    let private_in = within(DISK, move || above.and_then(with_modes))
+        .await
+        .flatten();
+    folders.retain(|folder| !is_unmade(folder));
     let there = folders
         .iter()
         .all(|folder| matches!(folder.state, FolderState::There { .. }));
@@ -113,7 +135,15 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
         folders,
         overlap,
         in_the_way,
+        private_in,
     }
+}
+
+/// A folder that is there, and that keeps the permissions which it is given.
+fn with_modes(folder: PathBuf) -> Option<PassedFolder> {
+    let found = fs::metadata(&folder).ok()?;
+    let owned = owned(&folder, &found);
+    (!filesystem::keeps_no_modes(&folder)).then_some((folder, owned))
 }
 
 /// The first few of what has the name of an archive, or of its scratch, and is no file.
@@ -149,8 +179,12 @@ fn state_of(path: &Path) -> FolderState {
     }
 }
 
-fn real(path: &Path) -> Option<(PathBuf, u64)> {
-    let real = path.canonicalize().ok()?;
+/// As the way led, so that what was judged on it is what is meant.
+fn real(path: &Path, way: Option<&Way>) -> Option<(PathBuf, u64)> {
+    let real = match way.filter(|way| way.link.is_none()) {
+        Some(way) => way.real.clone(),
+        None => path.canonicalize().ok()?,
+    };
     let device = fs::metadata(&real).ok()?.dev();
     Some((real, device))
 }

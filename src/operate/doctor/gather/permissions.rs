@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::run::stdout_of;
+use super::run::{code_of, stdout_of};
 use crate::{
+    disk::ownership::Way,
     model::text::printable,
     operate::doctor::facts::{Owned, PassedFolder, People, Person, Unit},
 };
@@ -35,21 +36,54 @@ pub(super) async fn who(unit: Option<&Unit>, pid: Option<u32>) -> People {
     };
     let shipper = async {
         if let Some(running) = pid.and_then(of_process) {
-            return Some(Person {
-                name: name_of(running.uid).await,
-                ..running
-            });
+            let name = name_of(running.uid).await;
+            return (Some(Person { name, ..running }), None);
         }
-        let unit = unit.filter(|unit| unit.load_state == "loaded")?;
-        let name = if unit.user.is_empty() {
-            "root"
-        } else {
-            &unit.user
-        };
-        of_name(name).await
+        match unit.filter(|unit| unit.load_state == "loaded") {
+            Some(unit) => of_unit(unit).await,
+            None => (None, None),
+        }
     };
-    let (us, shipper) = tokio::join!(us, shipper);
-    People { us, shipper }
+    let (us, (shipper, unknown_user)) = tokio::join!(us, shipper);
+    People {
+        us,
+        shipper,
+        unknown_user,
+    }
+}
+
+/// The unit's user; else its name, where this host knows none such.
+async fn of_unit(unit: &Unit) -> (Option<Person>, Option<String>) {
+    let name = match unit.user.as_str() {
+        "" => "root",
+        name => name,
+    };
+    if let Some(person) = of_name(name).await {
+        return (Some(person), None);
+    }
+    // systemd takes a number without a name, and leaves it root's group.
+    if let Some(uid) = number(name) {
+        return (Some(without_a_name(uid, 0)), None);
+    }
+    // getent(1): 2 is what it does not know; a directory service may just be slow.
+    let is_unknown =
+        !unit.is_user_dynamic && code_of("getent", &["--", "passwd", name], ID).await == Some(2);
+    (None, is_unknown.then(|| name.to_owned()))
+}
+
+/// A user or a group by number. All bits set is none: chown(2) leaves it as it is then.
+pub(in crate::operate::doctor) fn number(text: &str) -> Option<u32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|id| is_plain && *id != u32::MAX)
+}
+
+fn without_a_name(uid: u32, gid: u32) -> Person {
+    Person {
+        name: uid.to_string(),
+        uid,
+        gid,
+        groups: vec![gid],
+    }
 }
 
 async fn name_of(uid: u32) -> String {
@@ -71,13 +105,30 @@ pub(in crate::operate::doctor) async fn given(
             printable(name)
         )
     };
-    let mut person = of_name(user).await.ok_or_else(|| unknown("user", user))?;
-    if let Some(group) = group {
-        let line = stdout_of("getent", &["--", "group", group], ID).await;
-        let gid = line.and_then(|line| line.split(':').nth(2)?.trim().parse().ok());
-        person.gid = gid.ok_or_else(|| unknown("group", group))?;
-        if !person.groups.contains(&person.gid) {
-            person.groups.push(person.gid);
+    let gid = match group {
+        Some(group) => {
+            let line = stdout_of("getent", &["--", "group", group], ID).await;
+            let gid = line.and_then(|line| line.split(':').nth(2)?.trim().parse().ok());
+            // A number needs no name on this host: in a container there may be none.
+            let gid = gid.or_else(|| number(group));
+            Some(gid.ok_or_else(|| unknown("group", group))?)
+        }
+        None => None,
+    };
+    let mut person = match (of_name(user).await, number(user), gid) {
+        (Some(person), ..) => person,
+        (None, Some(uid), Some(gid)) => without_a_name(uid, gid),
+        (None, Some(uid), None) => {
+            return Err(format!(
+                "user {uid} has no name on this host, and so no first group: name the group with --group"
+            ));
+        }
+        (None, None, _) => return Err(unknown("user", user)),
+    };
+    if let Some(gid) = gid {
+        person.gid = gid;
+        if !person.groups.contains(&gid) {
+            person.groups.push(gid);
         }
     }
     Ok(person)
@@ -127,17 +178,20 @@ pub(super) fn owned(path: &Path, metadata: &Metadata) -> Owned {
 }
 
 /// The folders that lead to it, the outermost first: by its name, and by where symlinks in that
-/// lead.
+/// lead, as far as they are followed.
 pub(super) fn way_to(path: &Path) -> Vec<PassedFolder> {
+    passed(path, Way::to(path).ok().as_ref())
+}
+
+/// The same for a way that was gone.
+pub(super) fn passed(path: &Path, way: Option<&Way>) -> Vec<PassedFolder> {
     let Ok(named) = std::path::absolute(path) else {
         return Vec::new();
     };
-    let real = named.canonicalize().ok();
-    let names = named
-        .ancestors()
-        .skip(1)
-        .chain(real.iter().flat_map(|real| real.ancestors().skip(1)));
-    let mut folders: Vec<PathBuf> = names.map(Path::to_owned).collect();
+    let names = named.ancestors().skip(1).map(Path::to_owned);
+    let mut folders: Vec<PathBuf> = names
+        .chain(way.into_iter().flat_map(|way| way.passed.iter().cloned()))
+        .collect();
     folders.sort_by_key(|folder| (folder.components().count(), folder.clone()));
     folders.dedup();
     let looked = folders.into_iter().filter_map(|folder| {

@@ -36,6 +36,19 @@ pub(super) async fn stdout_of(program: &str, args: &[&str], within: Duration) ->
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// How it ends, whatever it says; `None` where it is not there, is killed, or does not end in time.
+pub(super) async fn code_of(program: &str, args: &[&str], within: Duration) -> Option<i32> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let ended = timeout(within, command.status()).await;
+    ended.ok()?.ok()?.code()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use super::{PROGRAM, run::stdout_of};
 use crate::operate::doctor::facts::Unit;
 
-const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,WatchdogUSec,NRestarts,MainPID,User,ReadWritePaths";
+const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,WatchdogUSec,NRestarts,MainPID,User,DynamicUser,ReadWritePaths";
 
 /// `None` where there is no systemd to ask.
 pub(in crate::operate::doctor) async fn unit(name: &str) -> Option<Unit> {
@@ -34,13 +34,36 @@ fn parse(shown: &str) -> Option<Unit> {
             "NRestarts" => unit.restarts = value.parse().unwrap_or_default(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "User" => unit.user = value,
+            "DynamicUser" => unit.is_user_dynamic = value == "yes",
             "ReadWritePaths" => {
-                unit.read_write_paths = Some(value.split_whitespace().map(str::to_owned).collect());
+                unit.read_write_paths = Some(words(&value));
             }
             _ => {}
         }
     }
     Some(unit).filter(|unit| !unit.load_state.is_empty())
+}
+
+/// A list as systemctl(1) shows it: what is not plain is quoted as for a shell, with `"` or with
+/// `$'`.
+fn words(list: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut rest = list.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (c, quote) {
+            ('\\', _) => word.get_or_insert_default().extend(rest.next()),
+            ('$', None) if word.is_none() && rest.peek() == Some(&'\'') => {}
+            ('"' | '\'', None) => {
+                word.get_or_insert_default();
+                quote = Some(c);
+            }
+            (c, Some(open)) if c == open => quote = None,
+            (c, None) if c.is_whitespace() => words.extend(word.take()),
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 #[cfg(test)]
@@ -66,6 +89,14 @@ mod tests {
             unit.read_write_paths,
             Some(vec!["/a".to_owned(), "-/b".to_owned()])
         );
+        for (shown, read) in [
+            (r#""/a b" -/c"#, &["/a b", "-/c"][..]),
+            (r#""/a \"b\" \\" /c"#, &[r#"/a "b" \"#, "/c"]),
+            (r"$'/it\'s one' /c", &["/it's one", "/c"]),
+            ("", &[]),
+        ] {
+            assert_eq!(words(shown), read, "{shown}");
+        }
         assert_eq!(parse("System has not been booted with systemd\n"), None);
     }
 }

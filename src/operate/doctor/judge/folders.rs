@@ -7,14 +7,14 @@ use serde_json::json;
 use super::{
     daemon_checks::{DaemonChecks, worst},
     permission_fixes,
-    permissions::{ALL, as_shipper},
+    permissions::{ALL, SEARCH, WRITE, as_shipper},
     unit_paths,
 };
 use crate::{
-    disk::tree,
+    disk::{ownership::Link, tree},
     model::snapshot::{TrialFinding, TrialKind},
     operate::doctor::{
-        facts::{Facts, FolderFacts, FolderState, Moves, Owned},
+        facts::{Facts, FolderFacts, FolderState, Moves, Owned, PassedFolder},
         row::{DoctorRow, Id},
         words::{Fix, foreign, path, span},
     },
@@ -89,6 +89,13 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
             FolderState::Missing | FolderState::There { .. } => {}
         }
     }
+    for folder in &facts.folders {
+        if let Some(link @ Link::Dangling(..)) = &folder.link {
+            let look = foreign(&folder.path, |path| format!("namei -lx {path}"));
+            let row = DoctorRow::red(id, sentence_of(link), hands.as_root(&look));
+            return Some(row.with("folder", folder.name));
+        }
+    }
     let missing = of(|state| matches!(state, FolderState::Missing));
     if !missing.is_empty() {
         let summary = format!(
@@ -119,6 +126,10 @@ fn folders(facts: &Facts) -> Option<DoctorRow> {
 
 fn access(facts: &Facts) -> Option<DoctorRow> {
     let (id, hands) = (Id::FolderAccess, &facts.hands);
+    // The row of the unit says it.
+    if facts.people.unknown_user.is_some() {
+        return None;
+    }
     let shipper = facts.people.shipper();
     let mut found = Vec::new();
     let (mut barrier, mut read_only, mut open_to_all) = (None, None, Vec::new());
@@ -168,6 +179,13 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
             shipper.name, owned.uid, owned.gid
         );
         DoctorRow::red(id, summary, facts.setup())
+    } else if let Some((above, owned)) = closed_above(facts) {
+        let (shown, mode) = (above.display(), owned.mode & 0o7777);
+        let summary = format!(
+            "{}, who ships, cannot make its own folder .sealift in {shown} (owner {}, group {}, mode {mode:04o}).",
+            shipper.name, owned.uid, owned.gid
+        );
+        DoctorRow::red(id, summary, facts.setup())
     } else if let [(folder, owned), ..] = &open_to_all[..] {
         let summary = format!(
             "Everybody on this host may write to {} (mode {:04o}), and so move or replace what is on its way.",
@@ -187,6 +205,23 @@ fn access(facts: &Facts) -> Option<DoctorRow> {
         return None;
     };
     Some(row.with("folders", found))
+}
+
+/// Where `.sealift` is missing, and who ships may not make it.
+fn closed_above(facts: &Facts) -> Option<&PassedFolder> {
+    let may_make = |owned: Owned| facts.people.shipper().may(WRITE | SEARCH, owned);
+    let above = facts.private_in.as_ref();
+    above.filter(|(_, owned)| !may_make(*owned))
+}
+
+/// A cause as a sentence.
+fn sentence_of(cause: &Link) -> String {
+    let said = cause.to_string();
+    if said.ends_with('?') {
+        said
+    } else {
+        said + "."
+    }
 }
 
 /// Those that who ships may not read and write.
@@ -257,15 +292,18 @@ fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> Fix {
     let look = || format!("findmnt --target {}", path(episodes));
     let command = match finding.kind {
         TrialKind::Elsewhere => facts.hands.as_root("mount -a"),
-        TrialKind::NotPermitted => not_permitted(facts, who).unwrap_or_else(look),
-        TrialKind::Sticky | TrialKind::Unmovable => facts.setup(),
+        TrialKind::NotPermitted => {
+            return not_permitted(facts, who).unwrap_or_else(|| look().into());
+        }
+        TrialKind::Sticky | TrialKind::Unmovable => return facts.setup_command().into(),
         TrialKind::Stuck => match &finding.fix {
             Some(fix) => facts.hands.typed(fix),
             // Another folder, where no command mends the one that is set.
             None => return facts.hands.configure("restart"),
         },
         TrialKind::CopiesOnOneDevice => {
-            unit_paths::drop_in_of_paths(facts).map_or_else(look, |_| facts.setup())
+            return unit_paths::drop_in_of_paths(facts)
+                .map_or_else(|| look().into(), |_| facts.setup());
         }
         TrialKind::UnmovableOpen => permission_fixes::open(facts, episodes),
         TrialKind::Copies | TrialKind::Other => look(),
@@ -274,7 +312,7 @@ fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> Fix {
 }
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.
-fn not_permitted(facts: &Facts, who: &str) -> Option<String> {
+fn not_permitted(facts: &Facts, who: &str) -> Option<Fix> {
     let mends = !closed(facts).is_empty()
         || (who == "the daemon" && unit_paths::drop_in_of_paths(facts).is_some());
     mends.then(|| facts.setup())

@@ -45,6 +45,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         way: Vec::new(),
         mount: None,
         real: Some((PathBuf::from("/d").join(name), 1)),
+        link: None,
     };
     let root = Person {
         name: "root".to_owned(),
@@ -77,11 +78,13 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         people: People {
             us: root,
             shipper: Some(shipper),
+            unknown_user: None,
         },
         layout: Some(Layout::below(&PathBuf::from("/d"))),
         folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"]
             .map(folder)
             .into(),
+        private_in: None,
         overlap: None,
         in_the_way: Vec::new(),
         rooms: vec![snapshot::RoomStatus {
@@ -112,6 +115,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             restarts: 0,
             main_pid: 7,
             user: "sealift".to_owned(),
+            is_user_dynamic: false,
             read_write_paths: Some(vec!["/d".to_owned()]),
         }),
         daemon: DaemonState::Answers(Box::new(snapshot_of(now))),

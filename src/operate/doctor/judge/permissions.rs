@@ -8,6 +8,7 @@ use crate::operate::doctor::{
 
 /// Read, write and search permission, as in one digit of a mode.
 pub(in crate::operate::doctor) const READ: u32 = 4;
+pub(in crate::operate::doctor) const WRITE: u32 = 2;
 pub(in crate::operate::doctor) const SEARCH: u32 = 1;
 pub(in crate::operate::doctor) const ALL: u32 = 7;
 

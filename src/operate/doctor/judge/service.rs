@@ -50,6 +50,16 @@ fn unknown(facts: &Facts) -> DoctorRow {
 
 fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
     let (id, hands, name) = (Id::Unit, &facts.hands, &facts.hands.unit);
+    if let Some(user) = &facts.people.unknown_user {
+        let summary =
+            format!("{name} runs as user {user}, whom this host does not know: it cannot start.");
+        let make = hands.as_root(&format!("useradd --system --user-group {}", word(user)));
+        let other = hands.as_root(&format!("systemctl edit {}", word(name)));
+        let fix = Fix::from(make).then(format!(
+            "Or set User= to one that is there ({other}), and run `sealift setup`."
+        ));
+        return DoctorRow::red(id, summary, fix).with("user", user.as_str());
+    }
     let by_hand = match &facts.daemon {
         DaemonState::Answers(snapshot) => Some(Some(snapshot.pid)),
         DaemonState::Silent { pid, .. } | DaemonState::NotPermitted { pid } => Some(*pid),
@@ -367,6 +377,18 @@ mod tests {
             assert_eq!(row.status, status);
             assert_eq!(row.fix.is_some(), restarts > 0);
         }
+    }
+
+    #[test]
+    fn a_unit_whose_user_is_not_there_is_red_and_setup_touches_nothing_for_it() {
+        let mut facts = sound();
+        facts.people.shipper = None;
+        facts.people.unknown_user = Some("gone".to_owned());
+        let row = &rows(&facts)[0];
+        assert_eq!(row.status, RowStatus::Red, "{row:?}");
+        assert!(row.summary.contains("user gone"), "{row:?}");
+        let all = crate::operate::doctor::judge::folders::rows(&facts);
+        assert!(all.iter().all(|row| row.id != Id::FolderAccess), "{all:?}");
     }
 
     #[test]

@@ -29,23 +29,21 @@ fn configuration(facts: &Facts) -> DoctorRow {
     let file = settings.file.as_deref().unwrap_or(default);
     let shown = file.display();
     let row = match &settings.problem {
-        None if unread(facts).is_some() => {
-            let (summary, fix) = unread(facts).unwrap_or_default();
-            DoctorRow::red(
+        None => match (unread(facts), &settings.file) {
+            (Some((summary, fix)), _) => DoctorRow::red(
                 id,
                 format!("The configuration {shown} cannot be read: {summary}"),
                 fix,
-            )
-        }
-        None => match &settings.file {
-            Some(_) => DoctorRow::green(id, format!("The configuration {shown} is right.")),
-            None => DoctorRow::green(
+            ),
+            (None, Some(_)) => DoctorRow::green(id, format!("The configuration {shown} is right.")),
+            (None, None) => DoctorRow::green(
                 id,
                 "The command line says all there is to say; no file was read.",
             ),
         },
         Some(SettingsProblem::NotPermitted(why)) if facts.people.we_see_as_the_shipper() => {
-            let fix = unread(facts).map_or_else(|| as_root_to_look(facts, file), |(_, fix)| fix);
+            let fix =
+                unread(facts).map_or_else(|| as_root_to_look(facts, file).into(), |(_, fix)| fix);
             let who = &facts.people.shipper().name;
             DoctorRow::red(
                 id,
@@ -113,7 +111,7 @@ fn no_receiver(facts: &Facts) -> DoctorRow {
 }
 
 /// Why the shipper cannot read the configuration, though the calling user can, and what lets it.
-fn unread(facts: &Facts) -> Option<(String, String)> {
+fn unread(facts: &Facts) -> Option<(String, Fix)> {
     let (settings, shipper) = (&facts.settings, facts.people.shipper());
     settings.file.as_ref()?;
     if let Some(step) = permission_fixes::barrier(facts, &settings.way) {
@@ -197,8 +195,10 @@ fn credentials(facts: &Facts) -> DoctorRow {
         match (&file.unreadable, file.owned.as_ref().ok()) {
             (Some((why, _)), owned) => {
                 let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
-                let fix =
-                    owned.map_or_else(|| as_root_to_look(facts, &file.path), |_| facts.setup());
+                let fix = owned.map_or_else(
+                    || as_root_to_look(facts, &file.path).into(),
+                    |_| facts.setup(),
+                );
                 return DoctorRow::red(id, summary, fix);
             }
             (None, Some(owned)) if !shipper.may(READ, *owned) => {

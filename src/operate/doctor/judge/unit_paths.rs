@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::operate::doctor::facts::Facts;
+use crate::{disk::tree::shown, operate::doctor::facts::Facts};
 
 /// The name of the drop-in: it sorts behind those of others, and the last one counts.
 pub(in crate::operate::doctor) const DROP_IN: &str = "zz-sealift-paths";
@@ -16,8 +16,10 @@ const TOO_WIDE: [&str; 16] = [
 
 /// The drop-in that lets the unit write where it must, and move within each file system. `None`
 /// where its paths are such already, so that something else is in the way. What else the unit may
-/// write to, it may write to afterwards.
-pub(in crate::operate::doctor) fn drop_in_of_paths(facts: &Facts) -> Option<Vec<String>> {
+/// write to, it may write to afterwards. An error says which path no unit's file can hold.
+pub(in crate::operate::doctor) fn drop_in_of_paths(
+    facts: &Facts,
+) -> Option<Result<Vec<String>, String>> {
     if !facts.hands.has_unit {
         return None;
     }
@@ -52,17 +54,17 @@ pub(in crate::operate::doctor) fn drop_in_of_paths(facts: &Facts) -> Option<Vec<
             .iter()
             .any(|wanted| path != wanted && path.starts_with(wanted))
     };
-    let mut lines = vec!["[Service]".to_owned()];
+    let mut lines = vec![Ok("[Service]".to_owned())];
     if present.iter().any(|path| within(path)) {
-        lines.push("ReadWritePaths=".to_owned());
+        lines.push(Ok("ReadWritePaths=".to_owned()));
         let others = said
             .iter()
             .zip(&present)
             .filter(|(_, path)| !within(path) && !covers(&wanted, path));
-        lines.extend(others.map(|(said, _)| line(said)));
+        lines.extend(others.map(|(said, _)| line(Path::new(said))));
     }
-    lines.extend(wanted.iter().map(|path| line(&path.to_string_lossy())));
-    Some(lines)
+    lines.extend(wanted.iter().map(|path| line(path)));
+    Some(lines.into_iter().collect())
 }
 
 fn covers(paths: &[PathBuf], path: &Path) -> bool {
@@ -104,21 +106,41 @@ fn above(folders: &[&Path]) -> Vec<PathBuf> {
     }
 }
 
-/// A line of a unit file: systemd.unit(5) on specifiers, systemd.syntax(7) on quotes.
-fn line(path: &str) -> String {
+/// A line of a unit file: systemd.unit(5) on specifiers, systemd.syntax(7) on quotes. This setting
+/// takes no `\xNN`: behind a backslash, systemd reads any character as itself. So a path that is not
+/// UTF-8, or has the end of a line in it, cannot be written there at all.
+fn line(path: &Path) -> Result<String, String> {
+    let text = path
+        .to_str()
+        .filter(|text| !text.contains(|c: char| c.is_control() || is_no_character(c)));
+    let Some(path) = text else {
+        return Err(format!(
+            "{} has bytes in its name that no file of a unit can hold, so that the unit cannot be let write there: \
+             give the folder another name, or move it",
+            shown(path)
+        ));
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c);
     if path.chars().all(plain) {
-        return format!("ReadWritePaths={path}");
+        return Ok(format!("ReadWritePaths={path}"));
     }
     let quoted = path
         .replace('\\', r"\\")
         .replace('"', "\\\"")
         .replace('%', "%%");
-    format!("ReadWritePaths=\"{quoted}\"")
+    Ok(format!("ReadWritePaths=\"{quoted}\""))
+}
+
+/// What systemd's check of UTF-8 refuses besides.
+fn is_no_character(c: char) -> bool {
+    let code = u32::from(c);
+    (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
     use crate::operate::doctor::judge::healthy_host::sound;
 
@@ -134,7 +156,7 @@ mod tests {
         for (folder, (path, device)) in facts.folders.iter_mut().zip(folders) {
             folder.real = Some((path.into(), *device));
         }
-        let lines = drop_in_of_paths(&facts)?;
+        let lines = drop_in_of_paths(&facts)?.unwrap();
         assert_eq!(lines[0], "[Service]");
         let paths = lines[1..]
             .iter()
@@ -221,5 +243,104 @@ mod tests {
             lines(&[], &apart, None).unwrap(),
             ["/var/a", "/usr/b", "/var/lib/c", "/srv"]
         );
+    }
+
+    /// What systemd makes of a line of this setting (config_parse_namespace_path_strv(): words,
+    /// unquoted, without C escapes; then specifiers).
+    fn read_back(line: &str) -> Vec<String> {
+        let mut rest = line.strip_prefix("ReadWritePaths=").unwrap().chars();
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        while let Some(c) = rest.next() {
+            match (c, quote) {
+                ('\\', _) => word.get_or_insert_default().push(rest.next().unwrap()),
+                ('"' | '\'', None) => {
+                    word.get_or_insert_default();
+                    quote = Some(c);
+                }
+                (c, Some(open)) if c == open => quote = None,
+                (' ' | '\t' | '\n' | '\r', None) => words.extend(word.take()),
+                (c, _) => word.get_or_insert_default().push(c),
+            }
+        }
+        assert_eq!(quote, None, "{line}");
+        words.extend(word);
+        let plain = |word: String| {
+            assert!(!word.replace("%%", "").contains('%'), "{word}");
+            word.replace("%%", "%")
+        };
+        words.into_iter().map(plain).collect()
+    }
+
+    const HOSTILE: [&str; 16] = [
+        "/a b",
+        "/-a/+b",
+        "/50%/%n%%",
+        "/it's \"quoted\"",
+        "/back\\slash",
+        "/ends in \\",
+        "/\\x41 \\n",
+        "/$HOME/${x}",
+        "/;#comment",
+        "/caf\u{e9} \u{202e}\u{1f600}",
+        "/a=b:c,d@e",
+        "/ leading",
+        "/trailing ",
+        "/[Service]",
+        "/*?[x]",
+        "/\u{10fffd}",
+    ];
+
+    #[test]
+    fn systemd_reads_back_the_path_that_was_meant_or_it_is_refused() {
+        for path in HOSTILE {
+            let line = line(Path::new(path)).unwrap();
+            assert_eq!(line.lines().count(), 1, "{line}");
+            assert_eq!(read_back(&line), [path], "{line}");
+        }
+        let bytes = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        for path in [
+            bytes(b"/a\nExecStart=/bin/sh"),
+            bytes(b"/a\rb"),
+            bytes(b"/a\tb"),
+            bytes(b"/a\x1b[2J"),
+            bytes(b"/\xff"),
+            bytes("/\u{ffff}".as_bytes()),
+            bytes("/\u{85}".as_bytes()),
+        ] {
+            let why = line(&path).unwrap_err();
+            assert!(why.contains("no file of a unit can hold"), "{why}");
+        }
+        let mut facts = sound();
+        facts.unit.as_mut().unwrap().read_write_paths = Some(Vec::new());
+        facts.folders[2].real = Some((bytes(b"/mnt/a\nUser=root"), 9));
+        assert!(drop_in_of_paths(&facts).unwrap().is_err());
+    }
+
+    /// systemd itself says what it has read of a path that it does not take.
+    #[test]
+    fn systemd_analyze_reads_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.service");
+        let lines: String = HOSTILE
+            .iter()
+            .map(|path| line(Path::new(path)).unwrap() + "\n")
+            .collect();
+        // Not absolute any more, so that each is shown.
+        let lines = lines.replace("=/", "=x/").replace("=\"/", "=\"x/");
+        std::fs::write(&file, format!("[Service]\nExecStart=/bin/true\n{lines}")).unwrap();
+        let ran = std::process::Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&file)
+            .env("LC_ALL", "C.UTF-8")
+            .output();
+        let Ok(ran) = ran else {
+            println!("skipped: no systemd-analyze here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&ran.stderr);
+        for path in HOSTILE {
+            let told = format!("path is not absolute, ignoring: x{path}\n");
+            assert!(said.contains(&told), "{path}: {said}");
+        }
     }
 }

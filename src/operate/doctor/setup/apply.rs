@@ -9,15 +9,28 @@ use std::{
 
 use super::Change;
 use crate::{
-    disk::{durable, ownership, record_files},
+    disk::{
+        durable,
+        ownership::{self, Before, Given, MadeFor, Way},
+        record_files,
+    },
     model::text::printable,
     operate::doctor::facts::Facts,
 };
 
 /// Of a folder that is made: for a shared group, which each episode in it inherits.
 const FOLDER_MODE: u32 = 0o2770;
-/// Of the folder above, where that is made.
+/// Of the folder above, where that is made, and of the daemon's own: the shipper's alone to write
+/// to, so that no other user can put another folder there.
 const PARENT_MODE: u32 = 0o2750;
+
+pub(super) fn folder_mode(path: &Path) -> u32 {
+    if path.ends_with(".sealift") {
+        PARENT_MODE
+    } else {
+        FOLDER_MODE
+    }
+}
 
 /// Whether the calling user may not do it.
 pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
@@ -40,36 +53,58 @@ pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
         }
 }
 
+/// Why it cannot be done, whoever does it, as far as a look tells.
+pub(super) fn blocker(change: &Change) -> Option<String> {
+    match change {
+        Change::MakeFolder(path, ..) => match Way::to(path) {
+            Ok(way) => way.link.map(|link| link.to_string()),
+            Err(error) => Some(error.to_string()),
+        },
+        Change::Access { path, .. } => ownership::blocker(path),
+        Change::GiveEpisode(path, uid) => match ownership::give_episode(path, *uid, false, true) {
+            Ok(Given::Done { .. }) => None,
+            Ok(given) => Some(super::not_given(path, given)),
+            Err(error) => Some(error.to_string()),
+        },
+        Change::PutAside(_) | Change::JoinGroup(_) | Change::DropIn(..) | Change::Unit(_) => None,
+    }
+}
+
 pub(super) fn apply(change: &Change, facts: &Facts) -> io::Result<()> {
     let hands = &facts.hands;
+    let us = facts.people.us.uid;
     match change {
         Change::MakeFolder(path, uid, gid) => {
-            let give = |path: &Path, mode: u32| {
-                let group = (facts.people.us.uid == 0).then_some(*gid);
-                let owner = (facts.people.us.uid != *uid).then_some(*uid);
-                ownership::give(&path.canonicalize()?, owner, group, mode, 0o7777 & !mode)
+            let whose = MadeFor {
+                owner: (us != *uid).then_some(*uid),
+                group: (us == 0).then_some(*gid),
+                mode: folder_mode(path),
+                parent_mode: PARENT_MODE,
             };
-            // The folder above is the shipper's alone to write to, where it was not there: the
-            // daemon keeps its own things in it, and no other user can put another folder there.
-            if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-                durable::create_folder(parent)?;
-                give(parent, PARENT_MODE)?;
-            }
-            if !durable::recreate_folder(path)? {
-                return Ok(());
-            }
-            give(path, FOLDER_MODE)
+            ownership::make_folder(path, whose)
         }
-        Change::PutAside(path) => durable::put_aside(path).map(drop),
+        Change::PutAside(path) => ownership::put_aside(path).map(drop),
         Change::Access {
             path,
+            before,
             owner,
             group,
             set,
             clear,
-            ..
-        } => ownership::give(&path.canonicalize()?, *owner, *group, *set, *clear),
-        Change::GiveEpisode(path, uid) => ownership::give_episode(path, *uid, false).map(drop),
+        } => {
+            let before = Before {
+                uid: before.uid,
+                gid: before.gid,
+                mode: before.mode,
+            };
+            ownership::give(path, Some(before), *owner, *group, *set, *clear)
+        }
+        Change::GiveEpisode(path, uid) => {
+            match ownership::give_episode(path, *uid, false, false)? {
+                Given::Done { left: 0 } => Ok(()),
+                given => Err(io::Error::other(super::not_given(path, given))),
+            }
+        }
         Change::JoinGroup(gid) => {
             let group = said_by("getent", &["group", &gid.to_string()])?;
             let group = group.split(':').next().unwrap_or_default();

@@ -1,16 +1,19 @@
 //! Facts to changes. Pure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Change;
 use crate::{
-    disk::tree::shown,
+    disk::{ownership, tree::shown},
+    model::text::printable,
     operate::doctor::{
-        facts::{Facts, FolderFacts, FolderState, Owned, PassedFolder, SettingsProblem},
+        facts::{Facts, FolderFacts, FolderState, Owned, PassedFolder, Person, SettingsProblem},
         judge::{permission_fixes as fixes, permissions, service, unit_paths},
     },
 };
 
+/// The shipper's own folder, which it makes itself where it may.
+const PRIVATE: &str = ".sealift";
 /// Writing by all users.
 const WORLD_WRITABLE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
@@ -22,6 +25,8 @@ const LOOSE: u32 = 0o026;
 pub(super) struct SetupPlan {
     pub(super) changes: Vec<Change>,
     pub(super) refused: Vec<String>,
+    /// What the first refusal is about.
+    pub(super) first_refused: Option<PathBuf>,
     /// A file that a running daemon has read, and reads again when it is told to.
     is_read_again: bool,
 }
@@ -29,6 +34,14 @@ pub(super) struct SetupPlan {
 /// `sealed`: those in `episodes/` that who ships cannot move. `loose`: a marker beside them.
 pub(super) fn plan(facts: &Facts, sealed: &[PathBuf], loose: Option<PathBuf>) -> SetupPlan {
     let mut plan = SetupPlan::default();
+    if let Some(user) = &facts.people.unknown_user {
+        plan.refused.push(format!(
+            "{} runs as user {}, which is not there on this host: make it, or name another with --user",
+            facts.hands.unit,
+            printable(user)
+        ));
+        return plan;
+    }
     match &facts.settings.problem {
         Some(SettingsProblem::Missing) => plan.refused.push(
             "there is no configuration: give --data DIR and --receiver URL, and one is written"
@@ -45,9 +58,11 @@ pub(super) fn plan(facts: &Facts, sealed: &[PathBuf], loose: Option<PathBuf>) ->
     let recorder = recorder_of(facts);
     for folder in &facts.folders {
         let (path, name) = (&folder.path, folder.name);
-        if let Some(step) = fixes::barrier(facts, &folder.way) {
-            plan.change(fixes::to_pass(shipper, step), recorder);
+        if let Some(link) = &folder.link {
+            plan.refuse(path, link.to_string());
+            continue;
         }
+        plan.pass(facts, &folder.way, recorder);
         match &folder.state {
             FolderState::Missing => {
                 plan.push(Change::MakeFolder(path.clone(), shipper.uid, shipper.gid));
@@ -59,17 +74,32 @@ pub(super) fn plan(facts: &Facts, sealed: &[PathBuf], loose: Option<PathBuf>) ->
             FolderState::There {
                 read_only: true, ..
             } => {
-                plan.refuse(format!("{} is mounted read-only", shown(path)));
+                plan.refuse(path, format!("{} is mounted read-only", shown(path)));
             }
             FolderState::There { owned, .. } if !folder.modeless => {
                 plan.open(facts, folder, *owned, recorder);
             }
             FolderState::There { .. } => {}
-            FolderState::Failed(why) => plan.refuse(format!("{name}/ cannot be looked at: {why}")),
-            FolderState::Hangs(_) => plan.refuse(format!("{} does not answer", shown(path))),
+            FolderState::Failed(why) => {
+                plan.refuse(path, format!("{name}/ cannot be looked at: {why}"));
+            }
+            FolderState::Hangs(_) => plan.refuse(path, format!("{} does not answer", shown(path))),
         }
     }
+    if let Some((above, owned)) = &facts.private_in
+        && !shipper.may(permissions::WRITE | permissions::SEARCH, *owned)
+    {
+        let path = above.join(PRIVATE);
+        plan.push(Change::MakeFolder(path, shipper.uid, shipper.gid));
+    }
+    let is_reached = |name: &str| {
+        let is_it = |folder: &&FolderFacts| folder.name == name && folder.link.is_none();
+        facts.folders.iter().any(|folder| is_it(&folder))
+    };
+    let sealed = if is_reached("episodes") { sealed } else { &[] };
+    let loose = loose.filter(|_| is_reached("episodes"));
     let in_the_way = facts.in_the_way.iter().map(|(path, _)| path.clone());
+    let in_the_way = in_the_way.filter(|_| is_reached("outbox"));
     for path in in_the_way.chain(loose) {
         plan.push(Change::PutAside(path));
     }
@@ -86,8 +116,10 @@ pub(super) fn plan(facts: &Facts, sealed: &[PathBuf], loose: Option<PathBuf>) ->
             plan.readable(facts, &file.path, owned, &file.way, file.secret);
         }
     }
-    if let Some(lines) = unit_paths::drop_in_of_paths(facts) {
-        plan.push(Change::DropIn(unit_paths::DROP_IN, lines));
+    match unit_paths::drop_in_of_paths(facts) {
+        Some(Ok(lines)) => plan.push(Change::DropIn(unit_paths::DROP_IN, lines)),
+        Some(Err(why)) => plan.refused.push(why),
+        None => {}
     }
     if let Some(unit) = facts.unit.as_ref().filter(|_| facts.hands.has_unit)
         && service::has_no_watchdog(unit)
@@ -120,14 +152,26 @@ impl SetupPlan {
         }
     }
 
-    fn refuse(&mut self, why: String) {
+    fn refuse(&mut self, path: &Path, why: String) {
+        self.first_refused.get_or_insert_with(|| path.to_owned());
         self.refused.push(why);
     }
 
     fn change(&mut self, change: Change, recorder: Option<u32>) {
-        match locks_out(&change, recorder) {
-            Some(why) => self.refuse(why),
-            None => self.push(change),
+        match (locks_out(&change, recorder), &change) {
+            (Some(why), Change::Access { path, .. }) => self.refuse(path, why),
+            _ => self.push(change),
+        }
+    }
+
+    /// Lets who ships come through.
+    fn pass(&mut self, facts: &Facts, way: &[PassedFolder], recorder: Option<u32>) {
+        let shipper = facts.people.shipper();
+        if let Some(step) = fixes::barrier(facts, way) {
+            match stays_closed(shipper, step) {
+                Some(why) => self.refuse(&step.0, why),
+                None => self.change(fixes::to_pass(shipper, step), recorder),
+            }
         }
     }
 
@@ -136,7 +180,13 @@ impl SetupPlan {
         let mode = owned.mode & 0o7777;
         let is_recorders = folder.name == "episodes";
         if !shipper.may(permissions::ALL, owned) {
-            self.change(fixes::to_write(shipper, folder, owned), recorder);
+            let change = fixes::to_write(shipper, folder, owned);
+            // No recorder writes in these, whoever records.
+            if matches!(folder.name, "outbox" | ".sealift") {
+                self.push(change);
+            } else {
+                self.change(change, recorder);
+            }
         } else if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
             self.change(fixes::to_guard(shipper, folder, owned), recorder);
         } else if is_recorders && mode & STICKY != 0 && ![0, owned.uid].contains(&shipper.uid) {
@@ -154,9 +204,7 @@ impl SetupPlan {
     ) {
         let shipper = facts.people.shipper();
         let before = self.changes.len();
-        if let Some(step) = fixes::barrier(facts, way) {
-            self.change(fixes::to_pass(shipper, step), None);
-        }
+        self.pass(facts, way, None);
         if !shipper.may(permissions::READ, owned) {
             self.change(fixes::to_read(shipper, file, owned), None);
         } else if is_secret && owned.mode & LOOSE != 0 {
@@ -188,6 +236,29 @@ impl SetupPlan {
             (_, false, _) | (false, true, _) => {}
         }
     }
+}
+
+/// Why a folder on the way is not opened: what else is in a home is its user's to show.
+fn stays_closed(shipper: &Person, (folder, owned): &PassedFolder) -> Option<String> {
+    let is_home = folder.starts_with("/root")
+        || folder
+            .strip_prefix("/home")
+            .is_ok_and(|below| below.components().next().is_some());
+    let what = if is_home {
+        "a home folder"
+    } else if ownership::is_of_the_system_by_name(folder) {
+        "a folder of the system"
+    } else {
+        return None;
+    };
+    (owned.uid != shipper.uid).then(|| {
+        format!(
+            "{} is {what}, closed to {}, and is not opened for it: put what is behind it elsewhere, such as below /srv \
+             (docs/operations.md#installing)",
+            shown(folder),
+            shipper.name
+        )
+    })
 }
 
 /// Why a change would keep a recorder from what it can do now. `recorder` is a user that is known

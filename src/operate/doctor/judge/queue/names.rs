@@ -178,6 +178,6 @@ fn mended(
         NoEpisode::Symlink => foreign(&found.folder.join(&stranger.name), |link| {
             format!("readlink -f {link}")
         }),
-        NoEpisode::LooseMarker => facts.setup(),
+        NoEpisode::LooseMarker => facts.setup_command(),
     }
 }
