@@ -100,7 +100,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
         } else {
             if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
                 let failed = || format!("Failed to make the folder {}", shown(folder));
-                let way = ownership::Way::to(folder).with_context(failed)?;
+                let way = ownership::TrustedWay::to(folder).with_context(failed)?;
                 if let Some(link) = way.link {
                     return Err(Failure::Usage(anyhow::anyhow!(link.to_string())));
                 }

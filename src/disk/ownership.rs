@@ -1,6 +1,6 @@
 //! Owner, group and mode of what is there, changed through a descriptor. What leads there is gone
-//! name by name ([`Way`]): no symlink of another user is followed, and no mount entered in an
-//! episode. What is the system's own is not changed, whatever the path says.
+//! name by name ([`TrustedWay`]): no symlink of another user is followed, and no mount entered in
+//! an episode. What is the system's own is not changed, whatever the path says.
 
 mod way;
 
@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(crate) use self::way::{Link, Way};
+pub(crate) use self::way::{Link, TrustedWay};
 use super::{
     durable,
     tree::{MAX_DEPTH, shown},
@@ -120,8 +120,20 @@ pub(crate) fn blocker(path: &Path) -> Option<String> {
     changeable(path).err().map(|error| error.to_string())
 }
 
-fn changeable(path: &Path) -> io::Result<Way> {
-    let way = Way::to(path)?.whole()?;
+/// Fails where what stands there does not belong to this group, or is not to be changed: another
+/// user may have put it there for the sake of its group.
+///
+/// # Errors
+/// As [`give`].
+pub(crate) fn belongs_to_group(path: &Path, gid: u32) -> io::Result<()> {
+    let found = fstat(&changeable(path)?.at)?;
+    (found.st_gid == gid)
+        .then_some(())
+        .ok_or_else(way::replaced)
+}
+
+fn changeable(path: &Path) -> io::Result<TrustedWay> {
+    let way = TrustedWay::to(path)?.whole()?;
     let found = fstat(&way.at)?;
     let said = |why: &str| Err(io::Error::other(format!("{} {why}", shown(&way.real))));
     if is_of_the_system(&found) {
@@ -178,7 +190,7 @@ const WAY_MODE: u32 = 0o755;
 /// # Errors
 /// Those of mkdirat(2), fchown(2) and fchmod(2); the symlink that is in the way.
 pub(crate) fn make_folder(path: &Path, whose: MadeFor) -> io::Result<()> {
-    let way = Way::to(path)?;
+    let way = TrustedWay::to(path)?;
     if let Some(link) = way.link {
         return Err(io::Error::other(link.to_string()));
     }
@@ -210,7 +222,7 @@ pub(crate) fn put_aside(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The way to the folder that a path ends in, and the last name.
-fn folder_and_name(path: &Path) -> io::Result<(Way, &OsStr)> {
+fn folder_and_name(path: &Path) -> io::Result<(TrustedWay, &OsStr)> {
     let refused = || io::Error::other("its last part is no name");
     let name = path.file_name().ok_or_else(refused)?;
     // `a/.` has the file name `a`, and `a/` has it too: they lead over a symlink.
@@ -218,7 +230,7 @@ fn folder_and_name(path: &Path) -> io::Result<(Way, &OsStr)> {
         return Err(refused());
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let way = Way::to(folder.unwrap_or(Path::new(".")))?.whole()?;
+    let way = TrustedWay::to(folder.unwrap_or(Path::new(".")))?.whole()?;
     Ok((way, name))
 }
 
@@ -226,7 +238,10 @@ fn folder_and_name(path: &Path) -> io::Result<(Way, &OsStr)> {
 pub(crate) fn is_right_in(path: &Path, folder: &Path) -> bool {
     let same = || -> io::Result<bool> {
         let (above, _) = folder_and_name(path)?;
-        let (above, folder) = (fstat(&above.at)?, fstat(&Way::to(folder)?.whole()?.at)?);
+        let (above, folder) = (
+            fstat(&above.at)?,
+            fstat(&TrustedWay::to(folder)?.whole()?.at)?,
+        );
         Ok((above.st_dev, above.st_ino) == (folder.st_dev, folder.st_ino))
     };
     same().unwrap_or(false)

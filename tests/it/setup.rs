@@ -1,5 +1,10 @@
 //! `sealift setup`: what is wrong is mended, what is right is left, and no recorder is locked out.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the user that takes folders away"
+)]
+
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
@@ -123,6 +128,15 @@ fn a_configuration_that_is_there_and_wrong_is_refused_before_anything_is_changed
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     refused("a folder");
+    // What cannot be made is named.
+    let (plain, below) = (
+        folder.path().join("plain"),
+        folder.path().join("plain/new.toml"),
+    );
+    fs::write(&plain, "").unwrap();
+    let (code, said) = setup(&url, &[("--config", &below), ("--data", &data)]);
+    let told = format!("Failed to make the folder {}", plain.display());
+    assert!(code == 1 && said.contains(&told), "{said}");
 }
 
 #[test]
@@ -432,7 +446,6 @@ fn only_what_lies_right_in_the_folders_of_episodes_is_given_away() {
         link.clone(),
         link.join("a"),
         elsewhere.join("a"),
-        "/".into(),
     ] {
         for dry in [&["--user", user, "--dry-run"][..], &["--user", user]] {
             let (code, said) = setup(dry, &[("--give", &episode), ("--data", &data)]);
@@ -509,7 +522,7 @@ fn a_link_that_the_shipper_put_in_the_place_of_a_folder_gives_it_nothing_of_root
     put("shipped", &root.join("closed/new"), 1235);
     refused(&["outbox"]);
     assert!(!root.join("closed/new").exists());
-    // Root's own link is no better in a folder that another may write to: it may be another tomorrow.
+    // Root's own link is no better in a folder that another may write to.
     put("outbox", &root.join("closed"), 0);
     refused(&["outbox"]);
     // A link on the way to a folder that the configuration names.
@@ -563,9 +576,8 @@ fn in_a_data_folder_that_root_made_the_daemon_gets_the_folder_that_it_cannot_mak
     host.can_be_found_by_everybody();
     host.unit_is("User", "nobody");
     let data = host.sandbox.data();
-    let _ = fs::remove_dir_all(data.join(".sealift"));
     host.type_in(&format!(
-        "chown -R nobody: '{0}' && chown root: '{0}'",
+        "rm -rf '{0}/.sealift' && chown -R nobody: '{0}' && chown root: '{0}'",
         data.display()
     ));
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
@@ -604,6 +616,55 @@ fn where_the_unit_runs_as_a_user_that_is_not_there_nothing_is_made_for_root_inst
         "{said}"
     );
     assert!(!shipped.exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_token_puts_the_shipper_into_no_group() {
+    if !is_root() {
+        println!("skipped: only root changes groups");
+        return;
+    }
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.can_be_found_by_everybody();
+    host.unit_is("User", "nobody");
+    let calls = host.sandbox.path("usermod.calls");
+    host.script(
+        "usermod",
+        &format!("#!/bin/bash\necho \"$*\" >>'{}'\n", calls.display()),
+    );
+    let (drop, secret) = (host.sandbox.path("drop"), host.sandbox.path("secret"));
+    fs::create_dir(&drop).unwrap();
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&secret, Some(0), Some(1236)).unwrap();
+    std::os::unix::fs::chown(&drop, Some(65534), None).unwrap();
+    let token = drop.join("token");
+    host.configure(&format!(
+        "[shipper]\ndata_dir = {:?}\n[receiver]\nurl = \"https://r.example\"\ntoken_file = {token:?}\n",
+        host.sandbox.data()
+    ));
+    let setup = || {
+        let config = host.config_file();
+        let ran = host.type_in(&format!("sealift setup --config '{}'", config.display()));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    std::os::unix::fs::symlink(&secret, &token).unwrap();
+    std::os::unix::fs::lchown(&token, Some(65534), None).unwrap();
+    let said = setup();
+    assert!(said.contains("drop/token is a symlink that"), "{said}");
+    fs::remove_file(&token).unwrap();
+    fs::hard_link(&secret, &token).unwrap();
+    let said = setup();
+    assert!(
+        said.contains("drop/token has other names as well"),
+        "{said}"
+    );
+    assert!(!calls.exists(), "{said}");
+    let found = fs::metadata(&secret).unwrap();
+    assert_eq!(
+        (found.uid(), found.gid(), found.mode() & 0o777),
+        (0, 1236, 0o640)
+    );
 }
 
 /// In a mount namespace of the test's own.

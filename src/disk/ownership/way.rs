@@ -54,7 +54,7 @@ impl fmt::Display for Link {
 
 /// How far the way led.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct TrustedWay {
     /// The last name that is there, and what stands there.
     pub(super) at: OwnedFd,
     /// The folder that it is in, and its name there; `None` for the root folder.
@@ -69,7 +69,7 @@ pub(crate) struct Way {
     pub(crate) link: Option<Link>,
 }
 
-impl Way {
+impl TrustedWay {
     /// Goes as far as it can.
     ///
     /// # Errors
@@ -213,24 +213,24 @@ mod tests {
         symlink("../real", links.join("a")).unwrap();
         symlink(top.join("links/a"), links.join("b")).unwrap();
         fs::set_permissions(&links, Permissions::from_mode(0o755)).unwrap();
-        let way = Way::to(&links.join("b/in/../in")).unwrap();
+        let way = TrustedWay::to(&links.join("b/in/../in")).unwrap();
         assert_eq!((&way.link, &way.real), (&None, &real));
         assert!(way.passed.contains(&top.join("real")), "{way:?}");
         // Sticky or not: another user may have made it.
         for mode in [0o775, 0o1777] {
             fs::set_permissions(&links, Permissions::from_mode(mode)).unwrap();
-            let way = Way::to(&links.join("b/in")).unwrap();
+            let way = TrustedWay::to(&links.join("b/in")).unwrap();
             assert_eq!(way.link, Some(Link::Foreign(links.join("b"))));
             assert!(way.whole().is_err());
         }
         fs::set_permissions(&links, Permissions::from_mode(0o755)).unwrap();
         if geteuid().is_root() {
             std::os::unix::fs::lchown(links.join("a"), Some(1235), None).unwrap();
-            let way = Way::to(&links.join("b/in")).unwrap();
+            let way = TrustedWay::to(&links.join("b/in")).unwrap();
             assert_eq!(way.link, Some(Link::Foreign(links.join("a"))));
             std::os::unix::fs::lchown(links.join("a"), Some(0), None).unwrap();
             std::os::unix::fs::chown(&links, Some(1235), None).unwrap();
-            let way = Way::to(&links.join("b/in")).unwrap();
+            let way = TrustedWay::to(&links.join("b/in")).unwrap();
             assert_eq!(way.link, Some(Link::Foreign(links.join("b"))));
         }
     }
@@ -242,17 +242,17 @@ mod tests {
         let gone = top.join("mnt/nas");
         symlink(&gone, top.join("link")).unwrap();
         for path in ["link", "link/episodes"] {
-            let way = Way::to(&top.join(path)).unwrap();
+            let way = TrustedWay::to(&top.join(path)).unwrap();
             let dangling = Link::Dangling(top.join("link"), gone.clone());
             assert_eq!(way.link, Some(dangling), "{path}");
         }
         fs::create_dir_all(&gone).unwrap();
-        let way = Way::to(&top.join("link/a/b")).unwrap();
+        let way = TrustedWay::to(&top.join("link/a/b")).unwrap();
         assert_eq!(
             (way.link, way.real, way.missing),
             (None, gone, vec!["a".into(), "b".into()])
         );
         symlink("loop", top.join("loop")).unwrap();
-        assert!(Way::to(&top.join("loop")).is_err());
+        assert!(TrustedWay::to(&top.join("loop")).is_err());
     }
 }

@@ -51,8 +51,8 @@ pub(super) enum Change {
     },
     /// A sealed episode goes to another owner, with all in it.
     GiveEpisode(PathBuf, u32),
-    /// Who ships joins a group.
-    JoinGroup(u32),
+    /// Who ships joins the group that this belongs to.
+    JoinGroup(u32, PathBuf),
     /// A file of this name beside the unit gets these lines.
     DropIn(&'static str, Vec<String>),
     /// systemctl(1) does this to the unit.
@@ -116,7 +116,9 @@ impl Change {
             Self::GiveEpisode(path, uid) => {
                 format!("give {} and all in it to user {uid}", shown(path))
             }
-            Self::JoinGroup(gid) => format!("put {who} into group {gid}"),
+            Self::JoinGroup(gid, of) => {
+                format!("put {who} into group {gid}, which {} belongs to", shown(of))
+            }
             Self::DropIn(name, lines) => format!(
                 "add to the unit's drop-in {name}.conf: {}",
                 crate::model::text::printable(&lines.join(" "))
@@ -334,4 +336,61 @@ pub(super) fn takes_root(facts: &Facts) -> bool {
 
 fn is_given(facts: &mut Facts, shipper: Person) {
     (facts.people.shipper, facts.people.unknown_user) = (Some(shipper), None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::doctor::{facts::FolderState, judge::healthy_host::sound};
+
+    #[test]
+    fn a_sentence_says_the_path_as_it_is() {
+        let before = Owned {
+            mode: 0o770,
+            ..Owned::default()
+        };
+        let path = Path::new("/srv/open/reopened");
+        let close = Change::access(path, before, None, None, 0, 0o070).sentence("sealift");
+        assert!(
+            close.starts_with("close /srv/open/reopened (owner 0"),
+            "{close}"
+        );
+    }
+
+    #[test]
+    fn the_fix_names_who_ships_where_no_unit_does_and_it_takes_root() {
+        let mut facts = sound();
+        (facts.hands.has_unit, facts.hands.root) = (false, false);
+        facts.people.us = facts.people.shipper.take().unwrap();
+        // Nothing to do that takes root.
+        assert_eq!(&*facts.setup(), "sealift setup --data /d");
+        facts.folders[0].state = FolderState::There {
+            owned: Owned::default(),
+            shared: None,
+            read_only: false,
+        };
+        assert_eq!(
+            &*facts.setup(),
+            "sudo sealift setup --user sealift --group 20 --data /d"
+        );
+        facts.hands.root = true;
+        facts.people.us = Person::default();
+        assert_eq!(&*facts.setup(), "sealift setup --data /d");
+    }
+
+    #[test]
+    fn where_setup_refuses_the_fix_looks_and_says_why() {
+        let mut facts = sound();
+        facts.folders[2].way = vec![("/root".into(), Owned::default())];
+        let fix = facts.setup();
+        assert_eq!(&*fix, "namei -lx /root");
+        let why = fix.then.unwrap();
+        assert!(
+            why.contains("/root is a home folder") && why.contains("docs/operations.md#installing"),
+            "{why}"
+        );
+        // What it can do it does first.
+        facts.private_in = Some(("/d".into(), Owned::default()));
+        assert_eq!(&*facts.setup(), "sealift setup --data /d");
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
     clock,
     disk::{
         filesystem::{self, shared_between_hosts},
-        ownership::Way,
+        ownership::TrustedWay,
         tree::what_it_is,
     },
     model::{
@@ -69,7 +69,7 @@ pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
         let looked = path.clone();
         tokio::spawn(async move {
             let looked = within(DISK, move || {
-                let way = Way::to(&looked).ok();
+                let way = TrustedWay::to(&looked).ok();
                 (
                     state_of(&looked),
                     real(&looked, way.as_ref()),
@@ -180,7 +180,7 @@ fn state_of(path: &Path) -> FolderState {
 }
 
 /// As the way led, so that what was judged on it is what is meant.
-fn real(path: &Path, way: Option<&Way>) -> Option<(PathBuf, u64)> {
+fn real(path: &Path, way: Option<&TrustedWay>) -> Option<(PathBuf, u64)> {
     let real = match way.filter(|way| way.link.is_none()) {
         Some(way) => way.real.clone(),
         None => path.canonicalize().ok()?,

@@ -9,7 +9,7 @@ use std::{
 
 use super::run::{code_of, stdout_of};
 use crate::{
-    disk::ownership::Way,
+    disk::ownership::TrustedWay,
     model::text::printable,
     operate::doctor::facts::{Owned, PassedFolder, People, Person, Unit},
 };
@@ -180,11 +180,11 @@ pub(super) fn owned(path: &Path, metadata: &Metadata) -> Owned {
 /// The folders that lead to it, the outermost first: by its name, and by where symlinks in that
 /// lead, as far as they are followed.
 pub(super) fn way_to(path: &Path) -> Vec<PassedFolder> {
-    passed(path, Way::to(path).ok().as_ref())
+    passed(path, TrustedWay::to(path).ok().as_ref())
 }
 
 /// The same for a way that was gone.
-pub(super) fn passed(path: &Path, way: Option<&Way>) -> Vec<PassedFolder> {
+pub(super) fn passed(path: &Path, way: Option<&TrustedWay>) -> Vec<PassedFolder> {
     let Ok(named) = std::path::absolute(path) else {
         return Vec::new();
     };

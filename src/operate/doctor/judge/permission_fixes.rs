@@ -63,7 +63,7 @@ pub(in crate::operate::doctor) fn to_read(shipper: &Person, file: &Path, owned: 
     } else if shipper.is_in(owned.gid) {
         (None, 0o040)
     } else if owned.gid != 0 && owned.mode >> 3 & READ != 0 {
-        return Change::JoinGroup(owned.gid);
+        return Change::JoinGroup(owned.gid, file.to_owned());
     } else {
         (Some(shipper.gid), 0o040)
     };
@@ -96,7 +96,7 @@ pub(in crate::operate::doctor) fn to_write(
     } else if shipper.is_in(owned.gid) {
         (None, None, 0o070)
     } else if owned.mode & 0o020 != 0 {
-        return Change::JoinGroup(owned.gid);
+        return Change::JoinGroup(owned.gid, place(folder).to_owned());
     } else {
         // Who came through by that group comes through still.
         let pass = owned.mode >> 3 & SEARCH;
@@ -217,7 +217,7 @@ mod tests {
     /// What is there afterwards; `Err` of a group that is joined.
     fn becomes(change: &Change, before: Owned) -> Result<(u32, u32, u32), u32> {
         match change {
-            Change::JoinGroup(gid) => Err(*gid),
+            Change::JoinGroup(gid, _) => Err(*gid),
             change => {
                 let after = change.after(before);
                 Ok((after.uid, after.gid, after.mode))

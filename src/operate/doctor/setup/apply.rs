@@ -11,7 +11,7 @@ use super::Change;
 use crate::{
     disk::{
         durable,
-        ownership::{self, Before, Given, MadeFor, Way},
+        ownership::{self, Before, Given, MadeFor, TrustedWay},
         record_files,
     },
     model::text::printable,
@@ -47,7 +47,7 @@ pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
                 path, owner, group, ..
             } => owner.is_some() || group.is_some() || !is_ours(path),
             Change::GiveEpisode(..)
-            | Change::JoinGroup(_)
+            | Change::JoinGroup(..)
             | Change::DropIn(..)
             | Change::Unit(_) => true,
         }
@@ -56,17 +56,20 @@ pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
 /// Why it cannot be done, whoever does it, as far as a look tells.
 pub(super) fn blocker(change: &Change) -> Option<String> {
     match change {
-        Change::MakeFolder(path, ..) => match Way::to(path) {
+        Change::MakeFolder(path, ..) => match TrustedWay::to(path) {
             Ok(way) => way.link.map(|link| link.to_string()),
             Err(error) => Some(error.to_string()),
         },
         Change::Access { path, .. } => ownership::blocker(path),
+        Change::JoinGroup(gid, of) => ownership::belongs_to_group(of, *gid)
+            .err()
+            .map(|error| error.to_string()),
         Change::GiveEpisode(path, uid) => match ownership::give_episode(path, *uid, false, true) {
             Ok(Given::Done { .. }) => None,
             Ok(given) => Some(super::not_given(path, given)),
             Err(error) => Some(error.to_string()),
         },
-        Change::PutAside(_) | Change::JoinGroup(_) | Change::DropIn(..) | Change::Unit(_) => None,
+        Change::PutAside(_) | Change::DropIn(..) | Change::Unit(_) => None,
     }
 }
 
@@ -105,7 +108,8 @@ pub(super) fn apply(change: &Change, facts: &Facts) -> io::Result<()> {
                 given => Err(io::Error::other(super::not_given(path, given))),
             }
         }
-        Change::JoinGroup(gid) => {
+        Change::JoinGroup(gid, of) => {
+            ownership::belongs_to_group(of, *gid)?;
             let group = said_by("getent", &["group", &gid.to_string()])?;
             let group = group.split(':').next().unwrap_or_default();
             said_by(

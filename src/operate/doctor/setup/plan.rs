@@ -226,7 +226,7 @@ impl SetupPlan {
         };
         let is = |is: fn(&Change) -> bool| self.changes.iter().any(is);
         let drop_in = is(|change| matches!(change, Change::DropIn(..)));
-        let restart = drop_in || is(|change| matches!(change, Change::JoinGroup(_)));
+        let restart = drop_in || is(|change| matches!(change, Change::JoinGroup(..)));
         if drop_in {
             self.push(Change::Unit("daemon-reload"));
         }
@@ -365,5 +365,85 @@ mod tests {
             units,
             [Change::Unit("daemon-reload"), Change::Unit("restart")]
         );
+    }
+
+    #[test]
+    fn no_recorder_writes_in_the_outbox_and_so_it_is_opened_whoever_records() {
+        for name in ["outbox", ".sealift"] {
+            let mut facts = with("episodes", owned(77, 20, 0o2770));
+            let folder = facts.folders.iter_mut().find(|it| it.name == name);
+            if let FolderState::There { owned: was, .. } = &mut folder.unwrap().state {
+                *was = owned(77, 99, 0o775);
+            }
+            let said = plan(&facts, &[], None);
+            assert!(
+                said.refused.is_empty() && said.changes.len() == 1,
+                "{said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_home_and_a_folder_of_the_system_stay_closed_but_to_their_own_user() {
+        for (path, uid, is_refused) in [
+            ("/root", 0, true),
+            ("/root/data", 0, true),
+            ("/home/ann", 55, true),
+            ("/home/ann/data", 55, true),
+            ("/home/sealift", 10, false),
+            ("/home", 0, true),
+            ("/srv", 0, true),
+            ("/srv/data", 0, false),
+            ("/rootless", 0, false),
+            ("/homes/ann", 55, false),
+        ] {
+            let mut facts = sound();
+            let way = vec![(PathBuf::from(path), owned(uid, uid, 0o600))];
+            facts.folders[1].way = way.clone();
+            facts.settings.owned = Some(owned(0, 20, 0o640));
+            facts.settings.way = way;
+            let said = plan(&facts, &[], None);
+            assert_eq!(said.refused.is_empty(), !is_refused, "{path}: {said:?}");
+            assert_eq!(said.changes.is_empty(), is_refused, "{path}: {said:?}");
+            if is_refused {
+                assert!(said.refused[0].contains("elsewhere"), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn its_own_folder_is_made_for_who_ships_only_where_that_user_cannot() {
+        let mut facts = sound();
+        facts.private_in = Some(("/d".into(), owned(0, 0, 0o755)));
+        let made = [Change::MakeFolder("/d/.sealift".into(), 10, 20)];
+        assert_eq!(plan(&facts, &[], None).changes, made);
+        for writable in [owned(10, 0, 0o700), owned(0, 20, 0o770), owned(0, 0, 0o777)] {
+            facts.private_in = Some(("/d".into(), writable));
+            assert_eq!(plan(&facts, &[], None).changes, []);
+        }
+    }
+
+    #[test]
+    fn where_a_link_is_in_the_way_nothing_behind_it_is_changed() {
+        let mut facts = with("outbox", owned(0, 0, 0o700));
+        let (episodes, outbox) = (PathBuf::from("/d/episodes"), PathBuf::from("/d/outbox"));
+        facts.in_the_way = vec![(outbox.join("a.tar.zst"), "a folder")];
+        for folder in &mut facts.folders[..2] {
+            folder.link = Some(ownership::Link::Foreign(folder.path.clone()));
+            folder.way = vec![("/roots/closed".into(), owned(0, 0, 0o700))];
+        }
+        let loose = Some(episodes.join("done.marker"));
+        let said = plan(&facts, &[episodes.join("a")], loose);
+        assert_eq!((said.changes, said.refused.len()), (vec![], 2));
+    }
+
+    #[test]
+    fn for_a_user_that_is_not_there_nothing_is_planned() {
+        let mut facts = with("shipped", owned(55, 55, 0o700));
+        facts.people.shipper = None;
+        facts.people.unknown_user = Some("gone".to_owned());
+        let said = plan(&facts, &[], None);
+        assert_eq!(said.changes, []);
+        assert!(said.refused[0].contains("as user gone"), "{said:?}");
     }
 }
