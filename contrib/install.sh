@@ -26,7 +26,7 @@ manager_runs() { [ -d /run/systemd/system ]; }
 # Whole or not at all: a running shipper goes on with the old one.
 place() { install -D -m "$1" "$2" "$3.new" && mv -f "$3.new" "$3"; } # MODE FILE TARGET
 forget_papers() { rm -f $completions "$share"/man/man1/sealift.1 "$share"/man/man1/sealift-*.1; }
-forget_tmpfiles() { ! grep -qs '^d /var/lib/sealift/episodes ' "$tmpfiles" || rm -f "$tmpfiles"; }
+forget_tmpfiles() { ! grep -qs '^d /.*/quarantine .*sealift' "$tmpfiles" || rm -f "$tmpfiles"; }
 receiver_unit() { find {/etc,"$prefix/lib",/usr/lib,/lib}/systemd/system -maxdepth 1 -name sealift-receiver.service -print -quit 2>/dev/null || true; }
 
 put_in_place() {
