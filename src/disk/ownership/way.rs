@@ -137,6 +137,11 @@ impl TrustedWay {
         Ok(())
     }
 
+    /// Whether it led to the end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.link.is_none()
+    }
+
     /// The same, where it led to the end.
     ///
     /// # Errors

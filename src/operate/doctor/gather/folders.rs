@@ -179,9 +179,10 @@ fn state_of(path: &Path) -> FolderState {
     }
 }
 
-/// As the way led, so that what was judged on it is what is meant.
+/// As the way led, so that what was judged on it is what is meant; `None` of what is not there.
 fn real(path: &Path, way: Option<&TrustedWay>) -> Option<(PathBuf, u64)> {
     let real = match way.filter(|way| way.link.is_none()) {
+        Some(way) if !way.is_whole() => return None,
         Some(way) => way.real.clone(),
         None => path.canonicalize().ok()?,
     };
@@ -320,6 +321,17 @@ pub(super) fn last_written(folder: &Path, entries: &mut usize) -> Option<WallTim
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_none_of_those_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().canonicalize().unwrap();
+        for (name, is_there) in [("", true), ("a/b", false)] {
+            let path = above.join(name);
+            let way = TrustedWay::to(&path).unwrap();
+            assert_eq!(real(&path, Some(&way)).is_some(), is_there, "{path:?}");
+        }
+    }
 
     #[test]
     fn what_was_sealed_of_late_makes_the_present_rate() {
