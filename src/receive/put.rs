@@ -194,7 +194,9 @@ impl<S: Store> Exchange<'_, S> {
             .is_none_or(|value| value != PARTIAL_UPLOAD_TYPE)
         {
             let detail = format!("A PATCH that goes on with an upload is {PARTIAL_UPLOAD_TYPE}.");
-            return Err(Problem::new(ProblemType::UnsupportedType, detail).into());
+            // RFC 5789, section 2.2.
+            let problem = Problem::new(ProblemType::UnsupportedType, detail);
+            return Ok(Reply::problem(&problem).with_text("accept-patch", PARTIAL_UPLOAD_TYPE));
         }
         let is_complete =
             is_complete(headers)?.ok_or_else(|| invalid("Upload-Complete is ?1 or ?0."))?;

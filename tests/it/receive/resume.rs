@@ -391,6 +391,9 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
     for (method, path, headers, status, problem) in table {
         let answer = rig.request(&head(method, path, headers), b"12345").await;
         assert_eq!(answer.status, *status, "{method} {headers:?}");
+        let accepted = answer.headers.get("accept-patch").map(String::as_str);
+        let expected = (*status == 415).then_some("application/partial-upload");
+        assert_eq!(accepted, expected, "{headers:?}");
         if !problem.is_empty() {
             assert_eq!(answer.problem().0, *problem, "{headers:?}");
         }
