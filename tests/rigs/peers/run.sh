@@ -403,8 +403,7 @@ via_varnish_with_token() { # varnishd
 behind_varnish() {
     begin varnishd -j none -F -n "$work/varnish" -a "127.0.0.1:$port" -b "127.0.0.1:$behind"
     through
-    local words=${through_well/other=conflict/other=transient}
-    expect "${words/silent=201/silent=503}"
+    expect "${through_well/silent=201/silent=503}"
 }
 via_trafficserver() { # traffic_server
     receiver_here
