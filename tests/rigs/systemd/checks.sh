@@ -163,10 +163,10 @@ setup_lets_the_unit_ship_from_a_folder_elsewhere_and_then_has_nothing_to_do() {
     expect "the folders' mode" [ "$(stat -c %a:%U:%G /srv/elsewhere/episodes)" = 2770:sealift:sealift ]
     expect "the second run" [ "$(sealift setup)" = "nothing to do" ]
     systemctl start sealift
-    mkdir -m 2770 /srv/elsewhere/episodes/.far && touch /srv/elsewhere/episodes/.far/done.marker
-    chown -R recorder:sealift /srv/elsewhere/episodes/.far
-    mv /srv/elsewhere/episodes/.far /srv/elsewhere/episodes/far
-    within 10 "far is shipped" [ -d /srv/elsewhere/shipped/far ]
+    mkdir -m 2770 /srv/elsewhere/episodes/.afield && touch /srv/elsewhere/episodes/.afield/done.marker
+    chown -R recorder:sealift /srv/elsewhere/episodes/.afield
+    mv /srv/elsewhere/episodes/.afield /srv/elsewhere/episodes/afield
+    within 10 "afield is shipped" [ -d /srv/elsewhere/shipped/afield ]
     systemctl stop sealift
     rm -r /srv/elsewhere
 }
