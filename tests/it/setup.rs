@@ -17,12 +17,7 @@ use crate::{
     support::{Sandbox, copy_program, names, sealift},
 };
 
-fn setup(args: &[&str], paths: &[(&str, &Path)]) -> (i32, String) {
-    let mut command = sealift();
-    command.arg("setup").args(args);
-    for (option, path) in paths {
-        command.arg(option).arg(path);
-    }
+fn told(mut command: Command) -> (i32, String) {
     let output = command
         .stdin(std::process::Stdio::null())
         .env_remove("SEALIFT_CONFIG")
@@ -33,6 +28,15 @@ fn setup(args: &[&str], paths: &[(&str, &Path)]) -> (i32, String) {
         output.status.code().unwrap(),
         String::from_utf8(said).unwrap(),
     )
+}
+
+fn setup(args: &[&str], paths: &[(&str, &Path)]) -> (i32, String) {
+    let mut command = sealift();
+    command.arg("setup").args(args);
+    for (option, path) in paths {
+        command.arg(option).arg(path);
+    }
+    told(command)
 }
 
 #[test]
@@ -252,16 +256,7 @@ fn as_another_user(folder: &Path, args: &[&str], data: &Path) -> (i32, String) {
         sealift()
     };
     command.arg("setup").args(args).arg("--data").arg(data);
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .env_remove("SEALIFT_CONFIG")
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(said).unwrap(),
-    )
+    told(command)
 }
 
 #[test]

@@ -152,21 +152,7 @@ pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::layout::MARKER;
-
-    fn sandbox() -> (tempfile::TempDir, Layout) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::below(folder.path());
-        for folder in [
-            &layout.episodes,
-            &layout.outbox,
-            &layout.shipped,
-            &layout.quarantine,
-        ] {
-            fs::create_dir(folder).unwrap();
-        }
-        (folder, layout)
-    }
+    use crate::{model::layout::MARKER, testing::sandbox};
 
     #[test]
     fn each_folder_says_what_is_in_it() {

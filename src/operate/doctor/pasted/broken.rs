@@ -34,17 +34,17 @@ pub(super) const STRANGER: &[u8] = b"-it's\n$(touch pwned) \xff";
 
 /// Who asks, and on what host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) enum TypedBy {
     Root,
     Operator,
     /// Without a unit and without a file.
     ByHand,
 }
 
-pub(super) const CALLERS: [Caller; 3] = [Caller::Root, Caller::Operator, Caller::ByHand];
+pub(super) const CALLERS: [TypedBy; 3] = [TypedBy::Root, TypedBy::Operator, TypedBy::ByHand];
 
 /// A sound host whose data is there.
-pub(super) fn host(data: &Path, caller: Caller) -> Facts {
+pub(super) fn host(data: &Path, caller: TypedBy) -> Facts {
     let mut facts = sound();
     for folder in &mut facts.folders {
         folder.path = data.join(folder.name);
@@ -57,7 +57,7 @@ pub(super) fn host(data: &Path, caller: Caller) -> Facts {
     facts.hands.options = format!("--data {}", typed_path(data));
     facts.hands.file = Some(data.join("sealift.toml"));
     facts.settings.file.clone_from(&facts.hands.file);
-    if caller != Caller::Root {
+    if caller != TypedBy::Root {
         facts.hands.root = false;
         facts.people.us = Person {
             name: "op er".to_owned(),
@@ -66,7 +66,7 @@ pub(super) fn host(data: &Path, caller: Caller) -> Facts {
             groups: Vec::new(),
         };
     }
-    if caller == Caller::ByHand {
+    if caller == TypedBy::ByHand {
         facts.hands.has_unit = false;
         facts.unit.as_mut().unwrap().load_state = "not-found".to_owned();
         facts.hands.receiver = "--receiver http://receiver.example".to_owned();

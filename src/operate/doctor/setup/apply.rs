@@ -53,7 +53,7 @@ pub(super) fn needs_root(change: &Change, facts: &Facts) -> bool {
         }
 }
 
-/// Why it cannot be done, whoever does it, as far as a look tells.
+/// Why it can be done by no user, as far as a look tells.
 pub(super) fn blocker(change: &Change) -> Option<String> {
     match change {
         Change::MakeFolder(path, ..) => match TrustedWay::to(path) {

@@ -181,7 +181,7 @@ impl SetupPlan {
         let is_recorders = folder.name == "episodes";
         if !shipper.may(permissions::ALL, owned) {
             let change = fixes::to_write(shipper, folder, owned);
-            // No recorder writes in these, whoever records.
+            // No recorder writes in these.
             if matches!(folder.name, "outbox" | ".sealift") {
                 self.push(change);
             } else {

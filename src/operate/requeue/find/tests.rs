@@ -10,16 +10,7 @@ fn id(name: &str) -> EpisodeId {
 }
 
 fn folders_of(ids: &[&str]) -> Folders {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
-    for folder in [
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
-        fs::create_dir(folder).unwrap();
-    }
+    let (root, layout) = crate::testing::sandbox();
     let options = RequeueOptions {
         layout,
         ids: ids.iter().map(|name| id(name)).collect(),
