@@ -11,6 +11,7 @@
 pub mod by_hand;
 pub mod durable;
 pub(crate) mod filesystem;
+pub(crate) mod flock;
 pub(crate) mod lookup;
 pub mod manifest;
 pub(crate) mod meta;

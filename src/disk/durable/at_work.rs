@@ -24,19 +24,19 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Gid, Uid, fchown, flock},
+    fs::{Gid, Uid, fchown},
     io::Errno,
 };
 
 use crate::{
-    disk::{filesystem::shared_between_hosts, lookup, tree::shown},
+    disk::{filesystem::shared_between_hosts, flock::Flock, lookup, tree::shown},
     model::layout::AT_WORK,
 };
 
 /// Held while scratch of ours lies in a folder that is not to be touched.
 #[must_use]
 pub(super) struct AtWork {
-    _locked: Option<File>,
+    _locked: Option<Flock>,
 }
 
 /// For a move.
@@ -65,7 +65,7 @@ pub(super) fn at_work_where_known(folder: &Path) -> io::Result<Option<AtWork>> {
 }
 
 fn shared(path: &Path, file: File) -> io::Result<AtWork> {
-    locked(file, FlockOperation::NonBlockingLockShared).ok_or_else(|| {
+    granted(Flock::shared(file)).ok_or_else(|| {
         let why =
             format!(
                 "{0} is locked (flock) by another process: a shipper that has just started and puts the folder in order, or a program \
@@ -82,7 +82,7 @@ fn shared(path: &Path, file: File) -> io::Result<AtWork> {
 /// Those of open(2).
 pub(super) fn alone(folder: &Path) -> io::Result<Option<AtWork>> {
     let (_, file) = lockable(folder)?;
-    Ok(locked(file, FlockOperation::NonBlockingLockExclusive))
+    Ok(granted(Flock::exclusive(file)))
 }
 
 /// What is to be looked at where a move is at work in a folder, and the first process that has it
@@ -161,14 +161,11 @@ fn made(folder: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn locked(file: File, how: FlockOperation) -> Option<AtWork> {
-    match flock(&file, how) {
-        Ok(()) => Some(AtWork {
-            _locked: Some(file),
-        }),
+fn granted(lock: Result<Flock, Errno>) -> Option<AtWork> {
+    match lock {
         Err(Errno::WOULDBLOCK) => None,
         // A file system without locks has no others either.
-        Err(_) => Some(AtWork { _locked: None }),
+        lock => Some(AtWork { _locked: lock.ok() }),
     }
 }
 
@@ -177,7 +174,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::testing::children_have_begun;
 
     #[test]
     fn moves_are_at_work_together_and_a_start_alone() {
@@ -188,7 +184,6 @@ mod tests {
         ];
         assert!(alone(folder.path()).unwrap().is_none());
         drop(moves);
-        children_have_begun();
         let start = alone(folder.path()).unwrap().unwrap();
         let error = at_work(folder.path()).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
@@ -207,17 +202,14 @@ mod tests {
             (Some(4242), None)
         );
         drop(start);
-        children_have_begun();
         let _move = at_work(folder.path()).unwrap();
     }
 
     #[test]
     fn a_lock_of_another_program_on_the_folder_keeps_neither_a_move_nor_a_start() {
         let folder = tempfile::tempdir().unwrap();
-        let theirs = File::open(folder.path()).unwrap();
-        flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let _theirs = Flock::exclusive(File::open(folder.path()).unwrap()).unwrap();
         drop(at_work(folder.path()).unwrap());
-        children_have_begun();
         assert!(alone(folder.path()).unwrap().is_some());
     }
 
@@ -244,7 +236,6 @@ mod tests {
         let held = at_work(folder.path()).unwrap();
         assert!(alone(folder.path()).unwrap().is_none());
         drop(held);
-        children_have_begun();
         assert!(alone(folder.path()).unwrap().is_some());
         assert!(
             std::fs::read_dir(elsewhere.path())

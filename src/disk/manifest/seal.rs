@@ -22,13 +22,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::FlockOperation;
-
 use super::{MAX_MANIFEST_BYTES, Manifest};
 use crate::{
     clock,
     disk::{
         durable::{self, NotDurable, Published},
+        flock::Flock,
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
         tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
     },
@@ -218,8 +217,7 @@ fn seal_observed(
         io::ErrorKind::NotFound => SealError::Missing,
         _ => io_error(b"", error),
     })?;
-    rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| SealError::AlreadySealing)?;
+    let sealing = Flock::exclusive(sealing).map_err(|_| SealError::AlreadySealing)?;
     may_be_sealed(&episode, options, progress)?;
     let put_aside = match options.again {
         true => put_marker_aside(&episode)?,
