@@ -14,6 +14,7 @@ mod restart;
 mod uploads;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
@@ -118,19 +119,20 @@ pub(crate) struct ShipConfig {
 pub struct ReceiverConfig {
     /// The address, or a template of it.
     pub url: String,
-    /// Extra headers, templates.
-    pub headers: Vec<(String, String)>,
-    /// The only certificate authority to trust, PEM; `None`: the system's.
+    /// Extra headers by name. `{id}`, `{sha256}`, `{content_sha256}`, `{commit}` and `{host}` are
+    /// filled in. They take the place of a standard one of the same name. They may hold secrets.
+    pub headers: BTreeMap<String, String>,
+    /// The only certificate authorities to trust, PEM; `None`: the system's.
     pub ca_file: Option<PathBuf>,
     /// Our certificate chain and its key, PEM.
     pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// Holds a bearer token.
+    /// Holds a bearer token on one line.
     pub token_file: Option<PathBuf>,
     /// Name, connection and TLS together.
     pub connect_timeout: Duration,
     /// No byte either way while sending.
     pub idle_timeout: Duration,
-    /// From the last byte sent to the answer.
+    /// From the last byte sent to the head of the answer.
     pub answer_timeout: Duration,
     /// Uploads at once.
     pub concurrency: NonZeroUsize,
@@ -142,6 +144,18 @@ pub struct ReceiverConfig {
     pub bandwidth_limit: Option<NonZeroU64>,
     /// When uploads run; empty: at any time.
     pub upload_window: Vec<UploadWindow>,
+}
+
+impl ReceiverConfig {
+    /// A receiver at this address, with defaults for everything else.
+    ///
+    /// # Errors
+    /// None by now: the defaults can be.
+    pub fn at(url: &str) -> Result<Self, ConfigError> {
+        let mut raw = RawConfig::default();
+        raw.receiver.url = Some(url.to_owned());
+        raw.receiver()
+    }
 }
 
 /// Reads a configuration file.
@@ -238,7 +252,7 @@ impl RawConfig {
         };
         Ok(ReceiverConfig {
             url,
-            headers: raw.headers.clone().into_iter().collect(),
+            headers: raw.headers.clone(),
             ca_file: raw.ca_file.clone(),
             client_cert,
             token_file: raw.token_file.clone(),

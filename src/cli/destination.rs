@@ -8,11 +8,7 @@ use clap::Args;
 use super::{ConfigSource, exit::Failure};
 use crate::{
     config::{ConfigError, RawConfig, ReceiverConfig},
-    http::{
-        client::Client,
-        endpoint::{Endpoint, EndpointOptions},
-        url_template,
-    },
+    http::{client::Client, endpoint::Endpoint, url_template},
     model::text::shell_word,
 };
 
@@ -62,7 +58,6 @@ impl DestinationClient {
 
 /// The receiver that is configured. Reads certificates and token; opens no connection.
 pub(super) fn endpoint(config: &ReceiverConfig, host_id: &str) -> Result<Endpoint, Failure> {
-    let client = Client::new(config.into()).map_err(|error| Failure::Usage(error.into()))?;
-    Endpoint::new(&EndpointOptions::of(config, host_id), client)
-        .map_err(|error| Failure::Usage(error.into()))
+    let client = Client::new(config).map_err(|error| Failure::Usage(error.into()))?;
+    Endpoint::new(config, host_id, client).map_err(|error| Failure::Usage(error.into()))
 }

@@ -30,7 +30,7 @@ mod question;
 mod stale;
 mod tls;
 
-use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -49,46 +49,16 @@ use self::{
 };
 pub(crate) use self::{
     body::RequestBody,
-    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, SetupError},
+    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError},
 };
-use crate::{http::url_template::Blot, model::progress::Progress};
+use crate::{
+    config::{ReceiverConfig, key_files::FileError},
+    http::url_template::Blot,
+    model::progress::Progress,
+};
 
 /// What we call ourselves (RFC 9110, section 10.1.5).
 const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
-
-/// How a client connects. The files are those of the configuration's `[receiver]`.
-#[derive(Debug, Clone)]
-pub struct ClientOptions {
-    /// PEM file of the authorities to trust, these alone; `None`: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of our certificate and what leads up from it.
-    pub client_cert_file: Option<PathBuf>,
-    /// PEM file of its private key.
-    pub client_key_file: Option<PathBuf>,
-    /// File that holds a bearer token on one line.
-    pub token_file: Option<PathBuf>,
-    /// For name, connection and TLS together.
-    pub connect_timeout: Duration,
-    /// For no byte either way.
-    pub idle_timeout: Duration,
-    /// From the last byte sent to the head of the answer.
-    pub answer_timeout: Duration,
-}
-
-impl Default for ClientOptions {
-    /// The contract's defaults, and no files.
-    fn default() -> Self {
-        Self {
-            ca_file: None,
-            client_cert_file: None,
-            client_key_file: None,
-            token_file: None,
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            answer_timeout: Duration::from_secs(300),
-        }
-    }
-}
 
 /// A request to make. `Host`, `User-Agent`, `Content-Length` and `Authorization` are added where
 /// they are not set.
@@ -134,8 +104,16 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// How long it waits, as `[receiver]` of the configuration says.
+#[derive(Clone, Copy)]
+struct Timeouts {
+    connect: Duration,
+    idle: Duration,
+    answer: Duration,
+}
+
 struct ClientInner {
-    options: ClientOptions,
+    timeouts: Timeouts,
     credentials: Arc<Credentials>,
     idle: Arc<Idle>,
 }
@@ -144,12 +122,16 @@ impl Client {
     /// Reads and checks the files. Opens no connection.
     ///
     /// # Errors
-    /// [`SetupError`] names the file, what is wrong with it and what to do. That the system has no
+    /// [`FileError`] names the file, what is wrong with it and what to do. That the system has no
     /// trusted certificates is an error of the first https exchange, and of no other.
-    pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
-        let credentials = Arc::new(Credentials::read(&options)?);
+    pub fn new(config: &ReceiverConfig) -> Result<Self, FileError> {
+        let credentials = Arc::new(Credentials::read(config)?);
         Ok(Self(Arc::new(ClientInner {
-            options,
+            timeouts: Timeouts {
+                connect: config.connect_timeout,
+                idle: config.idle_timeout,
+                answer: config.answer_timeout,
+            },
             credentials,
             idle: Arc::default(),
         })))
@@ -183,7 +165,7 @@ impl Client {
         request: Request,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        let options = &self.0.options;
+        let timeouts = self.0.timeouts;
         let credentials = &self.0.credentials;
         let destination = ConnectTarget::of(&request.uri)?;
         let is_upload = matches!(request.method, Method::PUT | Method::PATCH);
@@ -197,8 +179,8 @@ impl Client {
             let mut connection = match idle {
                 Some(connection) => connection,
                 None => {
-                    let (connect, idle) = (options.connect_timeout, options.idle_timeout);
-                    Connection::open(&destination, credentials, connect, idle).await?
+                    Connection::open(&destination, credentials, timeouts.connect, timeouts.idle)
+                        .await?
                 }
             };
             connection.line.carries(&flight);
@@ -255,7 +237,7 @@ impl Client {
         flight: &Flight,
         patience: Option<Patience>,
     ) -> Result<T, ClientError> {
-        let (idle, answer) = (self.0.options.idle_timeout, self.0.options.answer_timeout);
+        let Timeouts { idle, answer, .. } = self.0.timeouts;
         let mut head = pin!(head);
         if let Some(patience) = patience {
             // A peer that acknowledges the first bytes has all the time of the settings for the
@@ -459,7 +441,7 @@ impl Answered {
             let frame = tokio::select! {
                 biased;
                 () = progress.cancelled() => Err(ClientError::Cancelled),
-                frame = tokio::time::timeout(self.client.0.options.idle_timeout, self.body.frame()) =>
+                frame = tokio::time::timeout(self.client.0.timeouts.idle, self.body.frame()) =>
                     frame.map_err(|_| ClientError::TimedOut(Wait::Idle)),
             };
             match frame {
@@ -487,7 +469,7 @@ impl Answered {
     /// The whole body where it is short, within one idle time-out: a few kilobytes that take longer
     /// are not coming.
     pub async fn short_body(mut self, max_bytes: usize) -> ShortBody {
-        let deadline = Instant::now() + self.client.0.options.idle_timeout;
+        let deadline = Instant::now() + self.client.0.timeouts.idle;
         let mut bytes = Vec::new();
         let end = loop {
             match tokio::time::timeout_at(deadline, self.chunk()).await {

@@ -1,7 +1,7 @@
 //! The receiver as every request reaches it: its address, what is said beside the contract's
 //! headers, and the client.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     config::ReceiverConfig,
     http::{
-        client::{Answered, Client, ClientError, ClientOptions, Request},
+        client::{Answered, Client, ClientError, Request},
         url_template::{self, AddressError, Blot, ExtraHeaders, Filling, UrlTemplate},
     },
     model::{
@@ -27,46 +27,6 @@ const MARK_BYTES: usize = 4;
 /// coming.
 const QUESTION_WAIT: Duration = Duration::from_secs(10);
 
-/// Where the receiver is, and what to say to it: `[receiver]` of the configuration.
-#[derive(Clone)]
-pub struct EndpointOptions {
-    /// The receiver's address. Where it holds `{id}` it is the whole address; otherwise
-    /// `/v1/episodes/{id}` is added.
-    pub url: String,
-    /// Further headers by name. `{id}`, `{sha256}`, `{content_sha256}`, `{commit}` and `{host}` are
-    /// filled in. They take the place of a standard one of the same name. They may hold secrets.
-    pub headers: BTreeMap<String, String>,
-    /// Who asks: `Sealift-Host`.
-    pub host_id: String,
-}
-
-impl EndpointOptions {
-    /// What the configuration says of the receiver; `host_id` says who asks.
-    #[must_use]
-    pub fn of(config: &ReceiverConfig, host_id: &str) -> Self {
-        Self {
-            url: config.url.clone(),
-            headers: config.headers.iter().cloned().collect(),
-            host_id: host_id.to_owned(),
-        }
-    }
-}
-
-impl From<&ReceiverConfig> for ClientOptions {
-    fn from(config: &ReceiverConfig) -> Self {
-        let (client_cert_file, client_key_file) = config.client_cert.clone().unzip();
-        Self {
-            ca_file: config.ca_file.clone(),
-            client_cert_file,
-            client_key_file,
-            token_file: config.token_file.clone(),
-            connect_timeout: config.connect_timeout,
-            idle_timeout: config.idle_timeout,
-            answer_timeout: config.answer_timeout,
-        }
-    }
-}
-
 /// One receiver. Clones share its connections.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -78,18 +38,22 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Checks the address and the headers. Opens no connection.
+    /// Checks the address and the headers; `host_id` says who asks. Opens no connection.
     ///
     /// # Errors
     /// [`AddressError`]: the configuration is at fault.
-    pub fn new(options: &EndpointOptions, client: Client) -> Result<Self, AddressError> {
-        let address = UrlTemplate::parse(&options.url)?;
-        let headers = ExtraHeaders::parse(&options.headers)?;
-        let host = url_template::header_text(&options.host_id).ok_or(AddressError::HostId)?;
+    pub fn new(
+        config: &ReceiverConfig,
+        host_id: &str,
+        client: Client,
+    ) -> Result<Self, AddressError> {
+        let address = UrlTemplate::parse(&config.url)?;
+        let headers = ExtraHeaders::parse(&config.headers)?;
+        let host = url_template::header_text(host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
             tracing::warn!(
                 "the token travels in clear text to {}: use https",
-                url_template::shown(&options.url)
+                url_template::shown(&config.url)
             );
         }
         let blot = address.blot(&headers, client.token());

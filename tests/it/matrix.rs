@@ -17,10 +17,8 @@ use std::{
 };
 
 use sealift::{
-    http::{
-        client::{Client, ClientOptions},
-        endpoint::{Endpoint, EndpointOptions},
-    },
+    config::ReceiverConfig,
+    http::{client::Client, endpoint::Endpoint},
     model::{
         episode::{Digest, EpisodeId, Fingerprint, FolderLook, Stamp},
         progress::Progress,
@@ -261,15 +259,11 @@ impl Host {
             relieve: false,
             seed: u64::from(cell.status),
         };
-        let options = EndpointOptions {
-            url: format!("{url}/{}/{{id}}", cell.name()),
-            headers: BTreeMap::new(),
-            host_id: "matrix".to_owned(),
-        };
+        let receiver = ReceiverConfig::at(&format!("{url}/{}/{{id}}", cell.name())).unwrap();
         Self {
             machine: Machine::new(settings, Duration::ZERO),
             now: Duration::ZERO,
-            transport: Transport::new(Endpoint::new(&options, client).unwrap()),
+            transport: Transport::new(Endpoint::new(&receiver, "matrix", client).unwrap()),
             archives: Arc::clone(archives),
             happened: VecDeque::from([Event::Deadline]),
             attempts: JoinSet::new(),
@@ -547,7 +541,7 @@ async fn no_status_quarantines_a_healthy_episode_and_no_bad_episode_delays_the_g
         let (all, next, cells) = (Arc::clone(&all), Arc::clone(&next), Arc::clone(&cells));
         let (url, archives) = (url.clone(), Arc::clone(&archives));
         // Few warm connections, and not one for each request.
-        let client = Client::new(ClientOptions::default()).unwrap();
+        let client = Client::new(&ReceiverConfig::at(&url).unwrap()).unwrap();
         lanes.spawn(async move {
             while let Some(cell) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
                 live(*cell, &url, client.clone(), &archives, &cells).await;

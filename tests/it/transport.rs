@@ -8,15 +8,12 @@ mod tls;
 mod vouch;
 
 use std::{
-    collections::BTreeMap, fs::File, future::pending, io::Write as _, path::PathBuf,
-    sync::OnceLock, time::Duration,
+    fs::File, future::pending, io::Write as _, path::PathBuf, sync::OnceLock, time::Duration,
 };
 
 use sealift::{
-    http::{
-        client::{Client, ClientOptions},
-        endpoint::{Endpoint, EndpointOptions},
-    },
+    config::ReceiverConfig,
+    http::{client::Client, endpoint::Endpoint},
     model::{
         episode::{Commit, Digest, EpisodeId},
         progress::Progress,
@@ -41,26 +38,20 @@ const SHORT: Duration = Duration::from_millis(200);
 /// One shipper's end: a folder for archives, and options to change before the first delivery.
 struct Sandbox {
     folder: tempfile::TempDir,
-    client: ClientOptions,
-    options: EndpointOptions,
+    config: ReceiverConfig,
 }
 
 impl Sandbox {
-    fn to(url: impl Into<String>) -> Self {
+    fn to(url: impl AsRef<str>) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            client: ClientOptions::default(),
-            options: EndpointOptions {
-                url: url.into(),
-                headers: BTreeMap::new(),
-                host_id: "lab-07".to_owned(),
-            },
+            config: ReceiverConfig::at(url.as_ref()).unwrap(),
         }
     }
 
     fn transport(&self) -> Transport {
-        let client = Client::new(self.client.clone()).unwrap();
-        Transport::new(Endpoint::new(&self.options, client).unwrap())
+        let client = Client::new(&self.config).unwrap();
+        Transport::new(Endpoint::new(&self.config, "lab-07", client).unwrap())
     }
 
     fn file(&self, name: &str, content: &str) -> Option<PathBuf> {
@@ -178,9 +169,9 @@ async fn an_archive_arrives_with_the_headers_of_the_contract_and_the_receipt_com
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.token_file = sandbox.file("token", "s3cret\n");
+    sandbox.config.token_file = sandbox.file("token", "s3cret\n");
     sandbox
-        .options
+        .config
         .headers
         .insert("X-Name".to_owned(), "{id}/{commit}".to_owned());
     let mut delivery = sandbox.holding("Lauf 7", b"archive");
@@ -270,7 +261,7 @@ async fn an_archive_that_grows_slowly_is_no_idle_connection() {
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.idle_timeout = Duration::from_millis(20);
+    sandbox.config.idle_timeout = Duration::from_millis(20);
     let (mut writer, archive) = Archive::create(&sandbox.folder.path().join("a.partial")).unwrap();
     let content = vec![7; 600_000];
     let facts = ArchiveFacts {
@@ -293,7 +284,7 @@ async fn an_archive_that_grows_slowly_is_no_idle_connection() {
     })
     .await;
     let mut other = Sandbox::to(silent.url());
-    other.client.idle_timeout = SHORT;
+    other.config.idle_timeout = SHORT;
     assert_eq!(
         fault(other.deliver(other.of_length("other", LARGE)).await),
         Fault::TimedOut(Phase::Idle)
@@ -554,7 +545,7 @@ async fn a_server_that_stops_reading_is_given_up_after_the_idle_time_out() {
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.idle_timeout = SHORT;
+    sandbox.config.idle_timeout = SHORT;
     let delivery = sandbox.of_length("large", LARGE);
     let progress = delivery.progress.clone();
     assert_eq!(
@@ -577,7 +568,7 @@ async fn a_server_that_reads_all_and_says_nothing_is_given_up_after_the_answer_t
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.answer_timeout = SHORT;
+    sandbox.config.answer_timeout = SHORT;
     for delivery in [
         sandbox.of_length("large", 2 << 20),
         sandbox.holding("small", b"x"),
@@ -600,7 +591,7 @@ async fn the_answer_may_take_longer_than_the_idle_time_out() {
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.idle_timeout = SHORT / 10;
+    sandbox.config.idle_timeout = SHORT / 10;
     assert_eq!(
         answered(sandbox.deliver(sandbox.holding("a", b"x")).await),
         (201, object(json!({})))
@@ -617,7 +608,7 @@ async fn an_acknowledgement_that_never_ends_is_none() {
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
-    sandbox.client.idle_timeout = SHORT;
+    sandbox.config.idle_timeout = SHORT;
     let outcome = sandbox.deliver(sandbox.holding("a", b"x")).await;
     assert_eq!(fault(outcome), Fault::TimedOut(Phase::Idle));
     until(|| server.open_sockets_of_the_client() == 0).await;
@@ -681,8 +672,8 @@ async fn a_host_that_does_not_take_the_connection_is_given_up_after_the_connect_
     }
     for url in [format!("http://{address}"), format!("https://{address}")] {
         let mut sandbox = Sandbox::to(url);
-        sandbox.client.ca_file = sandbox.file("ca.pem", &crate::authority::Authority::new().pem());
-        sandbox.client.connect_timeout = SHORT;
+        sandbox.config.ca_file = sandbox.file("ca.pem", &crate::authority::Authority::new().pem());
+        sandbox.config.connect_timeout = SHORT;
         let outcome = sandbox.deliver(sandbox.holding("a", b"x")).await;
         assert_eq!(fault(outcome), Fault::TimedOut(Phase::Connect));
     }

@@ -3,22 +3,6 @@
 
 use std::{error::Error, io};
 
-use crate::config::key_files::FileError;
-
-/// Why a client could not be made: a file that the configuration names is at fault. Nothing was
-/// sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// A file cannot be read, or does not hold what it should.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Only one half of the client's identity is set.
-    #[error(
-        "receiver.client_cert_file and receiver.client_key_file go together: set both or neither"
-    )]
-    Unpaired,
-}
-
 /// Why an exchange has no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

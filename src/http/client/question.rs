@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Client, ClientInner, ClientOptions};
+use super::{Client, ClientInner, Timeouts};
 
 impl Client {
     /// The same client over the same connections, which waits no longer than this for an answer, or
@@ -10,17 +10,17 @@ impl Client {
     #[must_use]
     pub fn waiting_at_most(&self, wait: Duration) -> Self {
         let ClientInner {
-            options,
+            timeouts,
             credentials,
             idle,
         } = &*self.0;
-        let options = ClientOptions {
-            idle_timeout: options.idle_timeout.min(wait),
-            answer_timeout: options.answer_timeout.min(wait),
-            ..options.clone()
+        let timeouts = Timeouts {
+            idle: timeouts.idle.min(wait),
+            answer: timeouts.answer.min(wait),
+            ..*timeouts
         };
         Self(Arc::new(ClientInner {
-            options,
+            timeouts,
             credentials: Arc::clone(credentials),
             idle: Arc::clone(idle),
         }))

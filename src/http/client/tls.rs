@@ -10,8 +10,11 @@ use http::HeaderValue;
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{Client, ClientError, ClientOptions, SetupError};
-use crate::config::key_files::{CertificateAndKey, FileError, provider, read_roots, read_secret};
+use super::{Client, ClientError};
+use crate::config::{
+    ReceiverConfig,
+    key_files::{CertificateAndKey, FileError, provider, read_roots, read_secret},
+};
 
 /// Everything that comes from files, as they were when the client was made; a reload makes a new
 /// client.
@@ -27,21 +30,20 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn read(options: &ClientOptions) -> Result<Self, SetupError> {
-        let roots = options
+    pub(super) fn read(config: &ReceiverConfig) -> Result<Self, FileError> {
+        let roots = config
             .ca_file
             .as_deref()
             .map(|path| read_roots("receiver.ca_file", path))
             .transpose()?;
-        let identity = match (&options.client_cert_file, &options.client_key_file) {
-            (Some(chain), Some(key)) => Some(CertificateAndKey::read(
+        let identity = match &config.client_cert {
+            Some((chain, key)) => Some(CertificateAndKey::read(
                 ("receiver.client_cert_file", chain),
                 ("receiver.client_key_file", key),
             )?),
-            (None, None) => None,
-            _ => return Err(SetupError::Unpaired),
+            None => None,
         };
-        let authorization = options.token_file.as_deref().map(read_token).transpose()?;
+        let authorization = config.token_file.as_deref().map(read_token).transpose()?;
         Ok(Self {
             roots,
             identity,
@@ -140,8 +142,12 @@ mod tests {
         Some(path)
     }
 
-    fn problem(options: &ClientOptions) -> String {
-        Credentials::read(options)
+    fn receiver() -> ReceiverConfig {
+        ReceiverConfig::at("https://receiver.example").unwrap()
+    }
+
+    fn problem(config: &ReceiverConfig) -> String {
+        Credentials::read(config)
             .err()
             .expect("these files cannot be used")
             .to_string()
@@ -163,11 +169,11 @@ mod tests {
             ("a b", false),
             ("a\nb", false),
         ] {
-            let options = ClientOptions {
+            let config = ReceiverConfig {
                 token_file: file(&folder, "token", content),
-                ..ClientOptions::default()
+                ..receiver()
             };
-            match Credentials::read(&options) {
+            match Credentials::read(&config) {
                 Ok(credentials) => {
                     assert!(good, "{content:?}");
                     let value = credentials.authorization.unwrap();
@@ -190,62 +196,54 @@ mod tests {
         let folder = folder();
         let (certificate, key) = certificate();
         let (_, other_key) = self::certificate();
-        let none = ClientOptions::default();
+        let none = receiver();
         let cert_file = file(&folder, "cert.pem", &certificate);
         let key_file = file(&folder, "key.pem", &key);
-        for (options, words) in [
+        for (config, words) in [
             (
-                ClientOptions {
+                ReceiverConfig {
                     ca_file: Some("/no/such".into()),
                     ..none.clone()
                 },
                 "receiver.ca_file /no/such: cannot be read",
             ),
             (
-                ClientOptions {
+                ReceiverConfig {
                     ca_file: file(&folder, "a", "text"),
                     ..none.clone()
                 },
                 "BEGIN CERTIFICATE",
             ),
             (
-                ClientOptions {
+                ReceiverConfig {
                     ca_file: key_file.clone(),
                     ..none.clone()
                 },
                 "holds no certificate",
             ),
             (
-                ClientOptions {
-                    client_cert_file: cert_file.clone(),
-                    ..none.clone()
-                },
-                "both or neither",
-            ),
-            (
-                ClientOptions {
-                    client_cert_file: cert_file.clone(),
-                    client_key_file: cert_file.clone(),
+                ReceiverConfig {
+                    client_cert: cert_file.clone().zip(cert_file.clone()),
                     ..none.clone()
                 },
                 "holds no private key",
             ),
             (
-                ClientOptions {
-                    client_cert_file: cert_file.clone(),
-                    client_key_file: file(&folder, "other.pem", &other_key),
+                ReceiverConfig {
+                    client_cert: cert_file
+                        .clone()
+                        .zip(file(&folder, "other.pem", &other_key)),
                     ..none.clone()
                 },
                 "does not go with the certificate",
             ),
         ] {
-            let problem = problem(&options);
+            let problem = problem(&config);
             assert!(problem.contains(words), "{problem}");
             assert!(!problem.contains("PRIVATE KEY-----\n"), "{problem}");
         }
-        let good = ClientOptions {
-            client_cert_file: cert_file,
-            client_key_file: key_file,
+        let good = ReceiverConfig {
+            client_cert: cert_file.zip(key_file),
             ..none
         };
         assert!(Credentials::read(&good).is_ok());

@@ -425,16 +425,14 @@ fn can_be_cancelled(work: Work) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+    use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
-        http::{
-            client::{Client, ClientOptions},
-            endpoint::{Endpoint, EndpointOptions},
-        },
+        config::ReceiverConfig,
+        http::{client::Client, endpoint::Endpoint},
         model::layout::Layout,
         ship::{daemon::KeepDays, pack, transport::Transport, watch::InotifyUse},
     };
@@ -456,11 +454,7 @@ mod tests {
         }
         let id = EpisodeId::parse("a").unwrap();
         std::fs::write(layout.partial(&id), b"scratch").unwrap();
-        let endpoint = EndpointOptions {
-            url: "http://127.0.0.1:9".to_owned(),
-            headers: BTreeMap::new(),
-            host_id: "lab-07".to_owned(),
-        };
+        let receiver = ReceiverConfig::at("http://127.0.0.1:9").unwrap();
         let (sender, mut events) = mpsc::unbounded_channel();
         let (hints, _hints) = mpsc::channel(1);
         let watch = Watch::start(
@@ -470,9 +464,9 @@ mod tests {
             sender.clone(),
         )
         .unwrap();
-        let client = Client::new(ClientOptions::default()).unwrap();
+        let client = Client::new(&receiver).unwrap();
         let workers = Workers {
-            transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
+            transport: Transport::new(Endpoint::new(&receiver, "lab-07", client).unwrap()),
             pack: pack::PackOptions {
                 level: 1,
                 workers: NonZeroU32::MIN,

@@ -389,7 +389,7 @@ async fn nobody_is_asked_about_a_small_archive_a_first_attempt_or_where_the_whol
             ..asking(&sandbox, LEN)
         })
         .await;
-    sandbox.options.url += "/{id}.tar.zst";
+    sandbox.config.url += "/{id}.tar.zst";
     sandbox.deliver(asking(&sandbox, LEN)).await;
     assert_eq!(
         *heard.lock().unwrap(),

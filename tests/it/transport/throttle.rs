@@ -239,7 +239,7 @@ async fn another_limit_counts_for_what_is_under_way() {
 async fn a_pause_is_no_stall_and_a_stop_ends_it_at_once() {
     let (url, came) = counting_server().await;
     let mut sandbox = Sandbox::to(url);
-    sandbox.client.idle_timeout = SHORT;
+    sandbox.config.idle_timeout = SHORT;
     let throttle = Throttle::default();
     throttle.set(at_most(1_000_000));
     let transport = sandbox.transport().throttled_by(throttle.clone());
@@ -288,7 +288,7 @@ async fn a_pause_is_no_stall_and_a_stop_ends_it_at_once() {
 async fn a_slow_limit_is_no_stall_either() {
     let (url, _) = counting_server().await;
     let mut sandbox = Sandbox::to(url);
-    sandbox.client.idle_timeout = SHORT;
+    sandbox.config.idle_timeout = SHORT;
     let throttle = Throttle::default();
     // A piece of a kibibyte every third of a second and more.
     throttle.set(at_most(3_000));

@@ -59,7 +59,7 @@ async fn receiver(config: Arc<ServerConfig>) -> Server {
 
 fn trusting(server: &Server, authority: &Authority) -> Sandbox {
     let mut sandbox = Sandbox::to(format!("https://localhost:{}", server.address.port()));
-    sandbox.client.ca_file = sandbox.file("ca.pem", &authority.pem());
+    sandbox.config.ca_file = sandbox.file("ca.pem", &authority.pem());
     sandbox
 }
 
@@ -122,7 +122,7 @@ async fn an_unknown_authority_a_wrong_name_and_an_expired_certificate_are_the_de
     assert!(why.contains("ca_file"), "{why}");
 
     let mut sandbox = trusting(&server, &authority);
-    sandbox.options.url = format!("https://{}", server.address);
+    sandbox.config.url = format!("https://{}", server.address);
     let why = refusal(&sandbox).await;
     assert!(why.contains("not valid for name"), "{why}");
 
@@ -159,7 +159,7 @@ async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_k
     sandbox.file("ca.pem", &authority.pem());
     let transport = sandbox.transport();
     sandbox.file("ca.pem", "broken");
-    assert!(Client::new(sandbox.client.clone()).is_err());
+    assert!(Client::new(&sandbox.config).is_err());
     assert_eq!(
         answered(within(transport.deliver(sandbox.holding("a", b"x"))).await).0,
         201
@@ -192,8 +192,9 @@ async fn a_missing_or_a_foreign_client_certificate_is_told_and_the_right_one_is_
     }
     for (signer, taken) in [(&stranger, false), (&authority, true)] {
         let (certificate, key) = signer.sign("client", |_| {});
-        sandbox.client.client_cert_file = sandbox.file("client.pem", &certificate);
-        sandbox.client.client_key_file = sandbox.file("client.key", &key);
+        sandbox.config.client_cert = sandbox
+            .file("client.pem", &certificate)
+            .zip(sandbox.file("client.key", &key));
         if taken {
             assert_eq!(
                 answered(sandbox.deliver(sandbox.holding("a", b"x")).await).0,

@@ -16,7 +16,7 @@ use crate::{
     disk::meta,
     http::{
         client::{Answered, ClientError, Request, RequestBody, Wait},
-        endpoint::{Endpoint, EndpointOptions},
+        endpoint::Endpoint,
         url_template::origin,
     },
     model::{
@@ -71,7 +71,7 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
     let Some(client) = known.client.clone() else {
         return Some(receiver);
     };
-    let endpoint = Endpoint::new(&EndpointOptions::of(config, host_id), client).ok()?;
+    let endpoint = Endpoint::new(config, host_id, client).ok()?;
     let (asked, unit) = tokio::join!(
         tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)),
         super::service::unit("sealift-receiver.service")

@@ -153,14 +153,14 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
     });
     facts.token_in_clear = receiver.token_file.is_some()
         && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());
-    let mut options = crate::http::client::ClientOptions::from(receiver);
+    let mut receiver = receiver.clone();
     // A person waits for the answer.
     (
-        options.connect_timeout,
-        options.idle_timeout,
-        options.answer_timeout,
+        receiver.connect_timeout,
+        receiver.idle_timeout,
+        receiver.answer_timeout,
     ) = super::receiver::PATIENCE;
-    match Client::new(options) {
+    match Client::new(&receiver) {
         Ok(client) => Some(client),
         Err(error) => {
             facts.credential_problem = Some(error.to_string());
