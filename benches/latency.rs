@@ -28,11 +28,8 @@ use std::{
 };
 
 use sealift::{
-    config::ReceiveConfig,
-    http::{
-        client::{Client, ClientOptions},
-        endpoint::{Endpoint, EndpointOptions},
-    },
+    config::{ReceiveConfig, ReceiverConfig},
+    http::{client::Client, endpoint::Endpoint},
     model::layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
@@ -84,7 +81,7 @@ async fn measure(root: &Path) -> Vec<Duration> {
     let options = options(layout.clone(), observer);
     let daemon = tokio::spawn(daemon::run(
         options,
-        transport(url),
+        transport(&url),
         Stop::new(daemon_stops),
     ));
     fs::create_dir_all(&layout.episodes).unwrap();
@@ -145,7 +142,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> DaemonOpt
         inotify: None,
         keep_days: KeepDays::default(),
         reconcile_only_interval: Duration::from_secs(5),
-        allowances: Allowances::new(Duration::from_secs(300)),
+        allowances: Allowances::new(Duration::from_secs(120), Duration::from_secs(300)),
         notifier: Notifier::default(),
         watchdog: None,
         reload: None,
@@ -158,14 +155,10 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> DaemonOpt
     }
 }
 
-fn transport(url: String) -> Transport {
-    let client = Client::new(ClientOptions::default()).unwrap();
-    let options = EndpointOptions {
-        url,
-        headers: std::collections::BTreeMap::new(),
-        host_id: "bench".to_owned(),
-    };
-    Transport::new(Endpoint::new(&options, client).unwrap())
+fn transport(url: &str) -> Transport {
+    let receiver = ReceiverConfig::at(url).unwrap();
+    let client = Client::new(&receiver).unwrap();
+    Transport::new(Endpoint::new(&receiver, "bench", client).unwrap())
 }
 
 /// What the disk asks for making a small file and its name durable.

@@ -84,6 +84,8 @@ pub(crate) struct ShipConfig {
     pub watch: WatchMode,
     /// How long between two reconcile passes; `None`: the default of the watch mode.
     pub reconcile_interval: Option<Duration>,
+    /// How long one call to a disk may take: a read, a rename, the flush of one slice.
+    pub disk_timeout: Duration,
     /// How long a quarantined episode is kept; `None`: for ever.
     pub quarantine_keep_days: Option<u32>,
     /// How long between two clean-ups.
@@ -205,6 +207,7 @@ impl RawConfig {
                 "shipper.quarantine_cleanup_interval_s",
                 shipper.quarantine_cleanup_interval_s,
             )?,
+            disk_timeout: at_least_a_second("shipper.disk_timeout_s", shipper.disk_timeout_s)?,
             shipped_keep_days: days(shipper.shipped_keep_days),
             min_free_bytes: shipper.min_free_bytes,
             shipped_free_bytes: unless_zero(shipper.shipped_free_bytes),
@@ -381,6 +384,7 @@ mod tests {
             all.reconcile_interval(false),
             least.reconcile_interval(false)
         );
+        assert_eq!(all.disk_timeout, least.disk_timeout);
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
@@ -428,6 +432,7 @@ mod tests {
                 "[pack]\nopen_files_wait_s = 99999999",
                 "pack.open_files_wait_s",
             ),
+            ("[shipper]\ndisk_timeout_s = 0", "shipper.disk_timeout_s"),
             ("[receiver]\nconcurrency = 0", "receiver.concurrency"),
             ("[receiver]\nidle_timeout_s = 0", "receiver.idle_timeout_s"),
             (

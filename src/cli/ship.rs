@@ -1,6 +1,6 @@
 //! `sealift ship`
 
-use std::{num::NonZeroU32, time::Duration};
+use std::num::NonZeroU32;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -197,7 +197,7 @@ fn reload(source: ConfigSource, destination: DestinationClient, running: ShipCon
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),
-                longest_wait: config.receiver.longest_wait(),
+                allowances: allowances(&config),
                 transport: transport(&config.receiver, &config.host_id)?,
                 restart_for: running.restart_for(&config),
             })
@@ -264,15 +264,7 @@ fn keep_days(config: &ShipConfig) -> KeepDays {
 }
 
 fn allowances(config: &ShipConfig) -> Allowances {
-    let longest_wait = config.receiver.longest_wait();
-    // So that a test of a hung disk need not wait for two minutes. Not in a release build.
-    let shorter = std::env::var("SEALIFT_DEBUG_DISK_ALLOWANCE_MS")
-        .ok()
-        .filter(|_| cfg!(debug_assertions));
-    match shorter.and_then(|ms| ms.parse().ok()) {
-        Some(ms) => Allowances::with_disk(Duration::from_millis(ms), longest_wait),
-        None => Allowances::new(longest_wait),
-    }
+    Allowances::new(config.disk_timeout, config.receiver.longest_wait())
 }
 
 /// A call for each SIGTERM or SIGINT. The handlers stand when this returns.

@@ -33,6 +33,10 @@ impl Default for RawShipper {
             quarantine_dir: None,
             watch: "auto".to_owned(),
             reconcile_interval_s: None,
+            // A disk that spins up, a card that sorts its cells or an array that repairs itself may
+            // take most of a minute; after two the kernel itself speaks of a hung task
+            // (kernel.hung_task_timeout_secs).
+            disk_timeout_s: 120,
             quarantine_keep_days: 30,
             quarantine_cleanup_interval_s: 3600,
             shipped_keep_days: 0,

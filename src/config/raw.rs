@@ -32,6 +32,7 @@ pub(crate) struct RawShipper {
     pub quarantine_dir: Option<PathBuf>,
     pub watch: String,
     pub reconcile_interval_s: Option<u64>,
+    pub disk_timeout_s: u64,
     pub quarantine_keep_days: u32,
     pub quarantine_cleanup_interval_s: u64,
     pub shipped_keep_days: u32,

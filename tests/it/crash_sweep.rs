@@ -399,7 +399,7 @@ impl Rig {
         strace
             .arg(self.sandbox.path("trace"))
             .args(options)
-            .arg(env!("CARGO_BIN_EXE_sealift"));
+            .arg(crate::support::program());
         strace
             .env_remove("SEALIFT_CONFIG")
             .env_remove("RUST_LOG")

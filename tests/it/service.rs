@@ -136,11 +136,10 @@ fn the_heart_beats_through_an_upload_that_is_longer_than_the_watchdogs_patience(
     let manager = Manager::new();
     let sandbox = Sandbox::new(slow_receiver(&hurry, &taken));
     sandbox.seal("a", &[("data.bin", &crate::uploads::noise(64 << 20))]);
-    let mut command = manager.over(sandbox.command("ship"));
-    // A disk that is given as little as the watchdog: only movement keeps the heart going.
-    command
-        .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "2000");
+    // A disk that is given hardly more than the watchdog: only movement keeps the heart going.
+    let mut command =
+        manager.over(sandbox.command_with_config("ship", "[shipper]\ndisk_timeout_s = 2"));
+    command.env("WATCHDOG_USEC", "300000");
     let daemon = sandbox.start(command);
     eventually("the upload has begun", || taken.load(Ordering::SeqCst) > 0);
     let before = manager.count("WATCHDOG=1");
@@ -166,7 +165,7 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
     let manager = Manager::new();
     let sandbox = Sandbox::with_receiver();
     sandbox.seal("first", &[]);
-    let ship = manager.over(sandbox.command("ship"));
+    let ship = manager.over(sandbox.command_with_config("ship", "[shipper]\ndisk_timeout_s = 1"));
     let stuck = sandbox
         .record("stuck", &[("data.bin", b"recorded")])
         .join("data.bin");
@@ -177,9 +176,7 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
         "read",
         "inject=read:delay_enter=8s",
     );
-    command
-        .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "1000");
+    command.env("WATCHDOG_USEC", "300000");
     let daemon = sandbox.start(command);
     sandbox.wait_shipped("first");
     eventually("the heart beats", || manager.count("WATCHDOG=1") > 3);
@@ -296,7 +293,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     for n in 0..4_500 {
         fs::write(huge.join(format!("{n:050}")), b"").unwrap();
     }
-    let ship = manager.over(sandbox.command("ship"));
+    let ship = manager.over(sandbox.command_with_config("ship", "[shipper]\ndisk_timeout_s = 6"));
     let mut command = traced(
         &sandbox,
         &ship,
@@ -304,9 +301,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
         "getdents64",
         "inject=getdents64:delay_enter=700000",
     );
-    command
-        .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "6000");
+    command.env("WATCHDOG_USEC", "300000");
     let daemon = sandbox.start(command);
     fs::write(huge.join("done.marker"), b"").unwrap();
     // It is listed several times on its way.

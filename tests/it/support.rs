@@ -11,6 +11,7 @@
 //! waited for.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -108,10 +109,16 @@ fn children_have_begun() {
     });
 }
 
-/// The program under test.
+/// The program under test: Cargo's, or the one that `SEALIFT_UNDER_TEST` names, such as a release
+/// build.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("SEALIFT_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealift").into())
+}
+
+/// It, to be run with a clean environment.
 pub(crate) fn sealift() -> Command {
     children_have_begun();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
+    let mut command = Command::new(program());
     command
         .env_remove("SEALIFT_CONFIG")
         .env_remove("RUST_LOG")

@@ -184,8 +184,7 @@ impl Daemon {
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
-        self.pulse
-            .allow(self.options.allowances.with_wait(reloaded.longest_wait));
+        self.pulse.allow(reloaded.allowances);
         let workers = &mut self.hands.workers;
         let elsewhere = !workers.transport.leads_where(&reloaded.transport);
         // What is under way has its own transport, and the throttle of all.

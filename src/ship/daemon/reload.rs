@@ -15,7 +15,7 @@ use crate::{
     model::snapshot::ReloadStatus,
     ship::{
         daemon::{FreeBytes, KeepDays},
-        machine::Settings,
+        machine::{Settings, liveness::Allowances},
         pack,
         transport::Transport,
     },
@@ -37,8 +37,8 @@ pub struct Reloaded {
     pub reconcile_only_interval: Duration,
     /// How long things are kept from now on.
     pub keep_days: KeepDays,
-    /// The longest wait of a delivery attempt.
-    pub longest_wait: Duration,
+    /// How long each part may show nothing from now on.
+    pub allowances: Allowances,
     /// For new attempts. Its certificates and token are those that its files hold now.
     pub transport: Transport,
     /// Keys that differ from what is in force, and that only a restart applies.

@@ -22,11 +22,6 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use super::{Effect, Event};
 use crate::model::episode::EpisodeId;
 
-/// One call to a disk that works: a read, a rename, the flush of one slice. A disk that spins up, a
-/// card that sorts its cells or an array that repairs itself may take most of a minute; after two
-/// the kernel itself speaks of a hung task (`kernel.hung_task_timeout_secs`).
-const DISK: Duration = Duration::from_secs(120);
-
 /// Between two looks at most so many ticks count.
 const TICKS_THAT_COUNT: u32 = 3;
 
@@ -136,25 +131,14 @@ pub fn tick(watchdog: Option<Duration>) -> Duration {
 }
 
 impl Allowances {
-    /// With the longest wait that a delivery attempt bounds by itself.
+    /// With what one call to a disk may take, and the longest wait that a delivery attempt bounds by
+    /// itself.
     #[must_use]
-    pub fn new(longest_wait: Duration) -> Self {
-        Self::with_disk(DISK, longest_wait)
-    }
-
-    /// The same for a disk of which something else is known.
-    #[must_use]
-    pub fn with_disk(disk: Duration, longest_wait: Duration) -> Self {
+    pub fn new(disk: Duration, longest_wait: Duration) -> Self {
         Self {
             disk,
             send: longest_wait + disk,
         }
-    }
-
-    /// The same with another wait.
-    #[must_use]
-    pub fn with_wait(self, longest_wait: Duration) -> Self {
-        Self::with_disk(self.disk, longest_wait)
     }
 
     fn of(&self, work: Work) -> Duration {

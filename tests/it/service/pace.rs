@@ -18,10 +18,7 @@ fn by_file(sandbox: &Sandbox, manager: &Manager, receiver: &str) -> Process {
     command
         .args(["ship", "--config"])
         .arg(write(sandbox, receiver));
-    command
-        .env("TZ", "UTC0")
-        .env("WATCHDOG_USEC", "300000")
-        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
+    command.env("TZ", "UTC0").env("WATCHDOG_USEC", "300000");
     sandbox.start(manager.over(command))
 }
 
@@ -29,8 +26,9 @@ fn write(sandbox: &Sandbox, receiver: &str) -> std::path::PathBuf {
     let path = sandbox.path("sealift.toml");
     let (data, url) = (sandbox.data(), sandbox.url());
     let times = "idle_timeout_s = 3\nanswer_timeout_s = 3\nconnect_timeout_s = 3";
-    let toml =
-        format!("[shipper]\ndata_dir = {data:?}\n[receiver]\nurl = '{url}'\n{times}\n{receiver}\n");
+    let toml = format!(
+        "[shipper]\ndata_dir = {data:?}\ndisk_timeout_s = 3\n[receiver]\nurl = '{url}'\n{times}\n{receiver}\n"
+    );
     fs::write(&path, toml).unwrap();
     path
 }

@@ -41,7 +41,7 @@ grep -q ' /data nfs4 .*vers=4.2' /proc/mounts || { say "another version"; grep /
 # What is told to the service manager, each with its time: syslogd listens on a datagram socket as
 # systemd does.
 syslogd -n -O /run/notified &
-export SEALIFT_DEBUG_DISK_ALLOWANCE_MS=4000 NO_COLOR=1
+export NO_COLOR=1
 
 # ── as in the other rigs ──
 passed=0
@@ -81,7 +81,8 @@ check() {
 }
 
 start_shipper() {
-    WATCHDOG_USEC=3000000 NOTIFY_SOCKET=/dev/log /rig/sealift ship --data /data --receiver http://127.0.0.1:8490 2>>/run/ship.log &
+    printf '[shipper]\ndisk_timeout_s = 4\n' >/run/ship.toml
+    WATCHDOG_USEC=3000000 NOTIFY_SOCKET=/dev/log /rig/sealift ship --config /run/ship.toml --data /data --receiver http://127.0.0.1:8490 2>>/run/ship.log &
     echo $! >/run/ship.pid
 }
 start_receiver() {

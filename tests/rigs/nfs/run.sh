@@ -4,10 +4,10 @@
 #
 #   tests/rigs/nfs/run.sh PATH-OF-SEALIFT [SEALIFT-OF-THE-RECEIVER]
 #
-# Takes two minutes or so, without KVM, and no root. A debug build: there a hung server is told from
-# a slow one within seconds. qemu, kernel, busybox and the NFS server's programs are fetched as
-# Debian packages into target/rigs/nfs and installed nowhere. Where they cannot be had it is skipped
-# with exit code 77, and fails where CI=true.
+# Takes two minutes or so, without KVM, and no root. qemu, kernel, busybox and the NFS server's
+# programs are fetched as Debian packages into target/rigs/nfs and installed nowhere; what is
+# installed is used. Where they cannot be had it is skipped with exit code 77, and fails where
+# CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 rig=nfs
@@ -15,7 +15,7 @@ rig=nfs
 # A machine that does nothing else takes a fifth of it.
 limit_s=400
 
-[ $# -ge 1 ] || { echo "nfs rig: which sealift? tests/rigs/nfs/run.sh target/debug/sealift" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "nfs rig: which sealift? tests/rigs/nfs/run.sh target/release/sealift" >&2; exit 2; }
 sealift=$(built "$1")
 receiver=$(built "${2-$1}")
 [ "$(uname -m)" = x86_64 ] || cannot "it is made for x86_64"
@@ -29,6 +29,9 @@ trap 'echo "nfs rig: line $LINENO failed" >&2' ERR
 root=$fetched/root
 export LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu
 
+# What is installed already is not fetched.
+program() { [ -x "$root/$1" ] && echo "$root/$1" || echo "/$1"; }
+
 # ── the guest's root: busybox, the programs with their libraries, the modules ──
 guest=$work/guest
 mkdir -p "$guest"/{bin,sbin,etc,proc,sys,dev,run,tmp,lib,lib64,var/lib/nfs/v4recovery,lib/modules,rig}
@@ -38,7 +41,7 @@ ln -s busybox "$guest/bin/sh"
 strip -o "$guest/rig/sealift" "$sealift"
 strip -o "$guest/rig/receiver" "$receiver"
 for program in rpc.nfsd rpc.mountd exportfs; do
-    cp "$root/usr/sbin/$program" "$guest/sbin/"
+    cp "$(program "usr/sbin/$program")" "$guest/sbin/"
 done
 ldd "$sealift" "$receiver" "$guest"/sbin/* | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib64\/[^ ]*\) .*/\1/p' | sort -u |
     while read -r library; do
@@ -65,7 +68,7 @@ chmod +x "$guest/init"
 
 # ── the guest ──
 code=0
-timeout --kill-after=5 "$limit_s" "$root/usr/bin/qemu-system-x86_64" -accel tcg -cpu max -smp 2 -m 1024 -nodefaults -no-reboot -display none \
+timeout --kill-after=5 "$limit_s" "$(program usr/bin/qemu-system-x86_64)" -accel tcg -cpu max -smp 2 -m 1024 -nodefaults -no-reboot -display none \
     -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -kernel "$root"/boot/vmlinuz-* -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1" -serial stdio </dev/null >"$work/console" 2>&1 || code=$?
 tr -d '\r' <"$work/console" | sed -n 's/^rig| //p'

@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-sealift=$(built "${1-target/debug/sealift}")
+sealift=$(built "${1-target/release/sealift}")
 umask 022
 exec unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc \
     sh -c 'mount -t tmpfs shm /dev/shm && exec python3 -B -X utf8 -u tests/rigs/soak/soak.py "$@"' soak "${options[@]}" "$sealift"

@@ -4,8 +4,7 @@
 #
 #   tests/rigs/systemd/run.sh PATH-OF-SEALIFT [NAME-OF-A-CHECK...]
 #
-# SEALIFT_RIG_RECEIVER may name another build for the receiver. A debug build does it in two minutes
-# or so; with a release build a hung disk is waited for as long as in life, two minutes more. Needs
+# SEALIFT_RIG_RECEIVER may name another build for the receiver. Takes three minutes or so. Needs
 # root, systemd, dbus, bindfs, openssl and python3 (.ci/install). Without them it is skipped with
 # exit code 77, and fails where CI=true. Everything lies in memory and is gone afterwards.
 set -euo pipefail
@@ -15,7 +14,7 @@ rig=systemd
 [ "$(id -u)" = 0 ] || cannot "only root can have namespaces with mounts and devices in them"
 [ -x /lib/systemd/systemd ] || cannot "systemd is not installed (.ci/install)"
 needs dbus-daemon bindfs openssl python3 unshare nsenter
-[ $# -ge 1 ] || { echo "systemd rig: which sealift? tests/rigs/systemd/run.sh target/debug/sealift" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "systemd rig: which sealift? tests/rigs/systemd/run.sh target/release/sealift" >&2; exit 2; }
 sealift=$(built "$1")
 shift
 # Whoever wants to have died with us needs mounts of its own, before anything else.

@@ -194,7 +194,7 @@ fn the_time_that_the_whole_process_stood_still_is_nobodys() {
 #[test]
 fn a_longer_time_out_is_a_longer_allowance_from_then_on() {
     let mut pulse = pulse();
-    pulse.allow(Allowances::with_disk(S, 1000 * S));
+    pulse.allow(Allowances::new(S, 1000 * S));
     for n in 0..50 {
         assert!(pulse.look([(part(Work::Send, "a"), 1)], TICK * n).beats());
     }
