@@ -131,8 +131,8 @@ pub fn tick(watchdog: Option<Duration>) -> Duration {
 }
 
 impl Allowances {
-    /// With what one call to a disk may take, and the longest wait that a delivery attempt bounds by
-    /// itself.
+    /// With what one call to a disk may take, and the longest wait that a delivery attempt bounds
+    /// by itself.
     #[must_use]
     pub fn new(disk: Duration, longest_wait: Duration) -> Self {
         Self {
