@@ -52,6 +52,7 @@ mod compare;
 mod copy_space;
 mod copy_tree;
 mod entry_list;
+mod flush_pool;
 mod holes;
 mod inside;
 mod move_tree;
@@ -70,6 +71,7 @@ mod tests;
 pub(crate) use self::at_work::who_is_at_work;
 pub(crate) use self::copy_space::{bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
 pub(crate) use self::copy_tree::cannot_hold;
+pub(crate) use self::flush_pool::{FlushFailed, FlushPool, with_flush_pool};
 pub(crate) use self::inside::{NotDurable, write_new_file_in};
 pub(crate) use self::move_tree::{
     MoveChecked, build_as, build_directory, clear_unbuilt, move_directory, move_to_name,

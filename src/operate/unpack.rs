@@ -5,7 +5,7 @@
 //!                                                                                       │
 //!     stack of open folders      <id>/   data/   deep/                                  │
 //!       names are made in the last one, by its descriptor  ◀────────────────────────────┘
-//!       a folder that is left gets its permissions and is flushed
+//!       a folder that is left gets its permissions; all is flushed beside that
 //! ```
 //!
 //! What cannot happen, however the archive is made:
@@ -23,12 +23,14 @@
 //! folder between, as our packing and every tar that walks a directory write it. Any other order is
 //! refused.
 //!
-//! Kept: contents, permission bits, times of files, symlinks. Not kept: owner and group,
+//! Kept: contents, permission bits, times of files, symlinks. What is all zeros becomes a hole
+//! again (`sparse.rs`). Not kept: owner and group,
 //! set-user-ID, set-group-ID and sticky bits, which would be given to the user who fetches. A time
 //! of 0 on a folder, a symlink or `done.marker` means that it was not kept when packing: those are
 //! as new.
 
 mod members;
+mod sparse;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ mod tests;
 use std::{
     ffi::CString,
     fs::File,
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -50,11 +52,12 @@ use rustix::{
 
 use self::{
     members::{UnpackKind, UnpackMember},
+    sparse::SparseWriter,
     stream::TarReader,
 };
 use crate::{
     disk::{
-        durable,
+        durable::{self, FlushFailed, FlushPool},
         tree::{
             MAX_DEPTH,
             open::{FOLDER, NEW_FILE},
@@ -155,6 +158,15 @@ impl UnpackError {
     }
 }
 
+impl From<FlushFailed> for UnpackError {
+    fn from(FlushFailed { path, cause }: FlushFailed) -> Self {
+        Self::Write {
+            path,
+            source: cause,
+        }
+    }
+}
+
 /// Unpacks an archive, from its first byte on, into a new and empty folder that is ours alone; the
 /// archive's top folder becomes that folder. `observe` is told how many bytes of the archive have
 /// been read; `progress` stops it.
@@ -170,29 +182,32 @@ pub(crate) fn unpack(
     observe: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut stream = TarReader::new(archive, limits, progress, observe)?;
-    let mut unpacking = Unpacking {
-        id,
-        into,
-        levels: Vec::new(),
-        files: 0,
-    };
-    let mut entries = 0;
-    while let Some(member) = members::next(&mut stream)? {
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(UnpackError::TooMany);
+    durable::with_flush_pool(|flushes| {
+        let mut unpacking = Unpacking {
+            id,
+            into,
+            levels: Vec::new(),
+            files: 0,
+            flushes,
+        };
+        let mut entries = 0;
+        while let Some(member) = members::next(&mut stream)? {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                return Err(UnpackError::TooMany);
+            }
+            unpacking.member(&member, &mut stream)?;
         }
-        unpacking.member(&member, &mut stream)?;
-    }
-    unpacking.leave_until(0)?;
-    if entries == 0 {
-        return Err(UnpackError::malformed("it is empty"));
-    }
-    let (content_sha256, content_bytes) = stream.finish()?;
-    Ok(Unpacked {
-        content_sha256,
-        content_bytes,
-        files: unpacking.files,
+        unpacking.leave_until(0)?;
+        if entries == 0 {
+            return Err(UnpackError::malformed("it is empty"));
+        }
+        let (content_sha256, content_bytes) = stream.finish()?;
+        Ok(Unpacked {
+            content_sha256,
+            content_bytes,
+            files: unpacking.files,
+        })
     })
 }
 
@@ -202,6 +217,7 @@ struct Unpacking<'a> {
     /// From the top folder to the one that is being filled.
     levels: Vec<UnpackLevel>,
     files: u64,
+    flushes: &'a FlushPool<'a>,
 }
 
 struct UnpackLevel {
@@ -310,7 +326,7 @@ impl Unpacking<'_> {
     fn file(
         &self,
         member: &UnpackMember,
-        mut file: File,
+        file: File,
         size_bytes: u64,
         keeps_its_time: bool,
         stream: &mut TarReader<'_>,
@@ -319,24 +335,22 @@ impl Unpacking<'_> {
             path: to_path(&member.path),
             source,
         };
-        let mut left_bytes = size_bytes;
-        while left_bytes > 0 {
+        let mut sparse = SparseWriter::new(&file);
+        while sparse.at() < size_bytes {
             let chunk = stream.peek()?;
             if chunk.is_empty() {
                 return Err(UnpackError::malformed("it ends in the middle of a file"));
             }
+            let left_bytes = size_bytes - sparse.at();
             let len = usize::try_from(left_bytes).map_or(chunk.len(), |left| left.min(chunk.len()));
-            file.write_all(&chunk[..len]).map_err(failed)?;
+            sparse.write(&chunk[..len]).map_err(failed)?;
             stream.consume(len);
-            left_bytes -= len as u64;
         }
+        sparse.finish().map_err(failed)?;
         members::skip_padding(stream, size_bytes)?;
-        let settled = settle(
-            &file,
-            member.permissions,
-            keeps_its_time.then_some(member.mtime),
-        );
-        settled.map_err(failed)
+        let mtime = keeps_its_time.then_some(member.mtime);
+        settle(&file, member.permissions, mtime).map_err(failed)?;
+        Ok(self.flushes.flush(to_path(&member.path), file)?)
     }
 
     /// Leaves folders until so many are open: each gets its permissions, which it may have needed
@@ -347,12 +361,11 @@ impl Unpacking<'_> {
                 break;
             };
             let mtime = (level.mtime != (0, 0)).then_some(level.mtime);
-            settle(&level.folder, level.permissions, mtime).map_err(|source| {
-                UnpackError::Write {
-                    path: to_path(&level.name),
-                    source,
-                }
-            })?;
+            let path = to_path(&level.name);
+            if let Err(source) = settle(&level.folder, level.permissions, mtime) {
+                return Err(UnpackError::Write { path, source });
+            }
+            self.flushes.flush(path, level.folder)?;
         }
         Ok(())
     }
@@ -398,13 +411,13 @@ fn inside<'a>(
     Ok(parts)
 }
 
-/// Permissions, time and content, as they will stay.
+/// Permissions and time, as they will stay.
 fn settle(file: &File, permissions: u32, mtime: Option<(i64, u32)>) -> io::Result<()> {
     fchmod(file, Mode::from_raw_mode(permissions & 0o777))?;
     if let Some(mtime) = mtime {
         futimens(file, &times(mtime))?;
     }
-    durable::sync_file(file)
+    Ok(())
 }
 
 fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {

@@ -18,6 +18,7 @@
 
 mod content;
 mod header;
+mod holes;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub(crate) use self::{
 };
 use self::{
     header::{MemberKind, TarMember},
+    holes::Holes,
     stream::TarStream,
     writers::OpenFileCheck,
 };
@@ -444,24 +446,33 @@ impl<'a, W: io::Write> Packing<'a, W> {
         mut file: &File,
         mut look: impl FnMut(&[u8]),
     ) -> Result<(), PackError> {
-        let mut left_bytes = stat.size_bytes;
-        while left_bytes > 0 {
+        let mut holes = Holes::of(file, stat.size_bytes);
+        let mut at = 0;
+        while at < stat.size_bytes {
             self.progress.check()?;
+            let hole = holes
+                .len_at(at)
+                .map_err(|error| reading_failed(path, error))?;
             let room = self.stream.room().map_err(PackError::Outbox)?;
-            let wanted =
-                usize::try_from(left_bytes).map_or(room.len(), |left| left.min(room.len()));
-            let read = match file.read(&mut room[..wanted]) {
-                Ok(0) => {
-                    return Err(PackError::Changed {
-                        path: to_path(path),
-                    });
+            let left = if hole > 0 { hole } else { stat.size_bytes - at };
+            let wanted = usize::try_from(left).map_or(room.len(), |left| left.min(room.len()));
+            let read = if hole > 0 {
+                room[..wanted].fill(0);
+                wanted
+            } else {
+                match file.read(&mut room[..holes.data_at(at, wanted)]) {
+                    Ok(0) => {
+                        return Err(PackError::Changed {
+                            path: to_path(path),
+                        });
+                    }
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(reading_failed(path, error)),
                 }
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(reading_failed(path, error)),
             };
             look(self.stream.take(read));
-            left_bytes -= read as u64;
+            at += read as u64;
             self.progress.advance(read as u64);
         }
         self.stream.pad().map_err(PackError::Outbox)?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
 };
 
@@ -51,6 +51,25 @@ fn what_our_receiver_stored_comes_back_verified() {
         content()
     );
     assert!(target.path().join("run-1/done.marker").exists());
+}
+
+#[test]
+fn a_sparse_file_comes_back_sparse_and_whole() {
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.record("run-1", &[]);
+    let file = File::create(episode.join("data.bin")).unwrap();
+    file.set_len(32 << 20).unwrap();
+    file.write_all_at(b"recorded", 20_000_000).unwrap();
+    drop(file);
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    assert_eq!(sandbox.ship_once().0, 0);
+    let (code, _, target) = fetch(&sandbox, "run-1", |_| ());
+    assert_eq!(code, 0);
+    let [recorded, fetched] = [sandbox.shipped("run-1"), target.path().join("run-1")]
+        .map(|episode| episode.join("data.bin"));
+    assert!(fs::read(&fetched).unwrap() == fs::read(recorded).unwrap());
+    let room = fetched.metadata().unwrap().blocks() * 512;
+    assert!(room < 1 << 20, "it takes {room} bytes");
 }
 
 #[test]

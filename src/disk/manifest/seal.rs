@@ -1,6 +1,6 @@
 //! `sealift seal`: makes an episode durable, then says so.
 //!
-//! Three walks: one flushes every file and folder, from the leaves up; one reads and hashes, after
+//! Three walks: one flushes every file and folder, several at a time; one reads and hashes, after
 //! which the file system has nothing left to settle (NFS sets a file's mtime when it is flushed);
 //! one looks whether anything moved since. Only then the marker is written. A power cut at any
 //! point leaves either no marker, or a marker and everything that it lists.
@@ -17,7 +17,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,7 +26,7 @@ use super::{MAX_MANIFEST_BYTES, Manifest};
 use crate::{
     clock,
     disk::{
-        durable::{self, NotDurable, Published},
+        durable::{self, FlushFailed, NotDurable, Published},
         flock::Flock,
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
         tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
@@ -446,20 +446,28 @@ fn resolve(directory: &Path, options: SealOptions) -> Result<PathBuf, SealError>
     }
 }
 
+impl From<FlushFailed> for SealError {
+    fn from(FlushFailed { path, cause }: FlushFailed) -> Self {
+        io_error(path.as_os_str().as_bytes(), cause)
+    }
+}
+
 fn flush(
     episode: &Path,
     writers: &mut OpenFileQuery,
     progress: &Progress,
 ) -> Result<(), SealError> {
-    tree::walk(episode, progress, |entry| {
-        let flushed = match entry.kind {
-            Kind::File(closed) => {
-                durable::sync_file(&writers.wait_for(episode, &closed, entry.path)?)
-            }
-            Kind::Left(folder) => durable::sync_file(folder),
-            Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
-        };
-        flushed.map_err(|source| io_error(entry.path, source))
+    durable::with_flush_pool(|flushes| {
+        tree::walk(episode, progress, |entry| {
+            let file = match entry.kind {
+                Kind::File(closed) => writers.wait_for(episode, &closed, entry.path)?,
+                Kind::Left(folder) => folder
+                    .try_clone()
+                    .map_err(|source| io_error(entry.path, source))?,
+                Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => return Ok(()),
+            };
+            Ok::<(), SealError>(flushes.flush(to_path(entry.path), file)?)
+        })
     })?;
     // The episode's own name is an entry of the folder above it.
     let above = episode.parent().unwrap_or(episode);

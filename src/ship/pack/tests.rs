@@ -9,7 +9,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
 };
 
 use super::*;
@@ -83,6 +83,41 @@ const OPTIONS: PackOptions = PackOptions {
     workers: NonZeroU32::MIN,
     open_files: OpenFilePolicy::WaitedFor,
 };
+
+/// What this thread has read so far, bytes (proc(5), /proc/pid/io).
+fn read_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    text.lines()
+        .find_map(|line| line.strip_prefix("rchar: ")?.parse().ok())
+        .unwrap()
+}
+
+#[test]
+fn a_hole_is_packed_as_zeros_and_not_read() {
+    // A file system that is asked for its holes.
+    let mut sandbox = Sandbox::new(&[]);
+    let in_memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    sandbox.episode = in_memory.path().join("a");
+    let write = |kept: &dyn Fn(&File)| {
+        fs::create_dir_all(&sandbox.episode).unwrap();
+        let file = File::create(sandbox.episode.join("data.bin")).unwrap();
+        kept(&file);
+        for at in [0, 5_000_000, 32 << 20] {
+            file.write_all_at(b"recorded", at).unwrap();
+        }
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        drop(file);
+        fs::write(sandbox.episode.join("done.marker"), "").unwrap();
+        let before = read_bytes();
+        let packed = sandbox.pack().unwrap();
+        (packed.facts, read_bytes() - before)
+    };
+    let (sparse, read) = write(&|file| file.set_len(64 << 20).unwrap());
+    let (full, _) = write(&|file| file.write_all_at(&vec![0; 64 << 20], 0).unwrap());
+    assert_eq!(sparse, full);
+    // A huge page may be data as a whole.
+    assert!(read < 8 << 20, "{read} bytes were read");
+}
 
 fn changed(result: Result<PackOutcome, PackError>) -> PathBuf {
     match result {
