@@ -4,9 +4,9 @@
 #
 # Quoted words look the same in all lines of a unit, and systemd-escape, systemd.syntax(7) and
 # ExecStart= make one take C-style escapes for granted. Lists of paths (ReadWritePaths=,
-# ReadOnlyPaths=, InaccessiblePaths=) drop the backslash and keep what is behind it. A generator that
-# escapes a folder's name so opens another folder to the service; a warning comes only where what is
-# left is no absolute path.
+# ReadOnlyPaths=, InaccessiblePaths=) drop the backslash and keep what is behind it. A generator
+# that escapes a folder's name so opens another folder to the service; a warning comes only where
+# what is left is no absolute path.
 #
 # Needs apt-get, dpkg-deb and Debian 12's libraries; nothing is installed. Ends with 0 where it is
 # so, with 1 where it is not.
