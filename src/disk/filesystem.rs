@@ -330,6 +330,12 @@ pub(crate) fn may_be_replaced_unseen(folder: &File) -> bool {
     kind_of_open(folder) == Some(FUSE) && mount_kind(folder).is_none_or(|kind| is_passed_on(&kind))
 }
 
+/// Whether what is said of a symlink itself (its times, its owner) goes to what the link leads to:
+/// SFTP has no such request, and sshfs sends another.
+pub(crate) fn follows_links(folder: &File) -> bool {
+    kind_of_open(folder) == Some(FUSE) && mount_kind(folder).is_none_or(|kind| kind == "fuse.sshfs")
+}
+
 /// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits,
 /// and what is mounted through FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
 pub(crate) fn keeps_no_modes(folder: &Path) -> bool {

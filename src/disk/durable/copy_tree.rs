@@ -34,10 +34,13 @@ use super::{
     removal_note::has_removal_note_in,
 };
 use crate::{
-    disk::tree::{
-        MAX_DEPTH,
-        open::{self, Error, FOLDER, NEW_FILE, Stat},
-        shown,
+    disk::{
+        filesystem::follows_links,
+        tree::{
+            MAX_DEPTH,
+            open::{self, Error, FOLDER, NEW_FILE, Stat},
+            shown,
+        },
     },
     model::{
         layout::{COPY_PREFIX, REASON, RECEIPT, REMOVING, name_behind, without_number},
@@ -66,6 +69,7 @@ pub(super) fn copy_into(
     );
     let target = File::from(openat(CWD, to, FOLDER, Mode::empty())?);
     let mut copier = Copier::new(progress, to.parent().unwrap_or(to), room);
+    copier.links_keep_nothing = follows_links(&target);
     copier.folder(&source, &target, from, 0)
 }
 
@@ -197,6 +201,8 @@ struct Copier<'a> {
     room: &'a RoomClaim,
     /// Permission bits or mtimes were left off, and that was told.
     left_off: bool,
+    /// A symlink's times would be given to what it leads to.
+    links_keep_nothing: bool,
 }
 
 impl<'a> Copier<'a> {
@@ -207,6 +213,7 @@ impl<'a> Copier<'a> {
             folder,
             room,
             left_off: false,
+            links_keep_nothing: false,
         }
     }
 
@@ -291,7 +298,10 @@ impl<'a> Copier<'a> {
                     }
                     errno => self.no_name(path, errno),
                 })?;
-                keep_metadata_of_name(from, to, name).map_err(here)
+                match self.links_keep_nothing {
+                    true => Ok(()),
+                    false => keep_metadata_of_name(from, to, name).map_err(here),
+                }
             }
             FileType::Fifo => {
                 match mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0) {

@@ -16,7 +16,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -670,6 +670,35 @@ fn on_sshfs_one_that_was_swapped_at_the_server_is_not_retired_as_the_one_that_wa
         fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
         AGAIN
     );
+}
+
+#[test]
+fn an_episode_with_symlinks_is_moved_to_sshfs_and_no_file_gets_the_time_of_a_link() {
+    let sandbox = Sandbox::with_receiver();
+    let there = sandbox.path("there");
+    for folder in [&there, &sandbox.layout.shipped] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let Some(_mounted) = Sshfs::over(&there, &sandbox.layout.shipped) else {
+        return;
+    };
+    let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
+    let data = fs::File::options()
+        .append(true)
+        .open(episode.join("data.bin"));
+    data.unwrap().set_modified(UNIX_EPOCH).unwrap();
+    for (link, target) in [("latest", "data.bin"), ("gone", "nowhere")] {
+        symlink(target, episode.join(link)).unwrap();
+    }
+    fs::write(episode.join("done.marker"), "").unwrap();
+    let (code, told) = sandbox.ship_once();
+    assert_eq!(code, 0, "{told}");
+    let moved = there.join("run-1");
+    for (link, target) in [("latest", "data.bin"), ("gone", "nowhere")] {
+        assert_eq!(fs::read_link(moved.join(link)).unwrap(), Path::new(target));
+    }
+    let data = moved.join("data.bin").metadata().unwrap();
+    assert_eq!(data.modified().unwrap(), UNIX_EPOCH);
 }
 
 #[test]
