@@ -34,6 +34,7 @@ pub mod access;
 mod active_uploads;
 pub(crate) mod admit;
 mod body;
+mod client_stream;
 mod connections;
 mod get;
 pub(crate) mod identity;

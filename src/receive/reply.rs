@@ -79,6 +79,18 @@ impl Reply {
         self
     }
 
+    /// Keeps hold of something until its body has wholly been handed to the connection.
+    pub(super) fn holding(self, held: impl Send + 'static) -> Self {
+        let hold = move |error| {
+            let _held = &held;
+            error
+        };
+        Self {
+            response: self.response.map(|body| body.map_err(hold).boxed_unsync()),
+            ..self
+        }
+    }
+
     /// That it is held.
     pub(super) fn receipt(status: StatusCode, receipt: &Receipt) -> Self {
         Self::new(

@@ -55,6 +55,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Whose certificate it showed; `None`: none.
     pub(super) certificate: Option<Result<HostName, NameError>>,
+    /// It came when all connections were taken: it may ask `/healthz`.
+    pub(super) is_spare: bool,
 }
 
 /// A request's head, and what it is answered from.

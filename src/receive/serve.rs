@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     access::Access,
     active_uploads::Underway,
+    client_stream::{ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
     request_context::{Peer, RequestContext},
     room::StoreRoom,
@@ -203,7 +204,9 @@ impl Server {
                         // Receipts are small and waited for. A socket that refuses is dead, and its
                         // first read says so.
                         let _ = stream.set_nodelay(true);
-                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+                        let socket = SockRef::from(&stream);
+                        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+                        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
@@ -288,6 +291,7 @@ async fn accept<S: Store>(
             Peer {
                 address,
                 certificate: None,
+                is_spare: place.is_spare,
             },
             place,
             receiver,
@@ -308,6 +312,7 @@ async fn accept<S: Store>(
                 Peer {
                     address,
                     certificate,
+                    is_spare: place.is_spare,
                 },
                 place,
                 receiver,
@@ -335,6 +340,7 @@ async fn converse<S: Store>(
 ) {
     let address = peer.address;
     let peer = Arc::new(peer);
+    let stream = ClientStream::new(stream, receiver.limits.min_body_rate_bytes_per_s);
     let service = service_fn(|request| {
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
