@@ -50,5 +50,6 @@ pub(crate) mod store;
 pub(crate) mod stored_episode;
 pub mod tally;
 mod tls;
+mod turns;
 mod upload_session;
 pub(crate) mod window;

@@ -1,4 +1,5 @@
-//! A connection's bytes on their way out: a client that reads its answer too slowly is cut off.
+//! A connection and the client at its other end: whether it takes its answer fast enough, and
+//! whether it is there at all. One that reads its answer too slowly is cut off.
 //!
 //! What is in buffers on the way (the kernel's, rustls's, the client's) goes out in steps, and how
 //! much of it the client has read is not told. So a client has credit: time that passes while it
@@ -6,14 +7,19 @@
 
 use std::{
     io::{self, IoSlice},
+    net::Shutdown,
     pin::Pin,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Interval, interval_at},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, Interval, interval, interval_at, timeout},
 };
 
 /// So much of an answer waits in the kernel for the client to take it, bytes (tcp(7),
@@ -21,6 +27,132 @@ use tokio::{
 pub(super) const UNSENT_BYTES: u32 = 128 * 1024;
 /// So long a client may take nothing, beside what the steps may take.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a client is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A connection of which it can be asked whether its client has gone.
+#[derive(Debug)]
+pub(super) struct ClientSocket(Arc<TcpStream>);
+
+/// What tells whether an answer is still waited for. Keeps no connection open.
+#[derive(Debug)]
+pub(super) struct Waits {
+    /// `None`: it cannot be told.
+    pub(super) socket: Option<Weak<TcpStream>>,
+    /// Changes when the receiver is told to stop.
+    pub(super) stopping: watch::Receiver<()>,
+}
+
+impl Waits {
+    /// Ends when the client has closed its end, or the receiver is told to stop. A client that
+    /// sends its request and closes its side then counts as gone, as it does for hyper.
+    pub(super) async fn no_more(&self) {
+        let mut stopping = self.stopping.clone();
+        let gone = async {
+            let mut look = interval(LOOK_EVERY);
+            while !self.has_gone().await {
+                look.tick().await;
+            }
+        };
+        tokio::select! {
+            () = gone => {}
+            _ = stopping.changed() => {}
+        }
+    }
+
+    /// What it has sent may lie unread before its end, so that no read would tell.
+    async fn has_gone(&self) -> bool {
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let Some(socket) = socket.upgrade() else {
+            return true;
+        };
+        match timeout(Duration::ZERO, socket.ready(Interest::READABLE)).await {
+            Ok(Ok(ready)) => ready.is_read_closed(),
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+impl ClientSocket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+
+    pub(super) fn waits(&self, stopping: watch::Receiver<()>) -> Waits {
+        Waits {
+            socket: Some(Arc::downgrade(&self.0)),
+            stopping,
+        }
+    }
+
+    fn poll_try(
+        &self,
+        context: &mut Context<'_>,
+        write: impl Fn() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            match self.0.try_read(into.initialize_unfilled()) {
+                Ok(read) => {
+                    into.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_try(context, || self.0.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_try(context, || self.0.try_write_vectored(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+    }
+}
 
 /// A stream whose other end is to take what is written.
 #[derive(Debug)]

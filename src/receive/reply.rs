@@ -120,6 +120,9 @@ impl Reply {
         if let StoreError::Fenced = error {
             return Self::busy("Another connection goes on with this upload.");
         }
+        if let StoreError::Unfinished = error {
+            return Self::busy("What is held could not be read again in time.");
+        }
         let of_which = used_up.map(UsedUp::name);
         tracing::error!(id = id.map(tracing::field::display), %error, used_up = of_which, "cannot store");
         Self::problem(&match used_up {

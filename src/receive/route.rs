@@ -72,6 +72,7 @@ async fn exchange<S: Store>(
     let place = Route::of(head.uri.path());
     let exchange = Exchange {
         receiver: &receiver,
+        peer: &peer,
         access: &access,
         head: &head,
     };
@@ -294,7 +295,7 @@ impl<S: Store> Exchange<'_, S> {
             StoreError::Full(error) => {
                 Some(UsedUp::of(error, self.receiver.store.space().await.ok()))
             }
-            StoreError::Failed(_) | StoreError::Fenced => None,
+            StoreError::Failed(_) | StoreError::Fenced | StoreError::Unfinished => None,
         };
         if let Some(used_up) = used_up {
             self.receiver.tally.store_was_full(used_up.name());

@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     access::Access,
     active_uploads::Underway,
-    client_stream::{ClientStream, UNSENT_BYTES},
+    client_stream::{ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
     request_context::{Peer, RequestContext},
     room::StoreRoom,
@@ -32,6 +32,7 @@ use super::{
     store::{FolderStore, OpenError, Store, StoreError},
     tally::ReceiveCounts,
     tls,
+    turns::Turns,
 };
 use crate::{
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
@@ -152,6 +153,7 @@ impl Server {
             room: StoreRoom::new(&config.limits),
             underway: Underway::default(),
             tally: Arc::new(ReceiveCounts::default()),
+            turns: Turns::default(),
             _in_use: in_use,
         };
         let places = Connections::new(config.limits.max_connections.get());
@@ -285,6 +287,8 @@ async fn accept<S: Store>(
     mut stopping: watch::Receiver<()>,
 ) {
     let _connected = receiver.tally.connected();
+    let stream = ClientSocket::new(stream);
+    let waits = stream.waits(stopping.clone());
     let Some(tls) = receiver.access.current().tls.clone() else {
         converse(
             stream,
@@ -292,6 +296,7 @@ async fn accept<S: Store>(
                 address,
                 certificate: None,
                 is_spare: place.is_spare,
+                waits,
             },
             place,
             receiver,
@@ -313,6 +318,7 @@ async fn accept<S: Store>(
                     address,
                     certificate,
                     is_spare: place.is_spare,
+                    waits,
                 },
                 place,
                 receiver,

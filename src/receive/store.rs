@@ -74,6 +74,10 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// What is held under a key, with its content verified: decompressed (within bounds) and
     /// hashed, unless that was done before. Afterwards the content is `Verified` or `Unreadable`.
+    /// Where the caller waits no more, the work ends too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unfinished`] where it takes too long.
     fn verify(
         &self,
         key: &Key,
@@ -83,7 +87,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     ///
     /// Promise: the digest is that of every byte, read again from where it lies. Where it is not
     /// what it was, the store has rotted: that is logged as an error, and from now on the store
-    /// says what it holds and not what it held.
+    /// says what it holds and not what it held. Where the caller waits no more, the work ends too.
     fn reread(
         &self,
         key: &Key,
@@ -296,6 +300,9 @@ pub(crate) enum StoreError {
     /// A newcomer goes on with the upload.
     #[error("another connection has taken the upload over")]
     Fenced,
+    /// An archive could not be read again in the time that there is for it.
+    #[error("an archive could not be read again in time")]
+    Unfinished,
 }
 
 impl From<io::Error> for StoreError {

@@ -7,6 +7,7 @@ use crate::{
     config::ReceiveLimits,
     model::episode::{Digest, EpisodeId, HostName},
     receive::{
+        client_stream::Waits,
         store::{
             Part, PartKey, PartResumed, Publication, StoreError, StoreSpace, Upload, Usage,
             reader::FolderReading,
@@ -233,6 +234,7 @@ fn connect_to<S: Store>(
         room: StoreRoom::new(&config.limits),
         underway: Underway::default(),
         tally: Arc::default(),
+        turns: Turns::default(),
         _in_use: mpsc::channel(1).0,
     };
     tokio::spawn(async move {
@@ -243,6 +245,10 @@ fn connect_to<S: Store>(
                 address,
                 certificate: None,
                 is_spare: false,
+                waits: Waits {
+                    socket: None,
+                    stopping: stopping.clone(),
+                },
             },
             place,
             Arc::new(receiver),

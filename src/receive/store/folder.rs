@@ -44,13 +44,17 @@ use super::{
     usage,
 };
 use crate::{
-    model::episode::HostName,
+    model::{episode::HostName, progress::Progress},
     receive::stored_episode::{Key, Namespace, Offer, StoredEpisode},
 };
 
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
 /// take the disk from uploads.
 const MAX_REREADS: usize = 2;
+/// So long an archive may take to be decompressed and hashed, and a second more for each of so many
+/// bytes.
+const VERIFY_TIME: Duration = Duration::from_secs(120);
+const VERIFY_BYTES_PER_S: u64 = 8 << 20;
 /// So long the disk work of a predecessor is waited for. A client that has lost its connection
 /// waits meanwhile, and is told then to come back.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
@@ -61,6 +65,16 @@ pub(crate) struct FolderStore {
     places: Arc<Places>,
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
+}
+
+/// Stops work on a disk thread when nothing waits for it any more.
+#[derive(Debug, Default)]
+struct StopWithCaller(Progress);
+
+impl Drop for StopWithCaller {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Why a store cannot be opened.
@@ -131,8 +145,8 @@ impl FolderStore {
         ended(spawn_blocking(move || work(&places)).await)
     }
 
-    /// The same for work that reads whole archives. The permit goes along: the work outlives a
-    /// client that leaves, and is not begun twice.
+    /// The same for work that reads whole archives. The permit goes along: what is written anew is
+    /// written to its end also when the client has left, and not begun twice.
     async fn rereading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Places) -> io::Result<T> + Send + 'static,
@@ -185,13 +199,26 @@ impl Store for FolderStore {
     }
 
     async fn verify(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
-        let wanted = key.clone();
-        self.rereading(move |places| places.verify(&wanted)).await
+        let Some((held, _)) = self.held(key).await? else {
+            return Ok(None);
+        };
+        if held.content.is_settled() {
+            return Ok(Some(held));
+        }
+        let (stop, wanted) = (StopWithCaller::default(), key.clone());
+        let work = stop.0.clone();
+        let verifying = self.rereading(move |places| places.verify(&wanted, &work));
+        let time = VERIFY_TIME + Duration::from_secs(held.size_bytes / VERIFY_BYTES_PER_S);
+        timeout(time, verifying)
+            .await
+            .map_err(|_| StoreError::Unfinished)?
     }
 
     async fn reread(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
-        let wanted = key.clone();
-        self.rereading(move |places| places.reread(&wanted)).await
+        let (stop, wanted) = (StopWithCaller::default(), key.clone());
+        let work = stop.0.clone();
+        self.rereading(move |places| places.reread(&wanted, &work))
+            .await
     }
 
     async fn claim(
