@@ -53,6 +53,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a
 /// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The first connection waits so long for the first walk through the store. One that is large is
+/// walked beside the work.
+const FIRST_SUMS_WAIT: Duration = Duration::from_secs(1);
 /// How often uploads that no client goes on with are looked for. They expire by the day.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.
@@ -192,6 +195,14 @@ impl Server {
         let mut watching = JoinSet::new();
         watching.spawn(Arc::clone(&self.receiver.access).watch());
         watching.spawn(sweep(Arc::clone(&self.receiver)));
+        let receiver = Arc::clone(&self.receiver);
+        watching.spawn(async move { receiver.room.keep_sums(&receiver.store, wall_clock).await });
+        // Of most stores all is known before the first question.
+        let first_sums = timeout(FIRST_SUMS_WAIT, self.receiver.room.walked());
+        tokio::select! {
+            () = &mut shutdown => return,
+            _ = first_sums => {}
+        }
         loop {
             tokio::select! {
                 () = &mut shutdown => break,

@@ -166,7 +166,7 @@ impl Store for Failing {
         Ok(0)
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
+    async fn usage(&self, _: SystemTime) -> Result<Usage, StoreError> {
         self.fail()
     }
 

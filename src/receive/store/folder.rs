@@ -306,8 +306,11 @@ impl Store for FolderStore {
             .await
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
-        self.on_disk(Places::usage).await
+    async fn usage(&self, named_before: SystemTime) -> Result<Usage, StoreError> {
+        let stop = StopWithCaller::default();
+        let work = stop.0.clone();
+        self.on_disk(move |places| places.usage(named_before, &work))
+            .await
     }
 
     async fn space(&self) -> Result<StoreSpace, StoreError> {

@@ -1,4 +1,7 @@
-//! The receiver under clients that lean on it: archives that expand without end.
+//! The receiver under clients that lean on it: archives that expand without end, uploads that break
+//! off together, a store too large to be walked through in time.
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
@@ -102,4 +105,87 @@ async fn what_expands_without_end_does_not_keep_the_receiver_from_ending() {
         (answer.status, answer.problem().0.as_str()),
         (503, "upload-busy")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_uploads_that_break_off_at_once_no_more_is_kept_than_may_be() {
+    const SIZE: usize = 3_000_000;
+    let rig = rig_of_three(|config| config.limits.parts_max_bytes = Some(10_000_000)).await;
+    let mut uploads = Vec::new();
+    for n in 0..12 {
+        let archive = noise(SIZE + n);
+        let bearer = format!("Bearer {}", HOSTS[n % 3]);
+        let mut client = rig.connect().await;
+        let put = put_with(&format!("a{n}"), &archive, &[("Authorization", &bearer)]);
+        client.send(put.as_bytes()).await;
+        client.send(&archive[..SIZE - 1]).await;
+        uploads.push(client);
+    }
+    let came = async || rig.files_in("incoming") == 12;
+    until("not all have come", came).await;
+    drop(uploads);
+    let ended = async || in_flight(&rig).await == 0 && rig.files_in("incoming") == 6;
+    until("more than three, or fewer, are kept", ended).await;
+}
+
+/// An archive whose receipt cannot be read: a walk through the store waits for it until this is
+/// dropped.
+struct HangingReceipt(PathBuf);
+
+impl HangingReceipt {
+    fn in_store(store: &Path) -> Self {
+        for folder in ["episodes", "receipts"] {
+            std::fs::create_dir_all(store.join(folder)).unwrap();
+        }
+        std::fs::write(store.join("episodes/hangs.tar.zst"), b"12345").unwrap();
+        let receipt = store.join("receipts/hangs.json");
+        mknodat(CWD, &receipt, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        Self(receipt)
+    }
+}
+
+impl Drop for HangingReceipt {
+    /// To read and write it does not wait for the other end, and whatever waits has one.
+    fn drop(&mut self) {
+        let mut options = std::fs::OpenOptions::new();
+        drop(options.read(true).write(true).open(&self.0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_through_the_store_keeps_neither_a_scrape_nor_an_upload_waiting() {
+    let mut hangs = None;
+    let rig = Rig::with(|config, rig| {
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+        config.limits.host_quota_bytes = Some(1000);
+        hangs = Some(HangingReceipt::in_store(&config.store));
+    })
+    .await;
+    let metrics = async || {
+        let scraped = rig.request(&head("GET", "/metrics", &[]), b"").await;
+        String::from_utf8(scraped.body).unwrap()
+    };
+    for _ in 0..20 {
+        assert!(
+            !metrics().await.contains("store_episodes"),
+            "not known is not nothing"
+        );
+    }
+    let bearer = [("Authorization", "Bearer alpha")];
+    let mut put = async |id: &str, size| {
+        let archive = noise(size);
+        let put = put_with(id, &archive, &bearer);
+        rig.request(&put, &archive).await.status
+    };
+    assert_eq!(put("a", 600).await, 201);
+    assert_eq!(put("b", 401).await, 507, "what came since is known");
+    drop(hangs);
+    let known = async || {
+        let text = metrics().await;
+        text.contains("store_episodes 2\n")
+            && text.contains("store_bytes 605\n")
+            && text.contains("store_sums_age_seconds ")
+    };
+    until("the sums are not known", known).await;
 }
