@@ -55,7 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The first connection waits so long for the first walk through the store. One that is large is
 /// walked beside the work.
-const FIRST_SUMS_WAIT: Duration = Duration::from_secs(1);
+const FIRST_SUMS_WAIT: Duration = Duration::from_millis(500);
 /// How often uploads that no client goes on with are looked for. They expire by the day.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.

@@ -276,8 +276,8 @@ pub(crate) struct Usage {
     pub bytes: u64,
     /// Their bytes, by whose they are; `None` stands for those without an owner.
     pub by_owner: BTreeMap<Option<HostName>, u64>,
-    /// Uploads that broke off and are kept, or are under way and durable in part, and their bytes so
-    /// far.
+    /// Uploads that broke off and are kept, or are under way and durable in part, and their bytes
+    /// so far.
     pub parts: BTreeMap<PartKey, u64>,
 }
 

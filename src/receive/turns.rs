@@ -1,5 +1,5 @@
-//! Whose turn it is to have a whole archive read again: one of each caller's at a time, so that none
-//! has all the places of the store for itself.
+//! Whose turn it is to have a whole archive read again: one of each caller's at a time, so that
+//! none has all the places of the store for itself.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 

@@ -28,10 +28,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -51,6 +52,10 @@ use crate::{
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
 /// take the disk from uploads.
 const MAX_REREADS: usize = 2;
+/// So long a probe of the disk is waited for; without an answer by then the one before counts, for
+/// so long.
+const PROBE_TIME: Duration = Duration::from_millis(800);
+const PROBE_HOLDS: Duration = Duration::from_secs(60);
 /// So long an archive may take to be decompressed and hashed, and a second more for each of so many
 /// bytes.
 const VERIFY_TIME: Duration = Duration::from_secs(120);
@@ -65,6 +70,9 @@ pub(crate) struct FolderStore {
     places: Arc<Places>,
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
+    /// When the disk last took what a probe wrote.
+    probed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Stops work on a disk thread when nothing waits for it any more.
@@ -128,11 +136,12 @@ impl FolderStore {
     }
 
     fn of(places: Places) -> Self {
-        let rereads = Arc::new(Semaphore::new(MAX_REREADS));
         Self {
             places: Arc::new(places),
             live: Arc::default(),
-            rereads,
+            rereads: Arc::new(Semaphore::new(MAX_REREADS)),
+            probes: Arc::new(Semaphore::new(1)),
+            probed: Arc::default(),
         }
     }
 
@@ -318,7 +327,25 @@ impl Store for FolderStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.on_disk(Places::probe).await
+        let probing = async {
+            let permit = Arc::clone(&self.probes).acquire_owned().await;
+            let (permit, probed) = (permit.map_err(io::Error::other)?, Arc::clone(&self.probed));
+            self.on_disk(move |places| {
+                let _permit = permit;
+                let taken = places.probe();
+                *probed.lock() = taken.is_ok().then(Instant::now);
+                taken
+            })
+            .await
+        };
+        // A disk that is busy flushes late, and one that hangs never.
+        timeout(PROBE_TIME, probing).await.unwrap_or_else(|_| {
+            let taken = self.probed.lock().filter(|at| at.elapsed() < PROBE_HOLDS);
+            let why = "the disk does not answer";
+            taken
+                .map(|_| ())
+                .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, why).into())
+        })
     }
 }
 

@@ -361,7 +361,9 @@ impl Places {
     }
 
     pub(super) fn probe(&self) -> io::Result<()> {
-        TemporaryFile::create(self.scratch_path())?.append(b"probe")
+        let mut probe = TemporaryFile::create(self.scratch_path())?;
+        probe.append(b"probe")?;
+        probe.sync()
     }
 }
 

@@ -4,6 +4,7 @@
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
+use crate::{crash_sweep::strace_is_there, support::Sandbox};
 
 const HOSTS: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -128,8 +129,8 @@ async fn of_many_uploads_that_break_off_at_once_no_more_is_kept_than_may_be() {
     until("more than three, or fewer, are kept", ended).await;
 }
 
-/// An archive whose receipt cannot be read: a walk through the store waits for it until this is
-/// dropped.
+/// An archive whose receipt cannot be read: a walk through the store waits for it, at most until
+/// this is dropped.
 struct HangingReceipt(PathBuf);
 
 impl HangingReceipt {
@@ -144,11 +145,44 @@ impl HangingReceipt {
     }
 }
 
-impl Drop for HangingReceipt {
-    /// To read and write it does not wait for the other end, and whatever waits has one.
-    fn drop(&mut self) {
+impl HangingReceipt {
+    /// To read and write, it is opened without another end; and what waits for one has it then.
+    fn is_empty_now(&self) {
         let mut options = std::fs::OpenOptions::new();
         drop(options.read(true).write(true).open(&self.0));
+    }
+}
+
+impl Drop for HangingReceipt {
+    fn drop(&mut self) {
+        self.is_empty_now();
+    }
+}
+
+/// Fails each flush of a process, until it is dropped.
+struct FlushesFail(std::process::Child);
+
+impl FlushesFail {
+    fn of(sandbox: &Sandbox) -> Self {
+        let log = sandbox.path("strace.log");
+        let strace = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=fsync,fdatasync"])
+            .args(["-e", "inject=fsync,fdatasync:error=EIO"])
+            .args(["-p", &sandbox.receiver().pid().to_string()])
+            .stderr(std::fs::File::create(log).unwrap())
+            .spawn()
+            .unwrap();
+        Self(strace)
+    }
+}
+
+impl Drop for FlushesFail {
+    /// It lets go of what it traces.
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.0.wait();
     }
 }
 
@@ -173,19 +207,88 @@ async fn a_walk_through_the_store_keeps_neither_a_scrape_nor_an_upload_waiting()
         );
     }
     let bearer = [("Authorization", "Bearer alpha")];
-    let mut put = async |id: &str, size| {
+    let put = async |id: &str, size| {
         let archive = noise(size);
         let put = put_with(id, &archive, &bearer);
         rig.request(&put, &archive).await.status
     };
     assert_eq!(put("a", 600).await, 201);
     assert_eq!(put("b", 401).await, 507, "what came since is known");
-    drop(hangs);
+    let hangs = hangs.unwrap();
     let known = async || {
+        hangs.is_empty_now();
         let text = metrics().await;
         text.contains("store_episodes 2\n")
             && text.contains("store_bytes 605\n")
             && text.contains("store_sums_age_seconds ")
     };
     until("the sums are not known", known).await;
+}
+
+/// A process of its own, with a store of two thousand archives; `tests/rigs/leaned` has the sizes
+/// that users have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn healthz_tells_the_truth_within_a_second_whatever_leans_on_the_receiver() {
+    let mut sandbox = Sandbox::new("");
+    let line = |name: &str| format!("{name} = \"{}\"\n", Digest::of(name.as_bytes()));
+    std::fs::write(sandbox.path("tokens"), HOSTS.map(line).concat()).unwrap();
+    let (tokens, toml) = (sandbox.path("tokens"), sandbox.path("receiver.toml"));
+    let receive = format!(
+        "[receive]\ntokens_file = {tokens:?}\nmax_connections = 60\nhost_quota_bytes = 1000000000\n"
+    );
+    std::fs::write(&toml, receive).unwrap();
+    let episodes = sandbox.store().join("episodes");
+    std::fs::create_dir_all(&episodes).unwrap();
+    for n in 0..2000 {
+        std::fs::write(episodes.join(format!("old-{n}.tar.zst")), b"12345").unwrap();
+    }
+    sandbox.start_receiver_with("127.0.0.1:0", toml.to_str().unwrap());
+    let address = sandbox.url().trim_start_matches("http://").parse().unwrap();
+    let rig = Rig {
+        folder: tempfile::tempdir().unwrap(),
+        config: ReceiveConfig::at(address, &sandbox.store()),
+        receivers: vec![address],
+        behind: None,
+    };
+    let (archive, bearer) = (noise(24 << 20), ("Authorization", "Bearer gamma"));
+    let put = put_with("large", &archive, &[bearer]);
+    assert_eq!(rig.request(&put, &archive).await.status, 201);
+    let _bombs = [
+        ask_about_a_bomb(&rig, "alpha", "a").await,
+        ask_about_a_bomb(&rig, "beta", "b").await,
+    ];
+    let mut downloads = Vec::new();
+    for _ in 0..100 {
+        let mut client = rig.connect().await;
+        let get = head("GET", "/v1/episodes/large", &[bearer]);
+        client.send(get.as_bytes()).await;
+        downloads.push(client);
+    }
+    let health = async |expected| {
+        let begun = tokio::time::Instant::now();
+        let healthy = rig.request(&head("GET", "/healthz", &[]), b"").await;
+        (healthy.status == expected).then(|| begun.elapsed())
+    };
+    // On a busy machine one of them may wait for the processor.
+    let mut fastest = Duration::MAX;
+    for _ in 0..10 {
+        fastest = fastest.min(health(200).await.expect("it could store"));
+    }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+    if !strace_is_there() {
+        return;
+    }
+    let mut flushes_fail = FlushesFail::of(&sandbox);
+    let (mut fastest, mut may_trace) = (Duration::MAX, true);
+    until("it is not said that flushes fail", async || {
+        fastest = health(500).await.unwrap_or(fastest);
+        may_trace = flushes_fail.0.try_wait().unwrap().is_none();
+        fastest < Duration::from_secs(1) || !may_trace
+    })
+    .await;
+    if !may_trace {
+        println!("skipped: strace may not look at a process that is not its child");
+    }
+    drop(flushes_fail);
+    until("it stays false", async || health(200).await.is_some()).await;
 }
