@@ -67,11 +67,12 @@ pub struct ReceiveLimits {
     pub parts_keep_days: Option<u32>,
     /// What all uploads that broke off may take, bytes; `None`: no limit.
     pub parts_max_bytes: Option<u64>,
-    /// Connections at the same time; more wait in the kernel's queue.
+    /// Connections at the same time; further ones are answered 503.
     pub max_connections: NonZeroUsize,
-    /// Of those, from one host.
+    /// Requests under way of one host.
     pub max_connections_per_host: NonZeroUsize,
-    /// A body that comes more slowly than this is given up, bytes a second; 0: never.
+    /// A body that comes, or an answer that is read, more slowly than this is given up, bytes a
+    /// second; 0: never.
     pub min_body_rate_bytes_per_s: u64,
 }
 

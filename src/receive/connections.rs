@@ -3,9 +3,12 @@
 //! ```text
 //!  accept ──▶ a place is free ──────────────────────────────────────────────────────────▶ Place
 //!         └─▶ all taken ─▶ one waits: idle, or its head has not come ──────▶ it is closed ─▶ Place
-//!                       └▶ a request is under way on each ──▶ the newcomer waits
-//!                                                               for the first that ends
+//!                       └▶ a request is under way on each ──▶ a spare place: `/healthz` is
+//!                                                               answered there, all else refused
 //! ```
+//!
+//! The spare places are given away by the same rule. So a monitor is answered however many
+//! downloads there are, and none of those waits without a word.
 //!
 //! Of those that wait, one of the peer that has the most connections is closed, and of these the
 //! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
@@ -15,6 +18,9 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// Places beside those that are asked for, in which nothing but `/healthz` is answered.
+const SPARE: usize = 16;
 
 /// All the places.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ struct Taken {
     /// By the order in which they came.
     places: BTreeMap<u64, ConnectionSeen>,
     of_peer: BTreeMap<IpAddr, usize>,
+    spare: usize,
     /// One more each time that a connection comes or begins to wait: it orders them without a
     /// clock.
     moment: u64,
@@ -43,6 +50,7 @@ struct ConnectionSeen {
     /// Since when there is none.
     waits_since: u64,
     leave: Arc<Notify>,
+    is_spare: bool,
 }
 
 /// A connection's place. Given back when it is dropped.
@@ -53,6 +61,8 @@ pub(super) struct ConnectionSlot {
     leave: Arc<Notify>,
     /// More than three quarters of the places were taken when this one was.
     pub(super) crowded: bool,
+    /// It is none of those that are asked for: only `/healthz` is answered.
+    pub(super) is_spare: bool,
 }
 
 impl Connections {
@@ -78,8 +88,10 @@ impl Connections {
 
     fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
         let mut taken = self.taken.lock();
-        if taken.places.len() >= self.most {
-            taken.close_one()?;
+        let all_taken = taken.places.len() - taken.spare >= self.most;
+        let is_spare = all_taken && taken.close_one(false).is_none();
+        if is_spare && taken.spare >= SPARE {
+            taken.close_one(true)?;
         }
         let number = taken.next();
         let leave = Arc::new(Notify::new());
@@ -88,7 +100,9 @@ impl Connections {
             under_way: 0,
             waits_since: number,
             leave: Arc::clone(&leave),
+            is_spare,
         };
+        taken.spare += usize::from(is_spare);
         taken.places.insert(number, seen);
         *taken.of_peer.entry(peer).or_default() += 1;
         let crowded = taken.places.len() * 4 > self.most * 3;
@@ -97,6 +111,7 @@ impl Connections {
             number,
             leave,
             crowded,
+            is_spare,
         })
     }
 }
@@ -108,8 +123,9 @@ impl Taken {
     }
 
     /// Its place is free at once; the connection itself ends as soon as its task runs.
-    fn close_one(&mut self) -> Option<()> {
-        let waiting = self.places.iter().filter(|(_, seen)| seen.under_way == 0);
+    fn close_one(&mut self, is_spare: bool) -> Option<()> {
+        let places = self.places.iter();
+        let waiting = places.filter(|(_, it)| it.under_way == 0 && it.is_spare == is_spare);
         let (&number, _) = waiting.max_by_key(|(_, seen)| {
             (
                 self.of_peer.get(&seen.peer),
@@ -125,6 +141,7 @@ impl Taken {
 
     fn give_back(&mut self, number: u64) -> Option<ConnectionSeen> {
         let seen = self.places.remove(&number)?;
+        self.spare -= usize::from(seen.is_spare);
         match self.of_peer.get_mut(&seen.peer) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
@@ -224,13 +241,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_under_way_are_not_closed_and_a_newcomer_waits_for_them() {
+    async fn requests_under_way_are_not_closed_and_a_newcomer_waits_once_the_spare_are_taken() {
         let connections = Connections::new(2);
         let places = [
             connections.try_take(peer(1)).unwrap(),
             connections.try_take(peer(1)).unwrap(),
         ];
         let bodies = places.each_ref().map(ConnectionSlot::request);
+        let mut spare: Vec<_> = (0..SPARE)
+            .map(|_| connections.try_take(peer(1)).unwrap())
+            .collect();
+        assert!(spare.iter().all(|place| place.is_spare));
+        // Of those that wait in a spare place one makes room, and of no others.
+        let _asking: Vec<_> = spare[1..].iter().map(ConnectionSlot::request).collect();
+        let answered = connections.try_take(peer(2)).unwrap();
+        assert!(answered.is_spare && told(&spare[0]));
+        let _asked = answered.request();
         assert!(connections.try_take(peer(2)).is_none());
         let taking = tokio::spawn({
             let connections = Arc::clone(&connections);
@@ -240,9 +266,13 @@ mod tests {
         assert!(!taking.is_finished());
         let [first, second] = bodies;
         drop(second);
-        let _newcomer = taking.await.unwrap();
+        let newcomer = taking.await.unwrap();
+        assert!(!newcomer.is_spare);
         assert_eq!(places.each_ref().map(told), [false, true]);
+        spare.clear();
         drop((first, places));
+        assert_eq!(connections.taken.lock().spare, 1);
+        drop(answered);
         assert_eq!(connections.taken.lock().of_peer.len(), 1);
     }
 }

@@ -26,7 +26,8 @@ impl<S: Store> Exchange<'_, S> {
         if self.head.headers.get(REREAD).is_none_or(|it| it != "?1") {
             return Ok(Reply::described(&held));
         }
-        let reread = self.receiver.store.reread(&key).await?.ok_or_else(gone)?;
+        let reread = self.receiver.store.reread(&key);
+        let reread = self.in_turn(caller, reread).await?.ok_or_else(gone)?;
         Ok(Reply::described(&reread).with_text(REREAD, "?1"))
     }
 

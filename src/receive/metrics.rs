@@ -1,19 +1,11 @@
 //! The counts and the state of the store as text, for a program that watches (OpenMetrics 1.0,
 //! which Prometheus reads).
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
 use super::{request_context::RequestContext, store::Store};
 use crate::{clock, model::exposition::Exposition};
 
 /// What it is.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// How long the walk through a large store may keep the scraper waiting; it is told of the store
-/// the next time.
-const CENSUS_WAIT: Duration = Duration::from_secs(5);
 
 const FAMILIES: &str = "\
 requests counter Requests answered, by method and status (0: dropped).
@@ -31,6 +23,7 @@ store_episodes gauge Episodes held
 store_bytes gauge Bytes of episodes held
 parts gauge Uploads that broke off and are kept
 parts_bytes gauge Bytes of uploads that broke off
+store_sums_age_seconds gauge How long ago the walk began that these go by
 certificate_not_after_seconds gauge When our certificate expires, Unix time
 certificate_left_seconds gauge How long our certificate is still good
 files_refused gauge Files whose newest content cannot be used
@@ -47,11 +40,12 @@ pub(super) async fn text<S: Store>(receiver: &RequestContext<S>) -> String {
         text.value("free_bytes", space.free_bytes);
         text.value("total_bytes", space.total_bytes);
     }
-    if let Ok(Ok(usage)) = timeout(CENSUS_WAIT, receiver.room.usage(&receiver.store)).await {
-        text.value("store_episodes", usage.episodes);
-        text.value("store_bytes", usage.bytes);
-        text.value("parts", usage.parts);
-        text.value("parts_bytes", usage.parts_bytes);
+    if let Some(totals) = receiver.room.totals() {
+        text.value("store_episodes", totals.episodes);
+        text.value("store_bytes", totals.bytes);
+        text.value("parts", totals.parts);
+        text.value("parts_bytes", totals.parts_bytes);
+        text.value("store_sums_age_seconds", totals.age.as_secs());
     }
     if let Some(not_after) = receiver.access.certificate_not_after() {
         let (not_after, now) = (not_after.unix_seconds(), clock::wall_now().unix_seconds());

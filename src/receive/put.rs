@@ -21,7 +21,7 @@ use super::{
     identity::{self, Caller},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
-    room::Promise,
+    room::{PartRoom, Promise},
     store::{Part, PartKey, PartResumed, Publication, Store},
     stored_episode::{Offer, StoredEpisode},
     upload_session::Taking,
@@ -108,11 +108,9 @@ impl<S: Store> Exchange<'_, S> {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,
         };
-        if !is_complete {
-            self.may_be_kept(&offer).await?;
-        }
+        let part_room = self.part_room(&part, &offer, is_complete)?;
         let upload = self.receiver.store.begin(&part, &offer);
-        let taking = Taking::new(self, upload, promise, &part, &offer).await;
+        let taking = Taking::new(self, upload, promise, part_room, &part);
         if is_complete {
             return self.take(taking, caller, &part, &offer, body).await;
         }
@@ -145,7 +143,10 @@ impl<S: Store> Exchange<'_, S> {
             Method::HEAD | Method::GET => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
             Method::DELETE => match self.receiver.store.discard(&part).await? {
-                true => Ok(Reply::nothing()),
+                true => {
+                    self.receiver.room.part_gone(&part);
+                    Ok(Reply::nothing())
+                }
                 false => Ok(Reply::busy(
                     "Another receiver on this store is writing this upload.",
                 )),
@@ -234,9 +235,7 @@ impl<S: Store> Exchange<'_, S> {
             }
             Admitted::Wanted(promise) => promise,
         };
-        if !is_complete {
-            self.may_be_kept(&offer).await?;
-        }
+        let part_room = self.part_room(part, &offer, is_complete)?;
         let upload = match store.resume(part, &offer, at).await? {
             PartResumed::Upload(upload) => upload,
             PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
@@ -245,7 +244,7 @@ impl<S: Store> Exchange<'_, S> {
                 return Ok(Reply::busy("Another connection is writing this upload."));
             }
         };
-        let taking = Taking::new(self, upload, promise, part, &offer).await;
+        let taking = Taking::new(self, upload, promise, part_room, part);
         if is_complete {
             let reply = self.take(taking, caller, part, &offer, body).await?;
             return Ok(completed(reply, offer.size_bytes));
@@ -258,19 +257,26 @@ impl<S: Store> Exchange<'_, S> {
         ))
     }
 
-    /// Whether what is announced in pieces finds room beside the parts of others.
-    async fn may_be_kept(&self, offer: &Offer) -> Result<(), RequestRefusal> {
-        if self
-            .receiver
-            .room
-            .keeps_parts(&self.receiver.store, offer.size_bytes)
-            .await
-        {
-            return Ok(());
+    /// Room for what may come to be kept of an upload, where it is worth that and there is any.
+    ///
+    /// # Errors
+    /// `no-space` where it is announced in pieces, and so has to be kept.
+    fn part_room(
+        &self,
+        part: &PartKey,
+        offer: &Offer,
+        is_complete: bool,
+    ) -> Result<Option<PartRoom>, Problem> {
+        if is_complete && offer.size_bytes <= wire::RESUMABLE_OVER_BYTES {
+            return Ok(None);
+        }
+        let reserved = self.receiver.room.reserve_part(part, offer.size_bytes);
+        if reserved.is_some() || is_complete {
+            return Ok(reserved);
         }
         let detail =
             "Uploads that are not complete have as much room as they may: send the whole at once.";
-        Err(Problem::new(ProblemType::NoSpace, detail).into())
+        Err(Problem::new(ProblemType::NoSpace, detail))
     }
 
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
@@ -297,9 +303,7 @@ impl<S: Store> Exchange<'_, S> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
             Publication::Stored(held) => {
-                self.receiver
-                    .room
-                    .stored(caller.name(), taken.received, false);
+                self.receiver.room.stored(caller.name(), offer.size_bytes);
                 Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
             }
             Publication::NameTaken => match self.held(caller, part, offer).await? {
@@ -386,7 +390,7 @@ impl<S: Store> Exchange<'_, S> {
         let store = &self.receiver.store;
         let mut held = store.find(&part.key).await?;
         if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
-            held = store.verify(&part.key).await?;
+            held = self.in_turn(caller, store.verify(&part.key)).await?;
         }
         let Some(held) = held else { return Ok(None) };
         match self.decide(offer, Some(&held)) {

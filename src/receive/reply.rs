@@ -79,6 +79,18 @@ impl Reply {
         self
     }
 
+    /// Keeps hold of something until its body has wholly been handed to the connection.
+    pub(super) fn holding(self, held: impl Send + 'static) -> Self {
+        let hold = move |error| {
+            let _held = &held;
+            error
+        };
+        Self {
+            response: self.response.map(|body| body.map_err(hold).boxed_unsync()),
+            ..self
+        }
+    }
+
     /// That it is held.
     pub(super) fn receipt(status: StatusCode, receipt: &Receipt) -> Self {
         Self::new(
@@ -107,6 +119,9 @@ impl Reply {
     ) -> Self {
         if let StoreError::Fenced = error {
             return Self::busy("Another connection goes on with this upload.");
+        }
+        if let StoreError::Unfinished = error {
+            return Self::busy("What is held could not be read again in time.");
         }
         let of_which = used_up.map(UsedUp::name);
         tracing::error!(id = id.map(tracing::field::display), %error, used_up = of_which, "cannot store");

@@ -10,11 +10,13 @@ use super::{
     active_uploads::Underway,
     admit::Terms,
     body::{BodyError, BodyIdle},
+    client_stream::Waits,
     identity::{Caller, NameError},
     room::StoreRoom,
     store::{Store, StoreError},
     stored_episode::Key,
     tally::ReceiveCounts,
+    turns::Turns,
 };
 use crate::{
     config::ReceiveLimits,
@@ -43,6 +45,8 @@ pub(super) struct RequestContext<S> {
     pub(super) underway: Underway,
     /// What is counted.
     pub(super) tally: Arc<ReceiveCounts>,
+    /// Whose archive is read again.
+    pub(super) turns: Turns,
     /// Goes with the last of those who answer from this, or keep what broke off: a receiver that
     /// ends waits for that.
     pub(super) _in_use: mpsc::Sender<()>,
@@ -55,11 +59,16 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Whose certificate it showed; `None`: none.
     pub(super) certificate: Option<Result<HostName, NameError>>,
+    /// It came when all connections were taken: it may ask `/healthz`.
+    pub(super) is_spare: bool,
+    /// Whether it is still there.
+    pub(super) waits: Waits,
 }
 
 /// A request's head, and what it is answered from.
 pub(super) struct Exchange<'a, S> {
     pub(super) receiver: &'a Arc<RequestContext<S>>,
+    pub(super) peer: &'a Peer,
     pub(super) access: &'a AccessRules,
     pub(super) head: &'a Parts,
 }
@@ -75,6 +84,25 @@ impl<S: Store> Exchange<'_, S> {
                 let detail = "This receiver files by host, and does not know yours.";
                 Problem::new(ProblemType::Unauthenticated, detail).into()
             })
+    }
+
+    /// Has a whole archive read again, when it is this caller's turn and for as long as the answer
+    /// is waited for: that may take minutes, and takes the disk from others.
+    pub(super) async fn in_turn<T>(
+        &self,
+        caller: &Caller,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, RequestRefusal> {
+        let name = caller.name().cloned();
+        let caller = name.ok_or_else(|| self.peer.address.ip());
+        let work = async {
+            let _turn = self.receiver.turns.take(caller).await;
+            work.await
+        };
+        tokio::select! {
+            done = work => Ok(done?),
+            () = self.peer.waits.no_more() => Err(StoreError::Unfinished.into()),
+        }
     }
 
     pub(super) fn terms(&self) -> Terms<'_> {

@@ -1,9 +1,14 @@
-//! Whether there is room for an upload: on the disk, beside those under way, and within its host's
-//! share.
+//! Whether there is room for an upload: on the disk, beside those under way, within its host's
+//! share, and beside what is kept of those that broke off.
 //!
 //! What is under way was promised room when its head came, and takes it byte by byte. So two large
 //! uploads do not both fit into room for one, and a full disk is said before the first byte is
 //! sent, not after the last.
+//!
+//! ```text
+//!  a walk through the store ──▶ sums ◀── what this receiver has stored and kept since it began
+//!   beside the work, one at a time  └──▶ every question, which waits for no walk
+//! ```
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +17,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Mutex, time::Instant};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, interval_at},
+};
 
-use super::store::{Store, StoreError, StoreSpace, Usage};
+use super::store::{PartKey, Store, StoreError, StoreSpace, Usage};
 use crate::{
     config::ReceiveLimits,
     model::{
@@ -26,15 +35,26 @@ use crate::{
     },
 };
 
-/// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a
-/// second.
-const CENSUS_AGE: Duration = Duration::from_secs(60);
+/// The store is walked again for what is asked when its sums are older than this, and so that walks
+/// take a tenth of the time at most: cold, one over three hundred thousand episodes takes a minute
+/// and a half.
+const SUMS_AGE: Duration = Duration::from_secs(60);
+const WALK_PAUSE: u32 = 9;
 
 /// An upload makes some files: its part, what is noted of it, its receipt, and scratch of each.
 const LEAST_FILES: u64 = 8;
 
 /// What a part takes at least: two files, whatever is in them.
 const LEAST_PART_BYTES: u64 = 8192;
+/// So many uploads that broke off, or may yet, are kept of one host, or of those without a name,
+/// and of all together: each takes two files.
+const MOST_PARTS_OF_HOST: usize = 1000;
+const MOST_PARTS: usize = 10_000;
+
+/// So long an upload has all the room that it announced. From then on it has what it would fill in
+/// the time below at its rate so far: one that trickles does not keep a disk for itself.
+const PROMISE_GRACE: Duration = Duration::from_secs(30);
+const PROMISE_AHEAD: Duration = Duration::from_secs(3600);
 
 /// What is known of the room.
 #[derive(Debug)]
@@ -42,62 +62,176 @@ pub(super) struct StoreRoom {
     min_free_bytes: u64,
     host_quota_bytes: Option<u64>,
     parts_max_bytes: Option<u64>,
-    promised: Arc<AtomicU64>,
-    census: Mutex<Option<StoreSums>>,
-    since: Shared,
+    sums: Shared,
+    /// They were asked for since the last walk.
+    wanted: Notify,
+    walked: Notify,
 }
 
-/// The sums of the store as last walked.
-#[derive(Debug)]
+type Shared = Arc<Mutex<StoreSums>>;
+
+#[derive(Debug, Default)]
 struct StoreSums {
-    at: Instant,
-    usage: Usage,
+    /// When the last walk that has ended began; `None`: none has.
+    walked_at: Option<Instant>,
+    /// What is held, by that walk and what was stored since it began.
+    held: Usage,
+    /// What was stored since the walk that is under way began.
+    since: Usage,
+    /// How many walks have begun.
+    walks: u64,
+    parts: BTreeMap<PartKey, PartSum>,
+    promises: BTreeMap<u64, Promised>,
+    next_promise: u64,
 }
 
-/// What the last walk could not see.
+/// What is kept of an upload, or may yet be.
 #[derive(Debug, Default)]
-struct Since {
-    shares: BTreeMap<HostName, Share>,
-    parts_bytes: u64,
+struct PartSum {
+    kept_bytes: u64,
+    reserved_bytes: u64,
+    /// Connections that it is reserved for.
+    writers: usize,
+    /// How many walks had begun when it last changed here.
+    changed: u64,
 }
 
-/// Of one host.
-#[derive(Debug, Default)]
-struct Share {
-    /// Promised to its uploads under way, bytes.
-    promised_bytes: u64,
-    /// Stored or kept since the last walk, bytes.
-    stored_bytes: u64,
+impl PartSum {
+    fn bytes(&self) -> u64 {
+        LEAST_PART_BYTES
+            .max(self.kept_bytes)
+            .max(self.reserved_bytes)
+    }
 }
 
-type Shared = Arc<parking_lot::Mutex<Since>>;
+#[derive(Debug)]
+struct Promised {
+    host: Option<HostName>,
+    bytes: u64,
+    left_bytes: Arc<AtomicU64>,
+    began: Instant,
+}
+
+impl Promised {
+    /// What others must leave to it.
+    fn counts(&self) -> u64 {
+        let left = self.left_bytes.load(Ordering::Relaxed);
+        let elapsed = self.began.elapsed();
+        if elapsed < PROMISE_GRACE {
+            return left;
+        }
+        let came = u128::from(self.bytes - left);
+        let ahead = came * PROMISE_AHEAD.as_millis() / elapsed.as_millis();
+        left.min(u64::try_from(ahead).unwrap_or(u64::MAX))
+    }
+}
 
 /// Room for one upload, until it is written or given up.
 #[derive(Debug)]
 pub(super) struct Promise {
-    promised: Arc<AtomicU64>,
-    left_bytes: u64,
-    /// Of its host's share, to the end: the walk sees nothing of it before.
-    share: Option<(Shared, HostName, u64)>,
+    sums: Shared,
+    number: u64,
+    left_bytes: Arc<AtomicU64>,
 }
 
 impl Promise {
     /// So much of it is on the disk now, where the file system counts it.
     pub(super) fn took(&mut self, bytes: u64) {
-        let taken = bytes.min(self.left_bytes);
-        self.left_bytes -= taken;
-        self.promised.fetch_sub(taken, Ordering::Relaxed);
+        let taken = bytes.min(self.left_bytes.load(Ordering::Relaxed));
+        self.left_bytes.fetch_sub(taken, Ordering::Relaxed);
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.promised.fetch_sub(self.left_bytes, Ordering::Relaxed);
-        if let Some((since, host, bytes)) = &self.share
-            && let Some(share) = since.lock().shares.get_mut(host)
-        {
-            share.promised_bytes = share.promised_bytes.saturating_sub(*bytes);
+        self.sums.lock().promises.remove(&self.number);
+    }
+}
+
+/// Room for what may be kept of one upload, until its connection has ended.
+#[derive(Debug)]
+pub(super) struct PartRoom {
+    sums: Shared,
+    part: PartKey,
+}
+
+impl PartRoom {
+    /// It broke off, and so much is kept.
+    pub(super) fn kept(self, bytes: u64) {
+        if let Some(sum) = self.sums.lock().parts.get_mut(&self.part) {
+            sum.kept_bytes = bytes;
         }
+    }
+}
+
+impl Drop for PartRoom {
+    fn drop(&mut self) {
+        self.sums.lock().changed(&self.part, |sum| {
+            sum.writers -= 1;
+            if sum.writers == 0 {
+                sum.reserved_bytes = 0;
+            }
+        });
+    }
+}
+
+/// The sums of the store, for those who watch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoreTotals {
+    pub(super) episodes: u64,
+    pub(super) bytes: u64,
+    pub(super) parts: usize,
+    pub(super) parts_bytes: u64,
+    /// How long ago the walk began that they go by.
+    pub(super) age: Duration,
+}
+
+impl StoreSums {
+    fn changed(&mut self, part: &PartKey, change: impl FnOnce(&mut PartSum)) {
+        let sum = self.parts.entry(part.clone()).or_default();
+        change(sum);
+        sum.changed = self.walks;
+        if sum.writers == 0 && sum.kept_bytes == 0 {
+            self.parts.remove(part);
+        }
+    }
+
+    /// What was found by a walk takes the place of what was known when it began.
+    fn found(&mut self, mut found: Usage, at: Instant) {
+        found.add(&self.since);
+        for (part, kept_bytes) in std::mem::take(&mut found.parts) {
+            let sum = self.parts.entry(part).or_default();
+            if sum.changed < self.walks {
+                sum.kept_bytes = kept_bytes;
+                // Marks what is there, for the next lines.
+                sum.changed = self.walks;
+            }
+        }
+        let walks = self.walks;
+        self.parts
+            .retain(|_, sum| sum.changed == walks || sum.writers > 0);
+        self.held = found;
+        self.walked_at = Some(at);
+    }
+
+    /// What is a host's, or promised to it.
+    fn used_by(&self, host: &HostName) -> u64 {
+        let stored = self.held.by_owner.get(&Some(host.clone()));
+        let parts = self.parts.iter();
+        let parts = parts.filter(|(part, _)| part.owner.as_ref() == Some(host));
+        let promises = self.promises.values();
+        let promises = promises.filter(|promise| promise.host.as_ref() == Some(host));
+        stored
+            .copied()
+            .into_iter()
+            .chain(parts.map(|(_, sum)| sum.kept_bytes))
+            .chain(promises.map(|promise| promise.bytes))
+            .fold(0, u64::saturating_add)
+    }
+
+    fn promised(&self) -> u64 {
+        let promises = self.promises.values().map(Promised::counts);
+        promises.fold(0, u64::saturating_add)
     }
 }
 
@@ -107,13 +241,57 @@ impl StoreRoom {
             min_free_bytes: limits.min_free_bytes,
             host_quota_bytes: limits.host_quota_bytes,
             parts_max_bytes: limits.parts_max_bytes,
-            promised: Arc::default(),
-            census: Mutex::default(),
-            since: Arc::default(),
+            sums: Arc::default(),
+            wanted: Notify::new(),
+            walked: Notify::new(),
         }
     }
 
-    /// Promises room for so many bytes more.
+    /// Walks through the store, at once and then whenever its sums are asked for and no longer
+    /// young. Never ends.
+    pub(super) async fn keep_sums<S: Store>(&self, store: &S, wall_clock: fn() -> SystemTime) {
+        loop {
+            let began = Instant::now();
+            let before = {
+                let mut sums = self.sums.lock();
+                sums.walks += 1;
+                sums.since = Usage::default();
+                wall_clock()
+            };
+            match store.usage(before).await {
+                Ok(found) => self.sums.lock().found(found, began),
+                Err(error) => tracing::warn!(%error, "cannot sum up what the store holds"),
+            }
+            self.walked.notify_one();
+            let pause = SUMS_AGE.max(began.elapsed() * WALK_PAUSE);
+            interval_at(Instant::now() + pause, pause).tick().await;
+            self.wanted.notified().await;
+        }
+    }
+
+    /// Ends after a walk.
+    pub(super) async fn walked(&self) {
+        self.walked.notified().await;
+    }
+
+    /// The sums as they are known; `None` until the first walk has ended.
+    pub(super) fn totals(&self) -> Option<StoreTotals> {
+        self.wanted.notify_one();
+        let sums = self.sums.lock();
+        let walked_at = sums.walked_at?;
+        let kept = sums.parts.values().map(|sum| sum.kept_bytes);
+        let kept = kept.filter(|bytes| *bytes > 0);
+        Some(StoreTotals {
+            episodes: sums.held.episodes,
+            bytes: sums.held.bytes,
+            parts: kept.clone().count(),
+            parts_bytes: kept.sum(),
+            age: walked_at.elapsed(),
+        })
+    }
+
+    /// Promises room for so many bytes more. Compared and taken at once: of many that ask together,
+    /// no more are promised than there is.
     ///
     /// # Errors
     /// In the outer result, those of the store. In the inner one `no-space`, and `quota-exceeded`
@@ -124,50 +302,29 @@ impl StoreRoom {
         host: Option<&HostName>,
         bytes: u64,
     ) -> Result<Result<Promise, Problem>, StoreError> {
-        let share = match self.share(store, host, bytes).await? {
-            Ok(share) => share,
-            Err(problem) => return Ok(Err(problem)),
-        };
         let space = store.space().await?;
-        let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
-        // From here on it is given back, whatever is decided.
-        let promise = Promise {
-            promised: Arc::clone(&self.promised),
-            left_bytes: bytes,
-            share,
-        };
-        let fits = fits(bytes, space, promised, self.min_free_bytes);
-        Ok(fits
-            .map(|()| promise)
-            .map_err(|problem| UsedUp::by(space).said_in(problem)))
+        let mut sums = self.sums.lock();
+        if let Err(problem) = self.fits(&sums, space, host, bytes) {
+            return Ok(Err(problem));
+        }
+        Ok(Ok(self.enter(&mut sums, host, bytes)))
     }
 
-    /// So much more of a host's share, where it has one. Compared and taken at once: of many that
-    /// ask together, no more are promised than there is.
-    async fn share<S: Store>(
-        &self,
-        store: &S,
-        host: Option<&HostName>,
-        bytes: u64,
-    ) -> Result<Result<Option<(Shared, HostName, u64)>, Problem>, StoreError> {
-        let (Some(quota), Some(host)) = (self.host_quota_bytes, host) else {
-            return Ok(Ok(None));
+    fn enter(&self, sums: &mut StoreSums, host: Option<&HostName>, bytes: u64) -> Promise {
+        let (number, left_bytes) = (sums.next_promise, Arc::new(AtomicU64::new(bytes)));
+        sums.next_promise += 1;
+        let promised = Promised {
+            host: host.cloned(),
+            bytes,
+            left_bytes: Arc::clone(&left_bytes),
+            began: Instant::now(),
         };
-        let usage = self.usage(store).await?;
-        let walked = usage
-            .by_owner
-            .get(&Some(host.clone()))
-            .copied()
-            .unwrap_or_default();
-        let mut since = self.since.lock();
-        let share = since.shares.entry(host.clone()).or_default();
-        let used = walked
-            .saturating_add(share.promised_bytes)
-            .saturating_add(share.stored_bytes);
-        Ok(within_quota(bytes, used, quota).map(|()| {
-            share.promised_bytes += bytes;
-            Some((Arc::clone(&self.since), host.clone(), bytes))
-        }))
+        sums.promises.insert(number, promised);
+        Promise {
+            sums: Arc::clone(&self.sums),
+            number,
+            left_bytes,
+        }
     }
 
     /// Whether an upload of so many bytes could be taken, as far as room goes. None is promised.
@@ -180,77 +337,60 @@ impl StoreRoom {
         host: Option<&HostName>,
         bytes: u64,
     ) -> Result<Result<(), Problem>, StoreError> {
-        if let Err(problem) = self.share(store, host, bytes.max(1)).await?.map(|share| {
-            drop(Promise {
-                promised: Arc::default(),
-                left_bytes: 0,
-                share,
-            });
-        }) {
-            return Ok(Err(problem));
-        }
         let space = store.space().await?;
-        let fits = fits(
-            bytes,
-            space,
-            self.promised.load(Ordering::Relaxed),
-            self.min_free_bytes,
-        );
-        Ok(fits.map_err(|problem| UsedUp::by(space).said_in(problem)))
+        Ok(self.fits(&self.sums.lock(), space, host, bytes))
     }
 
-    /// Whether what broke off may be kept beside what is kept already.
-    pub(super) async fn keeps_parts<S: Store>(&self, store: &S, bytes: u64) -> bool {
-        let Some(max) = self.parts_max_bytes else {
-            return true;
-        };
-        let usage = self.usage(store).await;
-        let since = self.since.lock().parts_bytes;
-        usage.is_ok_and(|usage| {
-            let kept = usage
-                .parts_bytes
-                .saturating_add(usage.parts * LEAST_PART_BYTES)
-                .saturating_add(since);
-            kept.saturating_add(bytes.max(LEAST_PART_BYTES)) <= max
+    fn fits(
+        &self,
+        sums: &StoreSums,
+        space: StoreSpace,
+        host: Option<&HostName>,
+        bytes: u64,
+    ) -> Result<(), Problem> {
+        if let (Some(quota), Some(host)) = (self.host_quota_bytes, host) {
+            self.wanted.notify_one();
+            within_quota(bytes.max(1), sums.used_by(host), quota)?;
+        }
+        fits(bytes, space, sums.promised(), self.min_free_bytes)
+            .map_err(|problem| UsedUp::by(space).said_in(problem))
+    }
+
+    /// Room to keep what comes of an upload of this length, where there is any beside what is kept,
+    /// and reserved, already.
+    pub(super) fn reserve_part(&self, part: &PartKey, bytes: u64) -> Option<PartRoom> {
+        self.wanted.notify_one();
+        let mut sums = self.sums.lock();
+        let others = || sums.parts.iter().filter(|(other, _)| *other != part);
+        let of_host = others().filter(|(other, _)| other.owner == part.owner);
+        if others().count() >= MOST_PARTS || of_host.count() >= MOST_PARTS_OF_HOST {
+            return None;
+        }
+        let kept = others().map(|(_, sum)| sum.bytes());
+        let all = kept.fold(bytes.max(LEAST_PART_BYTES), u64::saturating_add);
+        if self.parts_max_bytes.is_some_and(|max| all > max) {
+            return None;
+        }
+        sums.changed(part, |sum| {
+            sum.writers += 1;
+            sum.reserved_bytes = sum.reserved_bytes.max(bytes);
+        });
+        Some(PartRoom {
+            sums: Arc::clone(&self.sums),
+            part: part.clone(),
         })
     }
 
-    /// The sums of the store, at most a minute old.
-    pub(super) async fn usage<S: Store>(&self, store: &S) -> Result<Usage, StoreError> {
-        let mut census = self.census.lock().await;
-        match &*census {
-            Some(known) if known.at.elapsed() < CENSUS_AGE => Ok(known.usage.clone()),
-            Some(_) | None => {
-                let at = Instant::now();
-                let usage = store.usage().await?;
-                *census = Some(StoreSums {
-                    at,
-                    usage: usage.clone(),
-                });
-                let mut since = self.since.lock();
-                since.parts_bytes = 0;
-                since
-                    .shares
-                    .values_mut()
-                    .for_each(|share| share.stored_bytes = 0);
-                since.shares.retain(|_, share| share.promised_bytes > 0);
-                Ok(usage)
-            }
-        }
+    /// Nothing is kept of an upload any more.
+    pub(super) fn part_gone(&self, part: &PartKey) {
+        self.sums.lock().changed(part, |sum| sum.kept_bytes = 0);
     }
 
-    /// A host has stored, or left a part of, so much more.
-    pub(super) fn stored(&self, host: Option<&HostName>, bytes: u64, is_part: bool) {
-        let mut since = self.since.lock();
-        if is_part {
-            since.parts_bytes = since
-                .parts_bytes
-                .saturating_add(bytes.max(LEAST_PART_BYTES));
-        }
-        if let (Some(_), Some(host)) = (self.host_quota_bytes, host) {
-            let share = since.shares.entry(host.clone()).or_default();
-            share.stored_bytes = share.stored_bytes.saturating_add(bytes);
-        }
+    /// An episode was stored.
+    pub(super) fn stored(&self, owner: Option<&HostName>, bytes: u64) {
+        let mut sums = self.sums.lock();
+        sums.held.add_archive(owner.cloned(), bytes);
+        sums.since.add_archive(owner.cloned(), bytes);
     }
 }
 
@@ -326,111 +466,4 @@ fn within_quota(bytes: u64, used: u64, quota: u64) -> Result<(), Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_promised_and_what_is_kept_free_is_not_free() {
-        let space = StoreSpace {
-            free_bytes: 1000,
-            total_bytes: 5000,
-            free_files: Some(LEAST_FILES),
-        };
-        for (bytes, promised, min_free, fit) in [
-            (1000, 0, 0, true),
-            (1001, 0, 0, false),
-            (400, 300, 300, true),
-            (401, 300, 300, false),
-            (0, 0, 1001, false),
-            (u64::MAX, u64::MAX, u64::MAX, false),
-        ] {
-            assert_eq!(
-                fits(bytes, space, promised, min_free).is_ok(),
-                fit,
-                "{bytes} {promised} {min_free}"
-            );
-        }
-    }
-
-    #[test]
-    fn inodes_that_are_used_up_are_named_as_such_whatever_room_there_is() {
-        for (free_files, fit) in [
-            (None, true),
-            (Some(LEAST_FILES), true),
-            (Some(LEAST_FILES - 1), false),
-            (Some(0), false),
-        ] {
-            let found = fits(
-                1,
-                StoreSpace {
-                    free_bytes: 1000,
-                    total_bytes: 5000,
-                    free_files,
-                },
-                0,
-                0,
-            );
-            assert_eq!(found.is_ok(), fit, "{free_files:?}");
-            if let Err(problem) = found {
-                assert_eq!(problem.kind.status(), 507);
-                assert!(problem.detail.contains("inodes"), "{}", problem.detail);
-            }
-        }
-    }
-
-    #[test]
-    fn of_what_there_is_no_more_is_told_from_the_error_and_the_space() {
-        let space = |files| {
-            Some(StoreSpace {
-                free_bytes: 1000,
-                total_bytes: 5000,
-                free_files: files,
-            })
-        };
-        let (full, quota) = (
-            io::ErrorKind::StorageFull.into(),
-            io::ErrorKind::QuotaExceeded.into(),
-        );
-        for (error, space, expected) in [
-            (&full, None, UsedUp::Bytes),
-            (&full, space(None), UsedUp::Bytes),
-            (&full, space(Some(LEAST_FILES)), UsedUp::Bytes),
-            (&full, space(Some(0)), UsedUp::Inodes),
-            (&quota, space(Some(0)), UsedUp::Quota),
-        ] {
-            assert_eq!(UsedUp::of(error, space), expected);
-        }
-    }
-
-    #[test]
-    fn a_share_is_used_up_to_its_last_byte() {
-        assert!(within_quota(10, 90, 100).is_ok());
-        let problem = within_quota(11, 90, 100).unwrap_err();
-        assert_eq!(problem.kind.status(), 507);
-        assert_eq!(
-            (&problem.extra["used_bytes"], &problem.extra["quota_bytes"]),
-            (&90.into(), &100.into())
-        );
-    }
-
-    #[test]
-    fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
-        let promised = Arc::new(AtomicU64::new(100));
-        let mut promise = Promise {
-            promised: Arc::clone(&promised),
-            left_bytes: 100,
-            share: None,
-        };
-        promise.took(30);
-        assert_eq!(promised.load(Ordering::Relaxed), 70);
-        promise.took(1000);
-        assert_eq!(promised.load(Ordering::Relaxed), 0);
-        let again = Promise {
-            promised: Arc::clone(&promised),
-            left_bytes: 0,
-            share: None,
-        };
-        drop((promise, again));
-        assert_eq!(promised.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

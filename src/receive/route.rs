@@ -72,6 +72,7 @@ async fn exchange<S: Store>(
     let place = Route::of(head.uri.path());
     let exchange = Exchange {
         receiver: &receiver,
+        peer: &peer,
         access: &access,
         head: &head,
     };
@@ -102,7 +103,7 @@ async fn exchange<S: Store>(
     );
 
     let mut reply = replied?;
-    if upload.let_go() == Afterwards::Close {
+    if upload.let_go() == Afterwards::Close || peer.is_spare {
         reply.set(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(reply.response)
@@ -112,6 +113,11 @@ async fn exchange<S: Store>(
 fn panicked() -> Response<ReplyBody> {
     let detail = "A fault in the receiver itself; its log says more.";
     Reply::problem(&Problem::new(ProblemType::StoreFailed, detail)).response
+}
+
+/// It is to come back when others have ended.
+fn too_many(detail: &str) -> Reply {
+    Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5)
 }
 
 /// What a path is about.
@@ -164,15 +170,18 @@ impl<S: Store> Exchange<'_, S> {
         if let (Route::Metrics, true) = (place, peer.address.ip().is_loopback()) {
             return Ok(self.metrics().await);
         }
+        if peer.is_spare {
+            let detail = "Each connection that this receiver takes has a request under way.";
+            return Ok(too_many(detail));
+        }
         let caller = match caller {
             Ok(caller) => caller,
             Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
         };
-        let Some(_guest) = self.guest(caller) else {
+        // Its answer's body is of the request.
+        let Some(guest) = self.guest(caller) else {
             let detail = "This host has as many requests under way as it may.";
-            return Ok(
-                Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5)
-            );
+            return Ok(too_many(detail));
         };
         let replied = match place {
             Route::Episode(Err(problem)) | Route::Upload(Err(problem)) => {
@@ -204,14 +213,13 @@ impl<S: Store> Exchange<'_, S> {
                 Ok(Reply::not_found("Episodes are at /v1/episodes/{id}."))
             }
         };
-        match replied {
-            Ok(reply) => Ok(reply),
-            Err(RequestRefusal::Problem(problem)) => Ok(Reply::problem(&problem)),
-            Err(RequestRefusal::Store(error)) => {
-                Ok(self.store_error(&error, place.episode()).await)
-            }
-            Err(RequestRefusal::Idle(idle)) => Err(idle),
-        }
+        let reply = match replied {
+            Ok(reply) => reply,
+            Err(RequestRefusal::Problem(problem)) => Reply::problem(&problem),
+            Err(RequestRefusal::Store(error)) => self.store_error(&error, place.episode()).await,
+            Err(RequestRefusal::Idle(idle)) => return Err(idle),
+        };
+        Ok(reply.holding(guest))
     }
 
     /// A place among the requests of this host; `None` where it has as many as it may. Who has no
@@ -287,7 +295,7 @@ impl<S: Store> Exchange<'_, S> {
             StoreError::Full(error) => {
                 Some(UsedUp::of(error, self.receiver.store.space().await.ok()))
             }
-            StoreError::Failed(_) | StoreError::Fenced => None,
+            StoreError::Failed(_) | StoreError::Fenced | StoreError::Unfinished => None,
         };
         if let Some(used_up) = used_up {
             self.receiver.tally.store_was_full(used_up.name());

@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     access::Access,
     active_uploads::Underway,
+    client_stream::{ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
     request_context::{Peer, RequestContext},
     room::StoreRoom,
@@ -31,6 +32,7 @@ use super::{
     store::{FolderStore, OpenError, Store, StoreError},
     tally::ReceiveCounts,
     tls,
+    turns::Turns,
 };
 use crate::{
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
@@ -51,6 +53,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a
 /// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The first connection waits so long for the first walk through the store. One that is large is
+/// walked beside the work.
+const FIRST_SUMS_WAIT: Duration = Duration::from_millis(500);
 /// How often uploads that no client goes on with are looked for. They expire by the day.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.
@@ -151,6 +156,7 @@ impl Server {
             room: StoreRoom::new(&config.limits),
             underway: Underway::default(),
             tally: Arc::new(ReceiveCounts::default()),
+            turns: Turns::default(),
             _in_use: in_use,
         };
         let places = Connections::new(config.limits.max_connections.get());
@@ -189,6 +195,14 @@ impl Server {
         let mut watching = JoinSet::new();
         watching.spawn(Arc::clone(&self.receiver.access).watch());
         watching.spawn(sweep(Arc::clone(&self.receiver)));
+        let receiver = Arc::clone(&self.receiver);
+        watching.spawn(async move { receiver.room.keep_sums(&receiver.store, wall_clock).await });
+        // Of most stores all is known before the first question.
+        let first_sums = timeout(FIRST_SUMS_WAIT, self.receiver.room.walked());
+        tokio::select! {
+            () = &mut shutdown => return,
+            _ = first_sums => {}
+        }
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -203,7 +217,9 @@ impl Server {
                         // Receipts are small and waited for. A socket that refuses is dead, and its
                         // first read says so.
                         let _ = stream.set_nodelay(true);
-                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+                        let socket = SockRef::from(&stream);
+                        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+                        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
@@ -282,12 +298,16 @@ async fn accept<S: Store>(
     mut stopping: watch::Receiver<()>,
 ) {
     let _connected = receiver.tally.connected();
+    let stream = ClientSocket::new(stream);
+    let waits = stream.waits(stopping.clone());
     let Some(tls) = receiver.access.current().tls.clone() else {
         converse(
             stream,
             Peer {
                 address,
                 certificate: None,
+                is_spare: place.is_spare,
+                waits,
             },
             place,
             receiver,
@@ -308,6 +328,8 @@ async fn accept<S: Store>(
                 Peer {
                     address,
                     certificate,
+                    is_spare: place.is_spare,
+                    waits,
                 },
                 place,
                 receiver,
@@ -335,6 +357,7 @@ async fn converse<S: Store>(
 ) {
     let address = peer.address;
     let peer = Arc::new(peer);
+    let stream = ClientStream::new(stream, receiver.limits.min_body_rate_bytes_per_s);
     let service = service_fn(|request| {
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);

@@ -74,6 +74,10 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// What is held under a key, with its content verified: decompressed (within bounds) and
     /// hashed, unless that was done before. Afterwards the content is `Verified` or `Unreadable`.
+    /// Where the caller waits no more, the work ends too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unfinished`] where it takes too long.
     fn verify(
         &self,
         key: &Key,
@@ -83,7 +87,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     ///
     /// Promise: the digest is that of every byte, read again from where it lies. Where it is not
     /// what it was, the store has rotted: that is logged as an error, and from now on the store
-    /// says what it holds and not what it held.
+    /// says what it holds and not what it held. Where the caller waits no more, the work ends too.
     fn reread(
         &self,
         key: &Key,
@@ -154,8 +158,13 @@ pub(crate) trait Store: Send + Sync + 'static {
         before_parts: SystemTime,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// How much is stored, and by whom. Walks the whole store: for the caller to remember.
-    fn usage(&self) -> impl Future<Output = Result<Usage, StoreError>> + Send;
+    /// How much is stored, and by whom, but for archives that were given their names at
+    /// `named_before` or later. Walks the whole store: for the caller to remember. Where the caller
+    /// waits no more, the walk ends too.
+    fn usage(
+        &self,
+        named_before: SystemTime,
+    ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// How much room there is. Cheap.
     fn space(&self) -> impl Future<Output = Result<StoreSpace, StoreError>> + Send;
@@ -265,12 +274,29 @@ pub(crate) struct Usage {
     pub episodes: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes of archives and parts, by whose they are; `None` stands for those without an owner.
+    /// Their bytes, by whose they are; `None` stands for those without an owner.
     pub by_owner: BTreeMap<Option<HostName>, u64>,
-    /// Uploads that broke off and are kept, or are under way and durable in part.
-    pub parts: u64,
-    /// Their bytes so far.
-    pub parts_bytes: u64,
+    /// Uploads that broke off and are kept, or are under way and durable in part, and their bytes
+    /// so far.
+    pub parts: BTreeMap<PartKey, u64>,
+}
+
+impl Usage {
+    /// One more archive.
+    pub(crate) fn add_archive(&mut self, owner: Option<HostName>, bytes: u64) {
+        self.episodes += 1;
+        self.bytes += bytes;
+        *self.by_owner.entry(owner).or_default() += bytes;
+    }
+
+    /// The archives of another.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.episodes += other.episodes;
+        self.bytes += other.bytes;
+        for (owner, bytes) in &other.by_owner {
+            *self.by_owner.entry(owner.clone()).or_default() += bytes;
+        }
+    }
 }
 
 /// How much room there is.
@@ -296,6 +322,9 @@ pub(crate) enum StoreError {
     /// A newcomer goes on with the upload.
     #[error("another connection has taken the upload over")]
     Fenced,
+    /// An archive could not be read again in the time that there is for it.
+    #[error("an archive could not be read again in time")]
+    Unfinished,
 }
 
 impl From<io::Error> for StoreError {

@@ -133,4 +133,12 @@ impl Content {
             Self::Unknown | Self::Claimed(_) | Self::Unreadable => None,
         }
     }
+
+    /// Whether it was looked at, and need not be again.
+    pub(crate) fn is_settled(self) -> bool {
+        match self {
+            Self::Verified(_) | Self::Unreadable => true,
+            Self::Unknown | Self::Claimed(_) => false,
+        }
+    }
 }

@@ -6,51 +6,38 @@ use super::{
     active_uploads::Flow,
     body::UploadBody,
     request_context::{Exchange, RequestContext, RequestRefusal},
-    room::Promise,
+    room::{PartRoom, Promise},
     store::{PartKey, Publication, Store, StoreError, Upload as _},
-    stored_episode::Offer,
-};
-use crate::model::{
-    episode::{EpisodeId, HostName},
-    wire,
 };
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
     receiver: Arc<RequestContext<S>>,
-    id: EpisodeId,
-    /// Whether it is worth keeping, and the parts of others leave room for it.
-    keeps: bool,
+    part: PartKey,
+    /// What may be kept of it; `None`: it is not worth it, or the parts of others leave no room.
+    part_room: Option<PartRoom>,
     upload: Option<S::Upload>,
     promise: Promise,
     flow: Flow,
-    host: Option<HostName>,
     /// Bytes that came on this connection.
     pub(super) received: u64,
 }
 
 impl<S: Store> Taking<S> {
-    pub(super) async fn new(
+    pub(super) fn new(
         exchange: &Exchange<'_, S>,
         upload: S::Upload,
         promise: Promise,
+        part_room: Option<PartRoom>,
         part: &PartKey,
-        offer: &Offer,
     ) -> Self {
-        let receiver = Arc::clone(exchange.receiver);
-        let keeps = offer.size_bytes > wire::RESUMABLE_OVER_BYTES
-            && receiver
-                .room
-                .keeps_parts(&receiver.store, offer.size_bytes)
-                .await;
         Self {
-            receiver,
-            id: part.key.id.clone(),
-            keeps,
+            receiver: Arc::clone(exchange.receiver),
+            part: part.clone(),
+            part_room,
             upload: Some(upload),
             promise,
             flow: exchange.receiver.underway.begin(part),
-            host: part.owner.clone(),
             received: 0,
         }
     }
@@ -77,7 +64,11 @@ impl<S: Store> Taking<S> {
 
     pub(super) async fn publish(&mut self) -> Result<Publication, RequestRefusal> {
         match self.upload.take() {
-            Some(upload) => Ok(upload.publish().await?),
+            Some(upload) => {
+                let published = upload.publish().await?;
+                self.receiver.room.part_gone(&self.part);
+                Ok(published)
+            }
             None => Err(fenced()),
         }
     }
@@ -87,28 +78,29 @@ impl<S: Store> Taking<S> {
             return Err(fenced());
         };
         let offset = upload.keep().await?;
-        self.receiver
-            .room
-            .stored(self.host.as_ref(), self.received, true);
+        if let Some(room) = self.part_room.take() {
+            room.kept(offset);
+        }
         Ok(offset)
     }
 }
 
 impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
-        let Some(upload) = self.upload.take().filter(|_| self.keeps) else {
+        let (Some(upload), Some(room)) = (self.upload.take(), self.part_room.take()) else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let (id, host, received) = (self.id.clone(), self.host.clone(), self.received);
+        let id = self.part.key.id.clone();
         // A receiver that ends waits until this is dropped.
         let receiver = Arc::clone(&self.receiver);
         runtime.spawn(async move {
+            let _receiver = receiver;
             match upload.keep().await {
                 Ok(offset) => {
-                    receiver.room.stored(host.as_ref(), received, true);
+                    room.kept(offset);
                     tracing::info!(episode = %id, offset, "an upload broke off and is kept");
                 }
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 mod caches;
 mod inodes;
+mod leaned;
 mod limits;
 mod memory;
 mod program;

@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use super::*;
 use crate::{
     config::ReceiveLimits,
-    model::episode::{Digest, HostName},
+    model::episode::{Digest, EpisodeId, HostName},
     receive::{
+        client_stream::Waits,
         store::{
             Part, PartKey, PartResumed, Publication, StoreError, StoreSpace, Upload, Usage,
             reader::FolderReading,
@@ -165,7 +166,7 @@ impl Store for Failing {
         Ok(0)
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
+    async fn usage(&self, _: SystemTime) -> Result<Usage, StoreError> {
         self.fail()
     }
 
@@ -210,12 +211,19 @@ fn connect_with(
     disk: io::ErrorKind,
     min_body_rate_bytes_per_s: u64,
 ) -> (DuplexStream, watch::Sender<()>) {
+    connect_to(Failing(disk), min_body_rate_bytes_per_s)
+}
+
+fn connect_to<S: Store>(
+    store: S,
+    min_body_rate_bytes_per_s: u64,
+) -> (DuplexStream, watch::Sender<()>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (stop, stopping) = watch::channel(());
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let config = config(Path::new("store"), "127.0.0.1:0");
     let receiver = RequestContext {
-        store: Failing(disk),
+        store,
         access: Arc::new(Access::read(&config).unwrap()),
         readers: BTreeSet::new(),
         remediation: String::new(),
@@ -226,6 +234,7 @@ fn connect_with(
         room: StoreRoom::new(&config.limits),
         underway: Underway::default(),
         tally: Arc::default(),
+        turns: Turns::default(),
         _in_use: mpsc::channel(1).0,
     };
     tokio::spawn(async move {
@@ -235,6 +244,11 @@ fn connect_with(
             Peer {
                 address,
                 certificate: None,
+                is_spare: false,
+                waits: Waits {
+                    socket: None,
+                    stopping: stopping.clone(),
+                },
             },
             place,
             Arc::new(receiver),
@@ -313,6 +327,40 @@ async fn a_body_that_trickles_is_given_up_after_half_a_minute_with_a_word() {
         "{answer}"
     );
     assert!((30..32).contains(&started.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_read_ends_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::open(folder.path(), Namespace::None).unwrap();
+    let archive = vec![0; 1 << 20];
+    let offer = Offer {
+        sha256: Digest::of(&archive),
+        content_sha256: None,
+        size_bytes: archive.len() as u64,
+    };
+    let key = Key {
+        host: None,
+        id: EpisodeId::parse("a").unwrap(),
+    };
+    let mut upload = store.begin(&PartKey::new(key, None, &offer), &offer);
+    upload.write(&archive).await.unwrap();
+    upload.publish().await.unwrap();
+    let (mut client, _stop) = connect_to(store, 1024);
+    let get = b"GET /v1/episodes/a HTTP/1.1\r\n\r\n";
+    client.write_all(get).await.unwrap();
+    let started = tokio::time::Instant::now();
+    // Of the body's first piece more is left than the pipe holds.
+    let mut begun = [0; 1024];
+    client.read_exact(&mut begun).await.unwrap();
+    assert!(begun.starts_with(b"HTTP/1.1 200"));
+    // Longer than its credit lasts (see `client_stream.rs`).
+    while started.elapsed() < Duration::from_secs(200) {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() < archive.len(), "all of it came");
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,10 +28,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -44,13 +45,21 @@ use super::{
     usage,
 };
 use crate::{
-    model::episode::HostName,
+    model::{episode::HostName, progress::Progress},
     receive::stored_episode::{Key, Namespace, Offer, StoredEpisode},
 };
 
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
 /// take the disk from uploads.
 const MAX_REREADS: usize = 2;
+/// So long a probe of the disk is waited for; without an answer by then the one before counts, for
+/// so long.
+const PROBE_TIME: Duration = Duration::from_millis(800);
+const PROBE_HOLDS: Duration = Duration::from_secs(60);
+/// So long an archive may take to be decompressed and hashed, and a second more for each of so many
+/// bytes.
+const VERIFY_TIME: Duration = Duration::from_secs(120);
+const VERIFY_BYTES_PER_S: u64 = 8 << 20;
 /// So long the disk work of a predecessor is waited for. A client that has lost its connection
 /// waits meanwhile, and is told then to come back.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
@@ -61,6 +70,19 @@ pub(crate) struct FolderStore {
     places: Arc<Places>,
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
+    /// When the disk last took what a probe wrote.
+    probed: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Stops work on a disk thread when nothing waits for it any more.
+#[derive(Debug, Default)]
+struct StopWithCaller(Progress);
+
+impl Drop for StopWithCaller {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Why a store cannot be opened.
@@ -114,11 +136,12 @@ impl FolderStore {
     }
 
     fn of(places: Places) -> Self {
-        let rereads = Arc::new(Semaphore::new(MAX_REREADS));
         Self {
             places: Arc::new(places),
             live: Arc::default(),
-            rereads,
+            rereads: Arc::new(Semaphore::new(MAX_REREADS)),
+            probes: Arc::new(Semaphore::new(1)),
+            probed: Arc::default(),
         }
     }
 
@@ -131,8 +154,8 @@ impl FolderStore {
         ended(spawn_blocking(move || work(&places)).await)
     }
 
-    /// The same for work that reads whole archives. The permit goes along: the work outlives a
-    /// client that leaves, and is not begun twice.
+    /// The same for work that reads whole archives. The permit goes along: what is written anew is
+    /// written to its end also when the client has left, and not begun twice.
     async fn rereading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Places) -> io::Result<T> + Send + 'static,
@@ -185,13 +208,26 @@ impl Store for FolderStore {
     }
 
     async fn verify(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
-        let wanted = key.clone();
-        self.rereading(move |places| places.verify(&wanted)).await
+        let Some((held, _)) = self.held(key).await? else {
+            return Ok(None);
+        };
+        if held.content.is_settled() {
+            return Ok(Some(held));
+        }
+        let (stop, wanted) = (StopWithCaller::default(), key.clone());
+        let work = stop.0.clone();
+        let verifying = self.rereading(move |places| places.verify(&wanted, &work));
+        let time = VERIFY_TIME + Duration::from_secs(held.size_bytes / VERIFY_BYTES_PER_S);
+        timeout(time, verifying)
+            .await
+            .map_err(|_| StoreError::Unfinished)?
     }
 
     async fn reread(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
-        let wanted = key.clone();
-        self.rereading(move |places| places.reread(&wanted)).await
+        let (stop, wanted) = (StopWithCaller::default(), key.clone());
+        let work = stop.0.clone();
+        self.rereading(move |places| places.reread(&wanted, &work))
+            .await
     }
 
     async fn claim(
@@ -279,8 +315,11 @@ impl Store for FolderStore {
             .await
     }
 
-    async fn usage(&self) -> Result<Usage, StoreError> {
-        self.on_disk(Places::usage).await
+    async fn usage(&self, named_before: SystemTime) -> Result<Usage, StoreError> {
+        let stop = StopWithCaller::default();
+        let work = stop.0.clone();
+        self.on_disk(move |places| places.usage(named_before, &work))
+            .await
     }
 
     async fn space(&self) -> Result<StoreSpace, StoreError> {
@@ -288,7 +327,25 @@ impl Store for FolderStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.on_disk(Places::probe).await
+        let probing = async {
+            let permit = Arc::clone(&self.probes).acquire_owned().await;
+            let (permit, probed) = (permit.map_err(io::Error::other)?, Arc::clone(&self.probed));
+            self.on_disk(move |places| {
+                let _permit = permit;
+                let taken = places.probe();
+                *probed.lock() = taken.is_ok().then(Instant::now);
+                taken
+            })
+            .await
+        };
+        // A disk that is busy flushes late, and one that hangs never.
+        timeout(PROBE_TIME, probing).await.unwrap_or_else(|_| {
+            let taken = self.probed.lock().filter(|at| at.elapsed() < PROBE_HOLDS);
+            let why = "the disk does not answer";
+            taken
+                .map(|_| ())
+                .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, why).into())
+        })
     }
 }
 

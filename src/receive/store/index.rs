@@ -25,7 +25,10 @@ use super::{
 
 use crate::{
     disk::{durable, lookup::if_there},
-    model::episode::{Digest, EpisodeId, HostName},
+    model::{
+        episode::{Digest, EpisodeId, HostName},
+        progress::{self, Progress},
+    },
     receive::stored_episode::{Content, Key, Namespace, StoredEpisode},
 };
 
@@ -273,17 +276,18 @@ impl Places {
         }))
     }
 
-    pub(super) fn verify(&self, key: &Key) -> io::Result<Option<StoredEpisode>> {
+    pub(super) fn verify(&self, key: &Key, work: &Progress) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
         let held = record.into_held(key);
-        if matches!(held.content, Content::Verified(_) | Content::Unreadable) {
+        if held.content.is_settled() {
             return Ok(Some(held));
         }
         archive.unlock()?;
         (&archive).rewind()?;
-        let content = record::decompress_and_hash(&archive)?;
+        let most_bytes = record::most_content_bytes(held.size_bytes);
+        let content = record::decompress_and_hash(&archive, most_bytes, work)?;
         if let Content::Claimed(claimed) = held.content
             && content != Content::Verified(claimed)
         {
@@ -292,7 +296,7 @@ impl Places {
         self.amend(key, &archive, |record| record.with_content(content))
     }
 
-    pub(super) fn reread(&self, key: &Key) -> io::Result<Option<StoredEpisode>> {
+    pub(super) fn reread(&self, key: &Key, work: &Progress) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -301,7 +305,7 @@ impl Places {
         // is all there is.
         let _ = fadvise(&archive, 0, None, Advice::DontNeed);
         (&archive).rewind()?;
-        let sha256 = record::hash(&archive)?;
+        let sha256 = progress::hash(&archive, work)?.into();
         let held = record.into_held(key);
         if held.sha256 == sha256 {
             return Ok(Some(held));
@@ -357,7 +361,9 @@ impl Places {
     }
 
     pub(super) fn probe(&self) -> io::Result<()> {
-        TemporaryFile::create(self.scratch_path())?.append(b"probe")
+        let mut probe = TemporaryFile::create(self.scratch_path())?;
+        probe.append(b"probe")?;
+        probe.sync()
     }
 }
 

@@ -16,6 +16,7 @@
 //! killed process away. A sweep takes only what it can lock, and so does a newcomer.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, Metadata, TryLockError},
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -325,8 +326,8 @@ impl Places {
     }
 
     /// Every note that has a file, and the file's length, bytes.
-    pub(super) fn parts(&self) -> io::Result<Vec<(PartKey, u64)>> {
-        let mut parts = Vec::new();
+    pub(super) fn parts(&self) -> io::Result<BTreeMap<PartKey, u64>> {
+        let mut parts = BTreeMap::new();
         for entry in std::fs::read_dir(&self.incoming)? {
             let path = entry?.path();
             if path
@@ -335,7 +336,7 @@ impl Places {
                 && let Some(note) = PartManifest::read(&path)
                 && let Ok(file) = self.incoming.join(note.file()).symlink_metadata()
             {
-                parts.push((note.part_key(), file.len()));
+                parts.insert(note.part_key(), file.len());
             }
         }
         Ok(parts)

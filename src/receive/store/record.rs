@@ -1,7 +1,7 @@
 //! What stands beside an archive in a folder, and how it is learnt again.
 
 use std::{
-    fs::{File, Metadata},
+    fs::Metadata,
     io::{self, Read},
     os::unix::fs::MetadataExt as _,
 };
@@ -19,9 +19,11 @@ use crate::{
     receive::stored_episode::{Content, Key, StoredEpisode},
 };
 
-/// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a
+/// Content of so many times its archive's bytes is plausible. Beyond it, it counts as unreadable: a
 /// few kilobytes can claim to hold petabytes.
-const MAX_CONTENT_BYTES: u64 = 256 << 30;
+const MAX_RATIO: u64 = 1000;
+/// So much is read of any: zeros compress some 30,000 times, and a recording may be full of holes.
+const PLAUSIBLE_BYTES: u64 = 32 << 30;
 
 /// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time
 /// noted here.
@@ -131,31 +133,76 @@ fn mtime_ns(metadata: &Metadata) -> i64 {
         .saturating_add(metadata.mtime_nsec())
 }
 
-/// The digest of everything that can be read.
-pub(super) fn hash(from: impl Read) -> io::Result<Digest> {
-    hash_to_go_on(from).map(Digest::from)
-}
-
 /// The hash over everything that can be read.
 pub(super) fn hash_to_go_on(from: impl Read) -> io::Result<Sha256> {
     progress::hash(from, &Progress::default())
 }
 
-/// What the tar stream inside an archive hashes to. Time, memory and output are bounded.
+/// How much content an archive of this size may have, bytes.
+pub(super) fn most_content_bytes(archive_bytes: u64) -> u64 {
+    archive_bytes.saturating_mul(MAX_RATIO).max(PLAUSIBLE_BYTES)
+}
+
+/// What the tar stream inside an archive hashes to. Memory and output are bounded.
 ///
 /// # Errors
-/// Those of reading the disk; an archive that does not decompress is no error but
-/// [`Content::Unreadable`].
-pub(super) fn decompress_and_hash(archive: &File) -> io::Result<Content> {
+/// Those of reading the disk, and that it was told to stop; an archive that does not decompress, or
+/// to more than `most_bytes`, is no error but [`Content::Unreadable`].
+pub(super) fn decompress_and_hash(
+    archive: impl Read,
+    most_bytes: u64,
+    work: &Progress,
+) -> io::Result<Content> {
+    work.stop_beyond(Some(most_bytes));
+    // Of an archive without content the decoder gives nothing back before its end.
+    let archive = Stoppable(archive, work);
     let mut decoder = zstd::stream::read::Decoder::new(archive)?;
     decoder.window_log_max(MAX_WINDOW_LOG)?;
-    // One byte more than allowed tells a full stream from one that goes on.
-    let mut bounded = decoder.take(MAX_CONTENT_BYTES + 1);
-    match hash(&mut bounded) {
-        Ok(_) if bounded.limit() == 0 => Ok(Content::Unreadable),
-        Ok(digest) => Ok(Content::Verified(digest)),
+    match progress::hash(decoder, work) {
+        Ok(hasher) => Ok(Content::Verified(hasher.into())),
+        Err(_) if work.is_beyond() => Ok(Content::Unreadable),
+        Err(error) if work.check().is_err() => Err(error),
         // The disk's errors carry the kernel's number; the decoder's do not.
         Err(error) if error.raw_os_error().is_none() => Ok(Content::Unreadable),
         Err(error) => Err(error),
+    }
+}
+
+struct Stoppable<'a, R>(R, &'a Progress);
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.1.check().map_err(io::Error::other)?;
+        self.0.read(into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_read_as_far_as_its_archive_makes_it_plausible() {
+        for (archive_bytes, content_bytes) in [
+            (0, 32 << 30),
+            (10 << 20, 32 << 30),
+            (1 << 30, 1000 << 30),
+            (u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(most_content_bytes(archive_bytes), content_bytes);
+        }
+        let archive = zstd::encode_all(&*vec![0; 1 << 20], 3).unwrap();
+        let read = |most| decompress_and_hash(&*archive, most, &Progress::default()).unwrap();
+        let whole = Content::Verified(Digest::of(&vec![0; 1 << 20]));
+        assert_eq!(read(1 << 20), whole);
+        assert_eq!(read((1 << 20) - 1), Content::Unreadable);
+    }
+
+    #[test]
+    fn what_is_told_to_stop_learns_nothing() {
+        let archive = zstd::encode_all(&b"content"[..], 3).unwrap();
+        let work = Progress::default();
+        work.cancel();
+        assert!(decompress_and_hash(&*archive, u64::MAX, &work).is_err());
     }
 }

@@ -35,6 +35,11 @@ impl TemporaryFile {
         self.file.write_all(bytes)
     }
 
+    /// Makes what was appended durable, as the disk says.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        durable::sync_file(&self.file)
+    }
+
     /// The digest of what was appended so far.
     pub(super) fn digest(&self) -> Digest {
         self.hasher.clone().into()

@@ -1,6 +1,14 @@
 //! The disk side of questions about the whole store. Everything here blocks, and walks.
 
-use std::{ffi::OsStr, io, ops::ControlFlow, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::Metadata,
+    io,
+    ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     StoreSpace, Usage,
@@ -8,31 +16,38 @@ use super::{
 };
 use crate::{
     disk::{filesystem, lookup::if_there},
-    model::episode::{EpisodeId, HostName},
+    model::{
+        episode::{EpisodeId, HostName},
+        progress::Progress,
+    },
     receive::stored_episode::{Key, Namespace},
 };
 
 impl Places {
-    pub(super) fn usage(&self) -> io::Result<Usage> {
-        let mut usage = Usage::default();
+    pub(super) fn usage(&self, named_before: SystemTime, work: &Progress) -> io::Result<Usage> {
+        let mut usage = Usage {
+            parts: self.parts()?,
+            ..Usage::default()
+        };
+        let mut add = |host| self.add(&mut usage, host, named_before, work);
         match self.namespace {
-            Namespace::None => self.add(&mut usage, None)?,
-            Namespace::Host => {
-                for host in hosts(&self.episodes)? {
-                    self.add(&mut usage, Some(&host))?;
-                }
-            }
-        }
-        for (part, bytes) in self.parts()? {
-            usage.parts += 1;
-            usage.parts_bytes += bytes;
-            *usage.by_owner.entry(part.owner).or_default() += bytes;
+            Namespace::None => add(None)?,
+            Namespace::Host => hosts(&self.episodes)?
+                .iter()
+                .try_for_each(|host| add(Some(host)))?,
         }
         Ok(usage)
     }
 
-    fn add(&self, usage: &mut Usage, host: Option<&HostName>) -> io::Result<()> {
+    fn add(
+        &self,
+        usage: &mut Usage,
+        host: Option<&HostName>,
+        named_before: SystemTime,
+        work: &Progress,
+    ) -> io::Result<()> {
         let _ = each_archive(&self.folder_of(host)?, |id| {
+            work.check().map_err(io::Error::other)?;
             let key = Key {
                 host: host.cloned(),
                 id,
@@ -40,6 +55,9 @@ impl Places {
             let Ok(metadata) = self.archive(&key)?.symlink_metadata() else {
                 return Ok(ControlFlow::Continue(()));
             };
+            if changed(&metadata) >= named_before {
+                return Ok(ControlFlow::Continue(()));
+            }
             // Where the place says whose it is, nothing needs to be read.
             let owner = match host {
                 Some(host) => Some(host.clone()),
@@ -47,9 +65,7 @@ impl Places {
                     .fitting(&key, &metadata)?
                     .and_then(|record| record.owner(None)),
             };
-            usage.episodes += 1;
-            usage.bytes += metadata.len();
-            *usage.by_owner.entry(owner).or_default() += metadata.len();
+            usage.add_archive(owner, metadata.len());
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(())
@@ -106,6 +122,13 @@ fn each_archive(
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// When a file was given its name, or last changed otherwise (ctime, inode(7)).
+fn changed(metadata: &Metadata) -> SystemTime {
+    let seconds = Duration::from_secs(metadata.ctime().try_into().unwrap_or_default());
+    let nanoseconds = Duration::from_nanos(metadata.ctime_nsec().try_into().unwrap_or_default());
+    SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
 /// The hosts that have folders.

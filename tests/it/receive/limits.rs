@@ -184,6 +184,93 @@ async fn a_host_has_no_more_requests_under_way_than_it_may() {
     assert_eq!(rig.request(&request("c"), b"").await.status, 100);
 }
 
+/// A receiver that holds an archive larger than all buffers on the way.
+async fn with_a_large_archive(configure: impl FnOnce(&mut ReceiveConfig, &Rig)) -> (Rig, String) {
+    let rig = Rig::with(|config, rig| {
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+        configure(config, rig);
+    })
+    .await;
+    let (archive, bearer) = (noise(24 << 20), ("Authorization", "Bearer alpha"));
+    let put = put_with("a", &archive, &[bearer]);
+    assert_eq!(rig.request(&put, &archive).await.status, 201);
+    (rig, head("GET", "/v1/episodes/a", &[bearer]))
+}
+
+/// Connections whose answer has begun and is not read.
+async fn downloads(rig: &Rig, get: &str, number: usize) -> Vec<Client> {
+    let mut downloads = Vec::new();
+    for _ in 0..number {
+        let mut client = rig.connect().await;
+        client.send(get.as_bytes()).await;
+        let mut line = String::new();
+        client.0.read_line(&mut line).await.unwrap();
+        assert!(line.contains(" 200 "), "{line}");
+        downloads.push(client);
+    }
+    downloads
+}
+
+#[tokio::test]
+async fn a_download_is_a_request_of_its_host_until_its_last_byte_is_out() {
+    let (rig, get) = with_a_large_archive(|config, _| {
+        config.limits.max_connections_per_host = 4.try_into().unwrap();
+    })
+    .await;
+    let mut under_way = downloads(&rig, &get, 4).await;
+    for _ in 0..8 {
+        let refused = rig.request(&get, b"").await;
+        assert_eq!(
+            (refused.status, refused.problem().0.as_str()),
+            (503, "too-many")
+        );
+    }
+    let mut last = under_way.pop().unwrap();
+    tokio::time::timeout(DEADLINE, async {
+        let mut taken = 0;
+        let mut chunk = vec![0; 1 << 16];
+        while taken < 24 << 20 {
+            taken += last.0.read(&mut chunk).await.unwrap();
+        }
+    })
+    .await
+    .expect("the download does not end");
+    downloads(&rig, &get, 1).await;
+}
+
+#[tokio::test]
+async fn healthz_is_answered_though_a_download_is_under_way_on_each_connection() {
+    let (rig, get) = with_a_large_archive(|config, _| {
+        config.limits.max_connections = 4.try_into().unwrap();
+    })
+    .await;
+    let health = head("GET", "/healthz", &[]);
+    let under_way = downloads(&rig, &get, 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        assert_eq!(rig.request(&health, b"").await.status, 200);
+        // What asks nothing makes room here too.
+        silent.push(rig.connect().await);
+    }
+    let refused = rig.request(&get, b"").await;
+    assert_eq!(
+        (refused.status, refused.problem().0.as_str()),
+        (503, "too-many")
+    );
+    assert_eq!(refused.headers["connection"], "close");
+    drop(under_way);
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let taken_again = async {
+        while rig.request(&get, b"").await.status != 200 {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, taken_again)
+        .await
+        .expect("the places are not given back");
+}
+
 #[tokio::test]
 async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_served() {
     let rig = Rig::new().await;

@@ -390,6 +390,22 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_is_said_to_within_a_second_and_not_when_it_is_only_busy() {
+    let (_place, store) = open();
+    store.probe().await.unwrap();
+    let probe_that_hangs = store.probes.clone().acquire_owned().await;
+    let begun = Instant::now();
+    store.probe().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let begun = Instant::now();
+    store.probe().await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    drop(probe_that_hangs);
+    store.probe().await.unwrap();
+}
+
 /// The kernel tells an error of a flush once. A last flush that comes after it says that all is
 /// well.
 #[tokio::test]
@@ -507,7 +523,7 @@ async fn what_is_not_a_file_is_a_failure_and_no_episode() {
             "{name}"
         );
     }
-    assert_eq!(store.usage().await.unwrap().episodes, 0);
+    assert_eq!(store.usage(far_ahead()).await.unwrap().episodes, 0);
 }
 
 #[test]

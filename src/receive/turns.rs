@@ -1,0 +1,54 @@
+//! Whose turn it is to have a whole archive read again: one of each caller's at a time, so that
+//! none has all the places of the store for itself.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::model::episode::HostName;
+
+/// By the authenticated name, or by the address where there is none.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<BTreeMap<Result<HostName, IpAddr>, Arc<Semaphore>>>);
+
+impl Turns {
+    /// This caller's turn, until what is returned is dropped.
+    pub(super) async fn take(
+        &self,
+        caller: Result<HostName, IpAddr>,
+    ) -> Option<OwnedSemaphorePermit> {
+        let turn = {
+            let mut turns = self.0.lock();
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            let turn = turns.entry(caller);
+            Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        turn.acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_has_one_turn_at_a_time_and_waits_for_no_other_caller() {
+        let turns = Turns::default();
+        let name = |name: &str| Ok(HostName::parse(name).unwrap());
+        let address = Err(IpAddr::from([192, 0, 2, 1]));
+        let first = turns.take(name("a")).await;
+        let (_b, _address) = (turns.take(name("b")).await, turns.take(address).await);
+        let second = turns.take(name("a"));
+        let mut second = std::pin::pin!(second);
+        assert!(timeout(Duration::from_secs(1), &mut second).await.is_err());
+        drop(first);
+        drop(second.await);
+        let _c = turns.take(name("c")).await;
+        assert_eq!(turns.0.lock().len(), 3, "who has had its turn is forgotten");
+    }
+}
