@@ -28,7 +28,7 @@ pub(crate) use self::episodes::{
     Strangers,
 };
 pub(crate) use self::hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
-pub(crate) use self::room::RoomStatus;
+pub(crate) use self::room::{LEAST_WATCHED_S, RoomStatus};
 pub(crate) use self::totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::model::records::WallTime;

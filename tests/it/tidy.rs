@@ -771,6 +771,50 @@ fn every_command_is_in_the_documents() {
     none("commands that no document mentions", missing.collect());
 }
 
+/// The arguments of each call of a log's macro at or above info, in its product code.
+fn log_calls(source: &Source) -> Vec<String> {
+    let code: Vec<_> = source.code().map(|(_, line)| line.trim()).collect();
+    let code = code.join(" ");
+    let mut calls = Vec::new();
+    for level in ["info", "warn", "error"] {
+        for (at, call) in code.match_indices(&format!("tracing::{level}!(")) {
+            let arguments = &code[at + call.len()..];
+            let (mut depth, mut is_text, mut before) = (1, false, ' ');
+            let end = arguments.find(|c: char| {
+                match c {
+                    '"' if before != '\\' => is_text = !is_text,
+                    '(' if !is_text => depth += 1,
+                    ')' if !is_text => depth -= 1,
+                    _ => {}
+                }
+                before = c;
+                depth == 0
+            });
+            calls.push(arguments[..end.unwrap()].to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_log_line_says_to_a_person_what_its_fields_say_to_a_program() {
+    let (mut found, mut with_fields) = (Vec::new(), 0);
+    for source in sources() {
+        for call in log_calls(&source) {
+            let Some((fields, message)) = call.split_once(", \"") else {
+                continue;
+            };
+            with_fields += 1;
+            let names_the_error = !fields.contains("%error") || message.contains("{error");
+            if !message.contains('{') || !names_the_error {
+                found.push(format!("{}: {call}", source.name));
+            }
+        }
+    }
+    assert!(with_fields > 20, "the calls were not found in src/");
+    none("a message that leaves out what its fields have", found);
+}
+
 #[test]
 fn the_scripts_can_be_read_by_their_shell() {
     let mut scripts = files_below(&root().join("tests"), "sh");
