@@ -44,6 +44,17 @@ pub(crate) fn local_seconds_of_day() -> u32 {
     part(now.hour()) * 3600 + part(now.minute()) * 60 + part(now.second())
 }
 
+/// Has the local time zone read anew by all who ask from now on. The error says why there is none,
+/// and UTC stands in for it.
+pub(crate) fn read_time_zone() -> Result<(), String> {
+    jiff::tz::reset_system_time_zone_cache();
+    jiff::tz::db().reset();
+    match jiff::tz::TimeZone::try_system() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// In whole milliseconds, for logs and reports.
 pub(crate) fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

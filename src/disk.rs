@@ -19,6 +19,8 @@ pub(crate) mod move_check;
 pub mod open_files;
 pub(crate) mod ownership;
 pub(crate) mod record_files;
+pub(crate) mod reused_names;
 pub(crate) mod scan;
+pub(crate) mod shipped_lately;
 pub(crate) mod socket;
 pub mod tree;

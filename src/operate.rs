@@ -25,7 +25,6 @@ pub(crate) mod journal;
 pub(crate) mod receiver;
 pub(crate) mod rename;
 pub(crate) mod requeue;
-mod reused_names;
 pub(crate) mod shipped_receipts;
 pub(crate) mod status;
 pub(crate) mod trace;

@@ -12,6 +12,7 @@ use super::{
     output::{out, outln},
 };
 use crate::{
+    clock,
     config::{RawConfig, RawReceive, SAMPLE},
     disk::filesystem::shared_between_hosts,
     http::url_template,
@@ -53,13 +54,28 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
                 && raw.shipper.data_dir.is_none()
                 && raw.receiver.url.is_none();
             let receive = raw.receive()?;
-            Access::read(&receive).map_err(|error| Failure::Usage(error.into()))?;
+            let access = Access::read(&receive).map_err(|error| Failure::Usage(error.into()))?;
+            // That is in the log already, as is the shipper's below.
+            let mut is_right = access
+                .certificate_not_after()
+                .is_none_or(|end| end >= clock::wall_now());
             if receiver_alone {
-                outln!("the configuration is right, for a receiver alone");
+                if is_right {
+                    outln!("the configuration is right, for a receiver alone");
+                }
             } else {
                 let config = raw.ship()?;
                 super::ship::transport(&config.receiver, &config.host_id)?;
-                outln!("the configuration is right");
+                is_right &= super::ship::expired(&config.receiver).is_none();
+                if is_right {
+                    outln!("the configuration is right");
+                }
+            }
+            if !is_right {
+                outln!(
+                    "the configuration can be read, and a certificate that it names has expired"
+                );
+                return Ok(Exit::Wrong);
             }
         }
         ConfigCommand::Show {

@@ -79,6 +79,9 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     if let Some(kind) = shared_between_hosts(&args.directory) {
         outln!("  it {}", unseen_writers(kind));
     }
+    if let Some(warning) = sealed.links_out.warning() {
+        outln!("  WARNING: {warning}");
+    }
     for (what, path) in &sealed.left_out {
         outln!(
             "  not in it, since it will not be in the archive either: {}, a {what}",

@@ -17,9 +17,11 @@ use super::{
     output::outln,
 };
 use crate::{
-    config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
+    clock,
+    config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode, key_files},
+    disk::tree::shown,
     http::url_template,
-    model::snapshot::Log,
+    model::{snapshot::Log, text::printable},
     ship::{
         daemon::{
             self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop,
@@ -143,8 +145,33 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// The way to the receiver. Reads certificates and token; opens no connection.
+/// That our own certificate has expired: the receiver's end will say so too, in other words.
+pub(super) fn expired(receiver: &ReceiverConfig) -> Option<String> {
+    const CERT: &str = "receiver.client_cert_file";
+    let (path, _) = receiver.client_cert.as_ref()?;
+    let chain = key_files::read_chain(CERT, path).ok()?;
+    let ended = key_files::not_after(chain.get(..1)?).filter(|end| *end < clock::wall_now())?;
+    Some(format!(
+        "{CERT} {}: the certificate expired on {ended}. Put a new one with its key in place, then reload",
+        shown(path)
+    ))
+}
+
+/// The way to the receiver. Reads certificates, token and, where that counts, the time zone; opens
+/// no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
+    if let Some(expired) = expired(receiver) {
+        tracing::error!("{expired}");
+    }
+    if !receiver.upload_window.is_empty()
+        && let Err(why) = clock::read_time_zone()
+    {
+        tracing::warn!(
+            "receiver.upload_window goes by UTC, since the local time zone cannot be had: {}. Set /etc/localtime \
+             (timedatectl set-timezone) and reload, or TZ to a zone that is there and restart",
+            printable(&why)
+        );
+    }
     let transport = Transport::new(destination::endpoint(receiver, host_id)?);
     let asks = !(receiver.require_receipt || receiver.believe_bare_200);
     Ok(if asks {

@@ -34,6 +34,9 @@ use crate::model::records::WallTime;
 /// of this.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// U+FEFF in UTF-8, with which some editors begin a text. It is no part of what the text says.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
 /// `chmod 640` is the most.
 const LOOSE_MODE: u32 = 0o026;
@@ -237,6 +240,9 @@ fn read_all(file: File, setting: &'static str, path: &Path) -> Result<Vec<u8>, F
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let problem = format!("is larger than {MAX_FILE_BYTES} bytes, which no such file is");
         return Err(FileError::unusable(setting, path, problem));
+    }
+    if bytes.starts_with(BOM) {
+        bytes.drain(..BOM.len());
     }
     Ok(bytes)
 }

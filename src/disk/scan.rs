@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io,
     os::{fd::AsFd, unix::fs::MetadataExt as _},
     path::Path,
@@ -24,7 +24,7 @@ use crate::{
     disk::{durable, record_files, tree::shown},
     model::{
         episode::{EpisodeId, FolderLook, IdError, MARKED_REST, Stamp},
-        layout::{Layout, MARKER, OutboxName, outbox_name},
+        layout::{Layout, MARKER, OutboxName, is_scratch, outbox_name},
         progress::Progress,
         snapshot::{MAX_STRANGERS, StrangerStatus, Strangers},
         text::printable,
@@ -54,6 +54,23 @@ impl RootId {
             inode: metadata.ino(),
         })
     }
+}
+
+/// How many episodes are in `quarantine/` or `shipped/`. The error in words.
+pub(crate) fn count_episodes(folder: &Path) -> Result<u64, String> {
+    let failed = |error: io::Error| format!("{}: {error}", shown(folder));
+    let mut count = 0;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        count += u64::from(is_episode(&entry.map_err(failed)?));
+    }
+    Ok(count)
+}
+
+/// A folder, and neither hidden nor scratch of ours.
+pub(crate) fn is_episode(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
+    !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 /// What a pass over the folders found.

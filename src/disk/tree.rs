@@ -42,6 +42,7 @@
 //! the same length within a tick leaves no trace. A manifest catches that, and a recorder that
 //! writes behind its own marker is at odds with every rule we gave it.
 
+mod links_out;
 mod mark;
 mod marker;
 pub(crate) mod modes;
@@ -62,6 +63,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::links_out::LinksOut;
 use self::mark::TreeMarks;
 pub(crate) use self::open::Stat;
 pub(crate) use self::walk_summary::{Walked, to_remember};

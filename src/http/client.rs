@@ -54,7 +54,7 @@ pub(crate) use self::{
 use crate::{
     config::{ReceiverConfig, key_files::FileError},
     http::url_template::Blot,
-    model::progress::Progress,
+    model::{progress::Progress, text::printable},
 };
 
 /// What we call ourselves (RFC 9110, section 10.1.5).
@@ -280,7 +280,7 @@ fn prepare(
         mut headers,
         body,
     } = request;
-    let host = HeaderValue::from_str(destination.authority()).map_err(|error| bad(&error))?;
+    let host = HeaderValue::from_str(&destination.without_zone()).map_err(|error| bad(&error))?;
     headers.entry(header::HOST).or_insert(host);
     headers
         .entry(header::USER_AGENT)
@@ -339,10 +339,19 @@ fn reason(connection: &Connection, flight: &Flight, error: &hyper::Error) -> Cli
     })
 }
 
+fn reason_phrase(head: &http::response::Parts) -> String {
+    let came = head.extensions.get::<hyper::ext::ReasonPhrase>();
+    let came = came.map(|came| String::from_utf8_lossy(came.as_bytes()));
+    let standard = || head.status.canonical_reason().unwrap_or_default().into();
+    printable(&came.unwrap_or_else(standard))
+}
+
 /// An answer, its head read. Dropped before its body was read to the end, it closes the connection.
 pub struct Answered {
     /// The status: whatever three digits came.
     pub status: StatusCode,
+    /// The words behind it, printable: those that came, else those that HTTP has for it.
+    pub reason: String,
     /// The headers.
     pub headers: HeaderMap,
     /// The certificate that the other end showed, and what leads up from it; empty where TLS is not
@@ -404,6 +413,7 @@ impl Answered {
         let progress = flight.progress();
         let mut answered = Self {
             status: head.status,
+            reason: reason_phrase(&head),
             headers: head.headers,
             server_certificates: Arc::clone(&connection.certificates),
             request_sent,

@@ -28,7 +28,7 @@ pub(crate) use self::episodes::{
     Strangers,
 };
 pub(crate) use self::hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
-pub(crate) use self::room::RoomStatus;
+pub(crate) use self::room::{LEAST_WATCHED_S, RoomStatus};
 pub(crate) use self::totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::model::records::WallTime;
@@ -158,6 +158,9 @@ pub struct Snapshot {
     pub archives_stranded: u64,
     /// What is sealed and out of sight, since a move is at work in `episodes/`.
     pub left_aside: Option<LeftAside>,
+    /// What is in `shipped/` and `quarantine/`.
+    #[serde(default)]
+    pub filed: FiledStatus,
     /// The first episode, printable, that was delivered and cannot be moved, since its stamps move
     /// again and again though what it packs to does not.
     pub stamps_move: Option<String>,
@@ -336,6 +339,23 @@ pub enum TrialKind {
     /// One that this program does not know.
     #[serde(other)]
     Other,
+}
+
+/// What is in `shipped/` and `quarantine/`, looked at when the question came. What is not known is
+/// `None`, and no zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FiledStatus {
+    /// How many episodes are in `quarantine/`.
+    pub quarantined: Option<u64>,
+    /// How many were delivered since midnight, UTC. Not known until `shipped/` was listed, once.
+    pub shipped_today: Option<u64>,
+    /// Their archives' length.
+    pub shipped_today_bytes: Option<u64>,
+    /// Names in `episodes/` under which an episode was shipped within the day; a few of them.
+    pub reused_names: Vec<String>,
+    /// What could not be looked at, in words.
+    pub failed: Vec<String>,
 }
 
 /// What the last reload came to.

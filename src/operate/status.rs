@@ -1,8 +1,8 @@
-//! How it stands, at a glance: what the daemon says, where one answers, and what the folders say.
+//! How it stands, at a glance: what the daemon says, or where none answers what the folders say.
 //!
 //! ```text
 //!  control.sock ──ask──▶ Snapshot ─┐
-//!                                  ├─▶ Status ──▶ problems (pure) ──▶ screen (pure), or JSON
+//!                   or             ├─▶ Status ──▶ problems (pure) ──▶ screen (pure), or JSON
 //!  the folders ──scan──▶ Folders ──┘                                  (docs/status.schema.json)
 //! ```
 //!
@@ -11,7 +11,6 @@
 mod folders;
 mod problems;
 pub(crate) mod screen;
-mod today;
 
 use std::time::Duration;
 
@@ -25,12 +24,12 @@ use super::{
 };
 use crate::{
     clock,
+    disk::shipped_lately::ShippedLately,
     model::{layout::Layout, progress::Progress, snapshot::Snapshot},
 };
 
 pub(crate) use self::folders::Folders;
 pub(crate) use self::problems::StatusProblem;
-pub(crate) use self::today::Memory;
 
 /// How long a daemon is waited for. It answers in milliseconds, or hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -39,6 +38,14 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(15);
 
 /// For the lock file.
 const LOCK_WITHIN: Duration = Duration::from_millis(1500);
+
+/// What a caller that asks again and again does not look at a second time.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    lately: ShippedLately,
+    /// Whether systemd knows the unit.
+    has_unit: Option<bool>,
+}
 
 /// What is asked about.
 #[derive(Debug, Clone)]
@@ -84,31 +91,14 @@ pub(crate) enum DaemonAnswer {
     Strange,
 }
 
-/// Asks the daemon, and looks into the folders. A caller that asks again and again keeps `memory`.
+/// Asks the daemon; where none answers, looks into the folders. A caller that asks again and again
+/// keeps `memory`.
 pub(crate) async fn status(question: &StatusQuery, memory: &mut Memory) -> Status {
     let layout = &question.layout;
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;
-    let (asked, looked, mut remembered) = (answer.is_ok(), layout.clone(), std::mem::take(memory));
-    let look = move || {
-        let folders = folders::look(
-            &looked,
-            asked,
-            clock::wall_now(),
-            &mut remembered,
-            &Progress::default(),
-        );
-        (folders, remembered)
-    };
-    let folders = match timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await {
-        Ok(Ok((folders, remembered))) => {
-            *memory = remembered;
-            folders
-        }
-        Ok(Err(error)) => failed(error.to_string()),
-        Err(_) => failed(format!(
-            "the folders do not answer within {} s: a hung disk or mount?",
-            LOOKED_WITHIN.as_secs()
-        )),
+    let folders = match &answer {
+        Ok(snapshot) => Folders::of(snapshot),
+        Err(_) => look(layout.clone(), memory).await,
     };
     let (daemon, no_answer) = match &answer {
         Ok(_) => (DaemonAnswer::Running, None),
@@ -130,6 +120,30 @@ pub(crate) async fn status(question: &StatusQuery, memory: &mut Memory) -> Statu
     };
     status.problems = problems::problems(&status, &hands, layout);
     status
+}
+
+async fn look(layout: Layout, memory: &mut Memory) -> Folders {
+    let mut lately = std::mem::take(&mut memory.lately);
+    let look = move || {
+        let folders = folders::look(
+            &layout,
+            clock::wall_now(),
+            &mut lately,
+            &Progress::default(),
+        );
+        (folders, lately)
+    };
+    match timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await {
+        Ok(Ok((folders, lately))) => {
+            memory.lately = lately;
+            folders
+        }
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(_) => failed(format!(
+            "the folders do not answer within {} s: a hung disk or mount?",
+            LOOKED_WITHIN.as_secs()
+        )),
+    }
 }
 
 /// What has to be typed about this daemon: by its unit, or by its process.

@@ -217,7 +217,7 @@ impl Access {
             }
         };
         if let Err(error) = looked {
-            tracing::error!(%error, "could not look at the certificate, token and commit files");
+            tracing::error!(%error, "could not look at the certificate, token and commit files: {error}");
         }
     }
 
@@ -230,7 +230,7 @@ impl Access {
         }
         match files.snapshot() {
             Ok(snapshot) => *self.current.write() = Arc::new(snapshot),
-            Err(error) => tracing::error!(%error, "what was read before stays in use"),
+            Err(error) => tracing::error!(%error, "{error}; what was read before stays in use"),
         }
     }
 }

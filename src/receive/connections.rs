@@ -133,7 +133,7 @@ impl Taken {
             )
         })?;
         if let Some(seen) = self.give_back(number) {
-            tracing::debug!(peer = %seen.peer, "closed: all connections are taken, and it has no request under way");
+            tracing::debug!(peer = %seen.peer, "closed a connection of {}: all are taken, and it has no request under way", seen.peer);
             seen.leave.notify_one();
         }
         Some(())

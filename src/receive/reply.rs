@@ -124,7 +124,12 @@ impl Reply {
             return Self::busy("What is held could not be read again in time.");
         }
         let of_which = used_up.map(UsedUp::name);
-        tracing::error!(id = id.map(tracing::field::display), %error, used_up = of_which, "cannot store");
+        let what = id.map_or_else(|| "an episode".to_owned(), ToString::to_string);
+        let used_up_too = of_which.map_or_else(String::new, |which| format!(" ({which} used up)"));
+        tracing::error!(
+            episode = id.map(tracing::field::display), %error, used_up = of_which,
+            "cannot store {what}: {error}{used_up_too}"
+        );
         Self::problem(&match used_up {
             Some(used_up) => used_up.said_in(Problem::new(
                 ProblemType::NoSpace,

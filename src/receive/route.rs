@@ -86,20 +86,25 @@ async fn exchange<S: Store>(
         Err(idle) => (0, Some(idle.to_string())),
     };
     let elapsed = started.elapsed();
+    let (method, path) = (printable(head.method.as_str()), printable(head.uri.path()));
+    let host = caller.as_ref().ok().and_then(Caller::name);
     receiver
         .tally
         .answered(&head.method, status_code, upload.received, elapsed);
     tracing::info!(
-        method = %printable(head.method.as_str()),
+        %method,
         episode = place.episode().map(tracing::field::display),
-        path = %printable(head.uri.path()),
-        host = caller.as_ref().ok().and_then(Caller::name).map(tracing::field::display),
+        %path,
+        host = host.map(tracing::field::display),
         peer = %peer.address,
         status_code,
         bytes = upload.received,
         elapsed_ms = clock::milliseconds(elapsed),
         problem = problem.as_deref(),
-        "request"
+        "{method} {path} from {}: {}{}",
+        host.map_or_else(|| peer.address.to_string(), |host| format!("{host} ({})", peer.address)),
+        if status_code == 0 { "no answer".to_owned() } else { status_code.to_string() },
+        problem.as_deref().map_or_else(String::new, |problem| format!(", {problem}")),
     );
 
     let mut reply = replied?;

@@ -141,7 +141,7 @@ impl Server {
             certificates = config.client_ca_file.is_some(),
             tokens = config.tokens_file.is_some(),
             commits = access.current().window.as_ref().map(|window| window.len()),
-            "receiving"
+            "receiving at {local_addr} into {}", config.store.display()
         );
         if let Some(missing) = config.exposed() {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
@@ -223,7 +223,7 @@ impl Server {
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(%error, "cannot accept a connection: {error}");
                         if timeout(ACCEPT_PAUSE, &mut shutdown).await.is_ok() {
                             break;
                         }
@@ -238,9 +238,10 @@ impl Server {
         })
         .await;
         if ended.is_err() {
+            let connections = connections.len();
             tracing::warn!(
-                connections = connections.len(),
-                "stopping with requests in flight"
+                connections,
+                "stopping while {connections} connections still have a request under way"
             );
         }
         connections.shutdown().await;
@@ -281,9 +282,12 @@ async fn sweep<S: Store>(receiver: Arc<RequestContext<S>>) {
             .unwrap_or(SystemTime::UNIX_EPOCH);
         match receiver.store.sweep(now - SWEEP_AFTER, before_parts).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "removed what abandoned uploads had left"),
+            Ok(swept) => tracing::info!(
+                swept,
+                "removed what abandoned uploads had left: {swept} files"
+            ),
             Err(error) => {
-                tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour");
+                tracing::warn!(%error, "cannot remove what uploads have left: {error}; tried again in an hour");
             }
         }
     }
@@ -342,7 +346,7 @@ async fn accept<S: Store>(
             // The line of a request that never came: a host that cannot come in is looked for in
             // this log.
             let error = printable(&error.to_string());
-            tracing::info!(peer = %address, %error, "TLS handshake failed");
+            tracing::info!(peer = %address, %error, "TLS handshake with {address} failed: {error}");
         }
     }
 }
@@ -396,7 +400,7 @@ async fn converse<S: Store>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %address, %error, "connection ended");
+        tracing::debug!(peer = %address, %error, "the connection of {address} ended: {error}");
     }
 }
 

@@ -101,10 +101,10 @@ impl<S: Store> Drop for Taking<S> {
             match upload.keep().await {
                 Ok(offset) => {
                     room.kept(offset);
-                    tracing::info!(episode = %id, offset, "an upload broke off and is kept");
+                    tracing::info!(episode = %id, offset, "the upload of {id} broke off, and its {offset} bytes are kept");
                 }
                 Err(error) => {
-                    tracing::info!(episode = %id, %error, "an upload broke off and is not kept");
+                    tracing::info!(episode = %id, %error, "the upload of {id} broke off and is not kept: {error}");
                 }
             }
         });

@@ -22,6 +22,7 @@ mod open_files;
 mod pack_worker;
 pub(crate) mod reload;
 mod scan_report;
+mod shelves;
 mod shutdown;
 mod snapshot;
 mod source_removal;
@@ -43,6 +44,7 @@ pub use self::shutdown::Stop;
 use self::{
     effect_runner::EffectRunner,
     reload::{Reload, Reloaded},
+    shelves::Shelves,
     shutdown::{GOING, LAST_GRACE},
     status_endpoints::Asking,
     workers::{WorkerShared, Workers},
@@ -185,6 +187,7 @@ struct Daemon {
     hands: EffectRunner,
     teller: Teller,
     ledger: Ledger,
+    shelves: Shelves,
     /// How often events were lost.
     overflows: u64,
     pulse: Pulse,
@@ -275,6 +278,7 @@ impl Daemon {
         )
         .context("Failed to start the watching thread")?;
         let throttle = Throttle::default();
+        let shelves = Shelves::begin(Arc::clone(&layout), once);
         let workers = Workers {
             layout,
             transport: transport.throttled_by(throttle.clone()),
@@ -298,6 +302,7 @@ impl Daemon {
             hands: EffectRunner::new(workers, watch, throttle),
             teller: Teller::new(once),
             ledger: Ledger::default(),
+            shelves,
             overflows: 0,
             pulse: Pulse::new(options.allowances, beat_every),
             last_beat: None,
@@ -357,7 +362,7 @@ impl Daemon {
                 Wakeup::Hinted(id) => self.hear(Event::Hinted(id)),
                 Wakeup::Hangup => self.begin_to_read(),
                 // A client that has gone needs no answer.
-                Wakeup::Asked(ask) => drop(ask.send(self.snapshot())),
+                Wakeup::Asked(ask) => self.shelves.answer(self.snapshot(), ask),
                 Wakeup::Aside(SideResult::Read(read)) => self.read(read),
                 Wakeup::Aside(SideResult::Locked(locked)) => self.locked(locked),
                 Wakeup::Aside(SideResult::Tried(trial)) => self.tried(trial),
@@ -402,6 +407,7 @@ impl Daemon {
                 let now = self.started.elapsed();
                 self.ledger
                     .note(&notice, self.teller.age_in(&notice, now), now);
+                self.shelves.note(&notice);
                 self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
                     // The observer may have gone: that is no reason to stop shipping.
@@ -429,6 +435,9 @@ impl Daemon {
             && (retry || self.hands.workers.known.grounds.findings() != self.trial.elsewhere())
         {
             self.try_moves();
+        }
+        if looked {
+            self.shelves.forget();
         }
         self.stirred = true;
     }

@@ -50,6 +50,9 @@ pub struct Answer {
     pub status: u16,
     /// Its body, bounded.
     pub body: AnswerBody,
+    /// What the head says of a failure, where there is no body: the reason phrase, and the code
+    /// that a bucket gives it (`x-ms-error-code`, `x-amz-...`). Printable; else empty.
+    pub head_says: String,
     /// What `Retry-After` asks for, seconds.
     pub retry_after_s: Option<u64>,
     /// The answer's own `Date`.

@@ -50,7 +50,7 @@ use crate::{
         manifest::{self, MAX_MANIFEST_BYTES, ManifestComparison, Mismatch, NoManifest},
         meta::{self, MAX_META_BYTES},
         open_files::OpenFileProbe,
-        tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
+        tree::{self, Closed, Entry, Kind, LinksOut, Stat, TreeError, in_words, shown, to_path},
     },
     model::{
         episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
@@ -100,6 +100,8 @@ pub struct PackOutcome {
     pub left_out: Vec<PathBuf>,
     /// How many there were.
     pub left_out_count: u64,
+    /// Symlinks that lead to what is not in the archive.
+    pub links_out: LinksOut,
     /// Files that were open for writing, and accepted as they were: the first few, printable.
     pub open_files: Vec<String>,
     /// Whether there was a file of another user, of which it cannot be told whether it was open for
@@ -254,6 +256,7 @@ fn pack_observed(
         uncompressed_bytes,
         left_out: packing.left_out,
         left_out_count: packing.left_out_count,
+        links_out: packing.links_out,
         open_files: packing.asked.open,
         writers_untold: packing.asked.untold,
     })
@@ -308,6 +311,7 @@ struct Packing<'a, W> {
     meta_fault: Option<meta::MetaFault>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
+    links_out: LinksOut,
     /// `<id>/`, and behind it the path of the member at hand.
     path: Vec<u8>,
     top_len: usize,
@@ -336,6 +340,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
             meta_fault: None,
             left_out: Vec::new(),
             left_out_count: 0,
+            links_out: LinksOut::default(),
             top_len: path.len(),
             path,
             header: Vec::new(),
@@ -352,6 +357,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
         match entry.kind {
             Kind::Directory => self.header(entry.path, &entry.stat, MemberKind::Folder),
             Kind::Symlink(target) => {
+                self.links_out.note(entry.path, target);
                 self.header(entry.path, &entry.stat, MemberKind::Symlink { target })
             }
             Kind::File(closed) => self.file(entry.path, &entry.stat, &closed),

@@ -98,6 +98,7 @@ fn where_all_is_well_that_is_seen_at_a_glance() {
     sandbox.record("open", &[]);
     sandbox.seal("a", &[("data.bin", b"recorded")]);
     sandbox.wait_shipped("a");
+    wait_told(&sandbox, "shipped     1 today (UTC)");
     let text = wait_told(&sandbox, "episodes    1 open\n");
     for piece in [
         &format!("process {}", daemon.pid()),
@@ -117,6 +118,47 @@ fn where_all_is_well_that_is_seen_at_a_glance() {
     assert_eq!(document["snapshot"]["totals"]["shipped"], 1);
     assert_eq!(document["problems"], json!([]));
     assert_eq!(document["folders"]["found"], Value::Null);
+}
+
+#[test]
+fn where_a_daemon_answers_status_lists_no_folder_and_a_new_daemon_knows_what_the_old_one_shipped() {
+    if !crate::crash_sweep::strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    sandbox.seal("a", &[]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    sandbox.seal("b", &[]);
+    wait_told(&sandbox, "shipped     2 today (UTC)");
+    let log = sandbox.path("strace.log");
+    let traced = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=getdents64", "-o"])
+        .arg(&log)
+        .arg(crate::support::sealift().get_program())
+        .args(["status", "--data"])
+        .arg(sandbox.data())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(traced.stdout).unwrap();
+    assert!(said.contains("shipped     2 today (UTC)"), "{said}");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(!log.contains(sandbox.data().to_str().unwrap()), "{log}");
+}
+
+#[test]
+fn a_folder_that_the_daemon_cannot_look_into_is_told_and_its_count_is_not_known() {
+    let sandbox = Sandbox::with_receiver();
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    wait_told(&sandbox, "quarantine  0 episodes\n");
+    fs::remove_dir(sandbox.layout.quarantine.clone()).unwrap();
+    let text = wait_told(&sandbox, "quarantine  not known\n");
+    assert!(
+        text.contains("cannot be looked at: ") && text.contains("/quarantine: "),
+        "{text}"
+    );
+    assert_eq!(told(&sandbox).1, 1);
+    assert_eq!(document(&sandbox)["folders"]["quarantined"], Value::Null);
 }
 
 #[test]
@@ -230,9 +272,9 @@ fn what_is_in_quarantine_is_for_somebody_to_look_at_and_no_all_is_well() {
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     assert_eq!(told(&sandbox).1, 0);
     fs::create_dir(sandbox.quarantined("bad")).unwrap();
-    let (text, code) = told(&sandbox);
+    let text = wait_told(&sandbox, "1 episode in quarantine, ");
     assert!(
-        code == 1 && text.starts_with("1 episode in quarantine, "),
+        told(&sandbox).1 == 1 && text.starts_with("1 episode in quarantine, "),
         "{text}"
     );
     assert!(
@@ -330,7 +372,10 @@ fn a_mode_that_looks_only_is_told_as_what_was_set() {
     let sandbox = Sandbox::with_receiver();
     let config = "[shipper]\nwatch = 'reconcile-only'";
     let _daemon = asked(&sandbox, sandbox.command_with_config("ship", config));
-    let text = wait_told(&sandbox, "looks around every 5 s: set so (shipper.watch)");
+    let text = wait_told(
+        &sandbox,
+        "a reconcile pass every 5 s: set so (shipper.watch)",
+    );
     assert!(text.starts_with("daemon "), "{text}");
 }
 
@@ -521,4 +566,57 @@ fn a_wrong_configuration_is_exit_code_2_and_a_folder_that_is_not_there_is_1() {
         "{text}"
     );
     assert!(text.contains("quarantine  not known\n"), "{text}");
+}
+
+#[test]
+fn what_a_foreign_server_says_is_shown_without_its_markup() {
+    let page = "<html><head><title>409 Conflict</title></head><body><h1>no</h1></body></html>";
+    for (reply, says) in [
+        (
+            Reply::text(409, "text/html", page),
+            "answered 409 with 409 Conflict (not a receiver's words): is the folder there that the address names",
+        ),
+        (
+            Reply::text(
+                403,
+                "application/xml",
+                "<?xml version='1.0'?><Error><Code>Denied</Code></Error>",
+            ),
+            "answered 403 with Denied (not a receiver's words)",
+        ),
+        (
+            Reply::empty(403).header("x-ms-error-code: AuthenticationFailed"),
+            "answered 403 with no body (Scripted, x-ms-error-code: AuthenticationFailed)",
+        ),
+    ] {
+        let reply = std::sync::Mutex::new(reply);
+        let server = Scripted::new(move |_, _| reply.lock().unwrap().clone());
+        let sandbox = Sandbox::new(server.url());
+        let _daemon = asked(&sandbox, sandbox.command("ship"));
+        sandbox.seal("a", &[]);
+        wait_told(&sandbox, says);
+    }
+}
+
+#[test]
+fn an_address_of_one_link_is_reached_by_its_zone_which_the_other_end_does_not_see() {
+    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    // fe80000000000000... 02 40 20 80 eth0: the fourth is the scope, a link's.
+    let found = table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let address = u128::from_str_radix(fields.first()?, 16).ok()?;
+        let address = std::net::Ipv6Addr::from(address);
+        (fields[3] == "20").then(|| (address, fields[5].to_owned()))
+    });
+    let Some((address, link)) = found else {
+        println!("skipped: no address of a link here");
+        return;
+    };
+    let server = Scripted::listen("[::]:0", |seen, _| Reply::stored(seen));
+    let port = server.url().rsplit(':').next().unwrap().to_owned();
+    let sandbox = Sandbox::new(format!("http://[{address}%25{link}]:{port}"));
+    sandbox.seal("a", &[]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let host = server.seen()[0].header("host").unwrap().to_owned();
+    assert_eq!(host, format!("[{address}]:{port}"));
 }

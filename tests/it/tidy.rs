@@ -771,6 +771,142 @@ fn every_command_is_in_the_documents() {
     none("commands that no document mentions", missing.collect());
 }
 
+/// The arguments of each call of a log's macro at or above info, in its product code.
+fn log_calls(source: &Source) -> Vec<String> {
+    let code: Vec<_> = source.code().map(|(_, line)| line.trim()).collect();
+    let code = code.join(" ");
+    let mut calls = Vec::new();
+    for level in ["info", "warn", "error"] {
+        for (at, call) in code.match_indices(&format!("tracing::{level}!(")) {
+            let arguments = &code[at + call.len()..];
+            let (mut depth, mut is_text, mut before) = (1, false, ' ');
+            let end = arguments.find(|c: char| {
+                match c {
+                    '"' if before != '\\' => is_text = !is_text,
+                    '(' if !is_text => depth += 1,
+                    ')' if !is_text => depth -= 1,
+                    _ => {}
+                }
+                before = c;
+                depth == 0
+            });
+            calls.push(arguments[..end.unwrap()].to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_log_line_says_to_a_person_what_its_fields_say_to_a_program() {
+    let (mut found, mut with_fields) = (Vec::new(), 0);
+    // The log's own lines, which are no events of the program, are looked at by its tests.
+    for source in sources().iter().filter(|it| !it.is_in("cli/logging")) {
+        for call in log_calls(source) {
+            let Some((fields, message)) = call.split_once(", \"") else {
+                continue;
+            };
+            if fields.trim_start().starts_with('"') {
+                continue;
+            }
+            with_fields += 1;
+            let names_the_error = !fields.contains("%error") || message.contains("{error");
+            if !message.contains('{') || !names_the_error {
+                found.push(format!("{}: {call}", source.name));
+            }
+        }
+    }
+    assert!(with_fields > 20, "the calls were not found in src/");
+    none("a message that leaves out what its fields have", found);
+}
+
+/// What stands behind `sealift` where a line shows such a command, up to its end.
+fn shown_commands(line: &str, is_document: bool) -> Vec<String> {
+    let mut shown: Vec<&str> = Vec::new();
+    for (begin, end) in [
+        ("`sealift ", '`'),
+        ("`sudo sealift ", '`'),
+        ("sealift(\"", '"'),
+    ] {
+        let behind = line.split(begin).skip(1);
+        shown.extend(behind.filter_map(|rest| rest.split(end).next()));
+    }
+    if is_document {
+        let trimmed = line.trim().trim_start_matches("sudo ");
+        shown.extend(trimmed.strip_prefix("sealift "));
+    }
+    let ends = [" #", "|", "&&", ";"];
+    let cut = |command: &str| {
+        let at = ends.iter().filter_map(|end| command.find(end)).min();
+        command[..at.unwrap_or(command.len())].trim().to_owned()
+    };
+    shown.into_iter().map(cut).collect()
+}
+
+/// The options of a command; `None` where there is no such command.
+fn options_of(command: &str) -> Option<BTreeSet<String>> {
+    let mut words = vec![vec![command]];
+    if command == "config" {
+        words.extend(["check", "show", "default"].map(|of| vec!["config", of]));
+    }
+    let mut options = BTreeSet::from(["--version".to_owned()]);
+    for words in words {
+        let output = sealift().args(words).arg("--help").output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let is_one = |word: &&str| word.starts_with("--");
+        let named = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        options.extend(named.filter(is_one).map(str::to_owned));
+        if !output.status.success() {
+            return None;
+        }
+    }
+    Some(options)
+}
+
+#[test]
+fn every_command_that_is_shown_is_a_command_with_the_options_that_it_has() {
+    let mut lines = Vec::new();
+    for document in manual() {
+        let text = fs::read_to_string(&document).unwrap();
+        let name = document.strip_prefix(root()).unwrap().display().to_string();
+        lines.extend(
+            text.lines()
+                .map(|line| (name.clone(), line.to_owned(), true)),
+        );
+    }
+    for source in sources().iter().filter(|source| !source.is_test) {
+        let of_source = source.text.lines();
+        lines.extend(of_source.map(|line| (source.name.clone(), line.to_owned(), false)));
+    }
+    let (mut known, mut found, mut count) = (BTreeMap::new(), Vec::new(), 0);
+    for (name, line, is_document) in lines {
+        for shown in shown_commands(&line, is_document) {
+            let mut words = shown
+                .split_whitespace()
+                .map(|word| word.trim_matches(|c: char| "[](),.:".contains(c)));
+            let command = words.next().unwrap_or_default().to_owned();
+            // An option of the program itself, or a word that stands for any command.
+            if !command.starts_with(|c: char| c.is_ascii_lowercase()) {
+                continue;
+            }
+            count += 1;
+            let options = known
+                .entry(command.clone())
+                .or_insert_with(|| options_of(&command));
+            let wrong = match options {
+                None => true,
+                Some(options) => words.filter_map(|word| word.split('=').next()).any(|word| {
+                    word.starts_with("--") && word.len() > 2 && !options.contains(word)
+                }),
+            };
+            if wrong {
+                found.push(format!("{name}: sealift {shown}"));
+            }
+        }
+    }
+    assert!(count > 150, "only {count} were found");
+    none("shown, and no command", found);
+}
+
 #[test]
 fn the_scripts_can_be_read_by_their_shell() {
     let mut scripts = files_below(&root().join("tests"), "sh");

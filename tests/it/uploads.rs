@@ -226,6 +226,32 @@ fn what_has_no_content_is_left_out_and_told_and_links_stay_links() {
 }
 
 #[test]
+fn symlinks_that_lead_out_of_an_episode_are_named_by_seal_and_by_ship() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    let episode = sandbox.record("run-1", &[("meta.json", b"{}")]);
+    fs::create_dir(episode.join("data")).unwrap();
+    for n in 0..5 {
+        let object = format!("../../.git/annex/objects/{n}");
+        symlink(object, episode.join(format!("data/{n}.bin"))).unwrap();
+    }
+    symlink("data/0.bin", episode.join("first")).unwrap();
+    let says = "5 symlinks lead out of the episode (data/0.bin, data/1.bin, data/2.bin and 2 more): only the links are \
+                shipped, not what they lead to.";
+    let sealed = crate::support::sealift()
+        .arg("seal")
+        .arg(&episode)
+        .output()
+        .unwrap();
+    assert!(sealed.status.success());
+    let said = String::from_utf8_lossy(&sealed.stdout);
+    assert!(said.contains(&format!("WARNING: {says}")), "{said}");
+    let once = sandbox.command("ship").arg("--once").output().unwrap();
+    let log = String::from_utf8_lossy(&once.stderr);
+    assert!(log.contains(&format!("run-1: {says}")), "{log}");
+}
+
+#[test]
 fn one_broken_episode_does_not_hold_up_the_rest() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());

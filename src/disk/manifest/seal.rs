@@ -29,7 +29,9 @@ use crate::{
         durable::{self, FlushFailed, NotDurable, Published},
         flock::Flock,
         open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
-        tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
+        tree::{
+            self, Closed, Entry, Kind, LinksOut, Stat, TreeError, in_words, open, shown, to_path,
+        },
     },
     model::{
         episode::Digest,
@@ -64,6 +66,8 @@ pub struct Sealed {
     /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path
     /// relative to the episode.
     pub left_out: Vec<(&'static str, PathBuf)>,
+    /// Symlinks that lead to what will not be in the archive.
+    pub links_out: LinksOut,
     /// Where the marker is that was there before.
     pub put_aside: Option<PathBuf>,
 }
@@ -297,7 +301,7 @@ fn seal_held(
 
     let mut manifest = Manifest::default();
     let mut bytes = 0;
-    let mut left_out = Vec::new();
+    let (mut left_out, mut links_out) = (Vec::new(), LinksOut::default());
     let read = tree::walk(episode, progress, |entry| {
         observe(&entry);
         match entry.kind {
@@ -310,7 +314,8 @@ fn seal_held(
                 bytes += entry.stat.size_bytes;
             }
             Kind::Special(what) => left_out.push((what, to_path(entry.path))),
-            Kind::Directory | Kind::Symlink(_) | Kind::Left(_) => {}
+            Kind::Symlink(target) => links_out.note(entry.path, target),
+            Kind::Directory | Kind::Left(_) => {}
         }
         Ok::<(), SealError>(())
     })?;
@@ -329,6 +334,7 @@ fn seal_held(
             bytes,
             untold: writers.untold,
             left_out,
+            links_out,
             put_aside: None,
         }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),

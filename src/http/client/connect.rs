@@ -1,8 +1,10 @@
 //! Connections: made within the connect time-out, aborted when they are of no more use.
 
 use std::{
+    io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -11,12 +13,18 @@ use http::{
     uri::{Authority, Scheme},
 };
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use rustls::pki_types::CertificateDer;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{
+        HttpConnector,
+        dns::{GaiAddrs, GaiFuture, GaiResolver, Name},
+    },
+    rt::TokioIo,
+};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use socket2::SockRef;
 use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
-use tower_service::Service as _;
+use tower_service::Service;
 
 use super::{
     ClientError, Wait,
@@ -61,6 +69,28 @@ fn keepalive(user_timeout: Duration) -> (Duration, Duration) {
     (Duration::from_secs(first_s), Duration::from_secs(between_s))
 }
 
+/// What stands before an address's zone (RFC 6874).
+const ZONE: &str = "%25";
+
+/// The system's resolver, which reads a zone behind a bare `%`.
+#[derive(Clone)]
+struct ZoneResolver(GaiResolver);
+
+impl Service<Name> for ZoneResolver {
+    type Response = GaiAddrs;
+    type Error = io::Error;
+    type Future = GaiFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> GaiFuture {
+        let unescaped = name.as_str().replacen(ZONE, "%", 1).parse();
+        self.0.call(unescaped.unwrap_or(name))
+    }
+}
+
 /// Where a connection leads.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ConnectTarget {
@@ -97,8 +127,22 @@ impl ConnectTarget {
         })
     }
 
-    pub(super) fn authority(&self) -> &str {
-        self.authority.as_str()
+    /// Host and port for the other end: the zone of an address, as in `[fe80::1%25eth0]`, means
+    /// something on this host alone (RFC 6874, section 4).
+    pub(super) fn without_zone(&self) -> String {
+        let whole = self.authority.as_str();
+        match (whole.find(ZONE), whole.find(']')) {
+            (Some(zone), Some(end)) => format!("{}{}", &whole[..zone], &whole[end..]),
+            (_, _) => whole.to_owned(),
+        }
+    }
+
+    /// What the certificate has to be for.
+    fn server_name(&self) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        let host = self.authority.host();
+        let host = host.split(ZONE).next().unwrap_or(host);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(bare.to_owned())
     }
 
     fn uri(&self) -> Result<Uri, ClientError> {
@@ -255,7 +299,7 @@ async fn connect(
     idle_timeout: Duration,
 ) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, ClientError> {
     let uri = destination.uri()?;
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(ZoneResolver(GaiResolver::new()));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     // Divided among the addresses of a name, so that one dead address leaves time for the next.
@@ -271,7 +315,10 @@ async fn connect(
         let config = tokio::task::spawn_blocking(move || credentials.config())
             .await
             .map_err(|error| ClientError::Tls(error.to_string()))??;
-        HttpsConnector::from((tcp, config))
+        let name = destination.server_name();
+        let name = name.map_err(|error| ClientError::Request(error.to_string()))?;
+        let names = Arc::new(FixedServerNameResolver::new(name));
+        HttpsConnector::new(tcp, config, false, names)
             .call(uri)
             .await
             .map_err(|error| error::of_connecting(error.as_ref()))?

@@ -21,6 +21,7 @@ use super::{
     DoctorQuery,
     facts::{Facts, FolderFacts, Owned, Person},
     gather,
+    judge::unit_paths,
 };
 use crate::{
     disk::{
@@ -324,6 +325,19 @@ pub(super) fn refused(facts: &Facts) -> Option<(PathBuf, String)> {
     let plan = plan::plan(facts, &[], None);
     let path = plan.first_refused.filter(|_| plan.changes.is_empty())?;
     Some((path, plan.refused.join("; ")))
+}
+
+/// Whether it has something to do without which the daemon cannot start: it writes to its folders
+/// first of all.
+pub(super) fn lets_it_start(facts: &Facts) -> bool {
+    let plan = plan::plan(facts, &[], None);
+    plan.changes.iter().any(|change| match change {
+        Change::MakeFolder(..) | Change::PutAside(_) => true,
+        Change::Access { set, .. } => *set != 0,
+        Change::JoinGroup(..) => true,
+        Change::DropIn(name, _) => *name == unit_paths::DROP_IN,
+        Change::GiveEpisode(..) | Change::Unit(_) => false,
+    })
 }
 
 /// Whether the calling user may not do all of it.

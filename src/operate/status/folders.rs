@@ -1,22 +1,20 @@
 //! What the folders say, whether or not a daemon runs.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{collections::HashSet, io};
 
 use serde::Serialize;
 
-use super::today::Memory;
 use crate::operate::words;
 use crate::{
-    disk::{filesystem, record_files, scan, tree},
+    disk::{filesystem, record_files, reused_names, scan, shipped_lately::ShippedLately},
     model::{
         episode::{EpisodeId, FolderLook},
-        layout::{Layout, is_scratch},
+        layout::Layout,
         progress::Progress,
         records::WallTime,
-        snapshot::{MAX_STRANGERS, RoomStatus, Strangers},
+        snapshot::{MAX_STRANGERS, RoomStatus, Snapshot, Strangers},
         text::printable,
     },
-    operate::reused_names,
 };
 
 /// What the folders say.
@@ -59,31 +57,44 @@ pub(crate) struct FolderCounts {
     pub strangers: Strangers,
 }
 
-/// Blocks. `asked`: a daemon has answered, and is believed about `episodes/`.
+impl Folders {
+    /// What a daemon has looked at itself.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let filed = snapshot.filed.clone();
+        Self {
+            quarantined: filed.quarantined,
+            shipped_today: filed.shipped_today,
+            shipped_today_bytes: filed.shipped_today_bytes,
+            reused_names: filed.reused_names,
+            failed: filed.failed,
+            ..Self::default()
+        }
+    }
+}
+
+/// Where no daemon answers. Blocks.
 pub(super) fn look(
     layout: &Layout,
-    asked: bool,
     now: WallTime,
-    memory: &mut Memory,
+    lately: &mut ShippedLately,
     progress: &Progress,
 ) -> Folders {
     let mut folders = Folders::default();
-    if !asked {
-        match found(layout, progress) {
-            Ok(found) => folders.found = Some(found),
-            Err(error) => folders.failed.push(printable(&error.to_string())),
-        }
-        let rooms = filesystem::rooms(&layout.named());
-        folders.room = rooms.into_iter().map(|(_, room)| room).collect();
+    match found(layout, progress) {
+        Ok(found) => folders.found = Some(found),
+        Err(error) => folders.failed.push(printable(&error.to_string())),
     }
-    let reused = reused_names::in_episodes(layout, now);
+    let rooms = filesystem::rooms(&layout.named());
+    folders.room = rooms.into_iter().map(|(_, room)| room).collect();
+    let reused = reused_names::in_episodes(layout, now, |_| true);
     folders.reused_names = reused.iter().map(|id| id.as_str().to_owned()).collect();
-    match count(&layout.quarantine) {
+    match scan::count_episodes(&layout.quarantine) {
         Ok(count) => folders.quarantined = Some(count),
         Err(error) => folders.failed.push(error),
     }
-    match memory.today(&layout.shipped, now) {
-        Ok((count, bytes)) => {
+    match lately.look(&layout.shipped, now) {
+        Ok(()) => {
+            let (count, bytes) = lately.today(now);
             folders.shipped_today = Some(count);
             folders.shipped_today_bytes = Some(bytes);
         }
@@ -132,25 +143,10 @@ fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {
     sidecar.is_some_and(|sidecar| sidecar.conflict().is_some())
 }
 
-/// How many episodes are in a folder. The error in words.
-fn count(folder: &Path) -> Result<u64, String> {
-    let failed = |error: io::Error| format!("{}: {error}", tree::shown(folder));
-    let mut count = 0;
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        count += u64::from(is_episode(&entry.map_err(failed)?));
-    }
-    Ok(count)
-}
-
-/// A folder, and neither hidden nor scratch of ours.
-pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
-    let name = entry.file_name();
-    let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
-    !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{model::layout::MARKER, testing::sandbox};
 
@@ -175,9 +171,8 @@ mod tests {
         fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
         let folders = look(
             &layout,
-            false,
             clock_now(),
-            &mut Memory::default(),
+            &mut ShippedLately::default(),
             &Progress::default(),
         );
         let found = folders.found.unwrap();
@@ -215,9 +210,8 @@ mod tests {
         fs::remove_dir(&layout.episodes).unwrap();
         let folders = look(
             &layout,
-            false,
             clock_now(),
-            &mut Memory::default(),
+            &mut ShippedLately::default(),
             &Progress::default(),
         );
         assert_eq!(folders.quarantined, Some(1));

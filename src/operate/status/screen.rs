@@ -151,9 +151,9 @@ fn watch(snapshot: &Snapshot) -> String {
     let watch = &snapshot.watch;
     let every = watch.reconcile_interval_s;
     let mode = match watch.mode {
-        NoticedBy::Inotify => format!("woken by the kernel, and a look around every {every} s"),
-        NoticedBy::ReconcileOnly => format!("looks around every {every} s"),
-        NoticedBy::Blind => format!("no watches can be had: looks around every {every} s"),
+        NoticedBy::Inotify => format!("woken by the kernel, and a reconcile pass every {every} s"),
+        NoticedBy::ReconcileOnly => format!("a reconcile pass every {every} s"),
+        NoticedBy::Blind => format!("no watches can be had: a reconcile pass every {every} s"),
         NoticedBy::Other => "in a way that this program does not know".to_owned(),
     };
     let why = match (&watch.why, watch.mode) {

@@ -249,7 +249,7 @@ impl Places {
         let (content, owner) = self.learnt_of(key, sha256, after.len())?;
         let copy = copy.replace(&path)?;
         let record = ReceiptRecord::new(key.id.clone(), sha256, content, owner, &copy.metadata()?);
-        tracing::info!(%key, size_bytes = after.len(), "wrote an archive anew that had no fitting receipt");
+        tracing::info!(%key, size_bytes = after.len(), "wrote the archive of {key} anew, which had no fitting receipt");
         self.remember(key, &record)?;
         Ok((copy, record))
     }
@@ -270,7 +270,8 @@ impl Places {
         Ok(record.of_the_same_bytes(sha256).unwrap_or_else(|| {
             tracing::error!(
                 %key, %stored, stored_bytes, now = %sha256, size_bytes,
-                "an archive in the store has rotted, was cut off or replaced: its bytes are not those that were stored"
+                "the archive of {key} in the store has rotted, was cut off or replaced: {stored_bytes} bytes of SHA-256 {stored} \
+                 were stored, and {size_bytes} of {sha256} are there"
             );
             (Content::Unknown, None)
         }))
@@ -291,7 +292,7 @@ impl Places {
         if let Content::Claimed(claimed) = held.content
             && content != Content::Verified(claimed)
         {
-            tracing::warn!(%key, %claimed, ?content, "a held archive's content is not what was claimed");
+            tracing::warn!(%key, %claimed, ?content, "the archive of {key} has not the content that was claimed ({claimed})");
         }
         self.amend(key, &archive, |record| record.with_content(content))
     }
@@ -310,7 +311,11 @@ impl Places {
         if held.sha256 == sha256 {
             return Ok(Some(held));
         }
-        tracing::error!(%key, stored = %held.sha256, now = %sha256, "an archive in the store has rotted: its bytes are not those that were stored");
+        tracing::error!(
+            %key, stored = %held.sha256, now = %sha256,
+            "the archive of {key} in the store has rotted: its SHA-256 was {} when it was stored, and is {sha256}",
+            held.sha256
+        );
         self.amend(key, &archive, |record| record.with_digest(sha256))
     }
 
@@ -355,7 +360,7 @@ impl Places {
             return durable::write_file_by_way_of(&self.scratch_path(), &path, &json);
         }
         if let Err(error) = durable::write_rebuildable_file(&path, &self.scratch_path(), &json) {
-            tracing::warn!(%key, %error, "cannot write the receipt beside an archive; it will be hashed again");
+            tracing::warn!(%key, %error, "cannot write the receipt beside the archive of {key}: {error}; it will be hashed again");
         }
         Ok(())
     }

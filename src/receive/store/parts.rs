@@ -165,7 +165,7 @@ impl Places {
     /// sees to it itself when it ends.
     fn discard_needless(&self, part: &PartKey) {
         if let Err(error) = self.discard(part) {
-            tracing::warn!(%part, %error, "cannot remove what was kept of an upload that is held by now; it is swept later");
+            tracing::warn!(%part, %error, "cannot remove what was kept of an upload that is complete by now ({part}): {error}; it is swept later");
         }
     }
 
@@ -198,7 +198,7 @@ impl Places {
             return Ok(OpenedPart::Elsewhere { offset });
         }
         let Some(reached) = self.reached(&note, &file)? else {
-            tracing::error!(%part, offset, "what was kept of an upload is not what was noted of it; it begins anew");
+            tracing::error!(%part, offset, "what was kept of an upload ({part}, {offset} bytes) is not what was noted of it; it begins anew");
             self.throw_away(part, &path)?;
             return Ok(OpenedPart::Nothing);
         };

@@ -206,7 +206,8 @@ impl Session {
             return open.leave(self);
         }
         if let Err(error) = open.keep(self).await {
-            tracing::warn!(part = %self.part, %error, "cannot keep what a connection had received before another took its place");
+            let part = &self.part;
+            tracing::warn!(%part, %error, "cannot keep what a connection had received of {part} before another took its place: {error}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{disk::filesystem::RoomId, model::snapshot::RoomStatus};
+use crate::{
+    disk::filesystem::RoomId,
+    model::snapshot::{LEAST_WATCHED_S, RoomStatus},
+};
 
 /// One look at the room counts in so much time.
 const EVERY: Duration = Duration::from_secs(60);
@@ -12,9 +15,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// that a busy day is one.
 const OVER: Duration = Duration::from_secs(6 * 3600);
 /// Over less than this nothing is said of a rate.
-const AT_LEAST: Duration = Duration::from_secs(600);
-/// Beyond ten years it lasts for ever.
-const FOR_EVER_S: u64 = 10 * 366 * 86_400;
+const AT_LEAST: Duration = Duration::from_secs(LEAST_WATCHED_S);
 
 /// What was seen of each file system that a folder is on.
 #[derive(Debug, Default)]
@@ -49,8 +50,7 @@ impl Runway {
                 free_bytes.pop_front();
             }
             let filling = rate(&free_bytes, room.free_bytes, now);
-            room.filling_bytes_per_s = filling;
-            room.lasts_s = filling.and_then(|filling| lasts(room.free_bytes, filling));
+            room.fills_by(filling);
             self.0.push(DiskSample {
                 id,
                 room,
@@ -72,13 +72,6 @@ fn rate(seen: &VecDeque<(Instant, u64)>, free_bytes: u64, now: Instant) -> Optio
     }
     let filled = i128::from(then_bytes) - i128::from(free_bytes);
     i64::try_from(filled / i128::from(span.as_secs())).ok()
-}
-
-fn lasts(free_bytes: u64, filling_bytes_per_s: i64) -> Option<u64> {
-    let filling = u64::try_from(filling_bytes_per_s)
-        .ok()
-        .filter(|filling| *filling > 0)?;
-    Some(free_bytes / filling).filter(|seconds| *seconds < FOR_EVER_S)
 }
 
 #[cfg(test)]
@@ -140,13 +133,5 @@ mod tests {
         assert_eq!(told[10].1, Some((10 * GIB - 600 * (1 << 20)) / (1 << 20)));
         assert!(told[120].0.unwrap() < 1 << 20);
         assert_eq!(told[899], (Some(0), None));
-    }
-
-    #[test]
-    fn what_empties_lasts() {
-        assert_eq!(lasts(GIB, -5), None);
-        assert_eq!(lasts(GIB, 0), None);
-        assert_eq!(lasts(u64::MAX, 1), None);
-        assert_eq!(lasts(1000, 10), Some(100));
     }
 }

@@ -261,6 +261,9 @@ fn told(id: &EpisodeId, packed: pack::PackOutcome) -> Packed {
             EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
         );
     }
+    if let Some(warning) = packed.links_out.warning() {
+        tracing::warn!(EPISODE = %id, "{id}: {warning}");
+    }
     match packed.meta_fault {
         // Not every lab names commits, and not every receiver asks for one.
         Some(fault @ meta::MetaFault::NoCommit(_)) => {

@@ -61,6 +61,10 @@ impl Daemon {
             (&overview.rejected, "rejected and cannot be moved"),
             (&overview.left_behind, left),
             (&overview.in_the_way, "sealed and cannot be packed"),
+            (
+                &overview.kept_back,
+                "sealed and kept back by a fault of this host",
+            ),
         ];
         let findings = stuck.map(|(stuck, how)| Some(stuck_finding(stuck.as_ref()?, how)));
         snapshot.trial.extend(findings.into_iter().flatten());

@@ -192,7 +192,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
-            let what_to_do = "create it and give it to the user that ships, or set another folder";
+            let what_to_do = "`sudo sealift setup` makes it, and lets the user that ships and its unit write there; or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
         if !was_there && *folder == layout.episodes {

@@ -99,8 +99,11 @@ impl Daemon {
     /// nothing but the next writing.
     pub(super) fn write_textfile(&mut self) {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
-            let text = metrics::text(&self.snapshot());
-            tokio::task::spawn_blocking(move || textfile.write(&text));
+            let (mut snapshot, shelves) = (self.snapshot(), self.shelves.clone());
+            tokio::task::spawn_blocking(move || {
+                snapshot.filed = shelves.look();
+                textfile.write(&metrics::text(&snapshot));
+            });
         }
     }
 }

@@ -120,6 +120,9 @@ pub struct Overview {
     /// Those that are not packed, since an archive that nothing else has the bytes of lies under
     /// their names in the outbox, and cannot be put aside.
     pub in_the_way: Option<Stuck>,
+    /// Those that are sealed and are not made ready to be sent, for a fault of this host: a file
+    /// that cannot be read, or an outbox that cannot be written.
+    pub kept_back: Option<Stuck>,
     /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after
     /// 1970.
     pub oldest_made_ns: Option<i64>,
@@ -221,7 +224,7 @@ impl Sources<'_> {
         let mut counts = Counts::default();
         let mut oldest_made_ns = None;
         let (mut stuck, mut rejected, mut left_behind) = (None, None, None);
-        let (mut in_the_way, mut has_to_send) = (None, false);
+        let (mut in_the_way, mut kept_back, mut has_to_send) = (None, None, false);
         let mut ranked: Vec<_> = self
             .episodes
             .iter()
@@ -240,10 +243,14 @@ impl Sources<'_> {
                     };
                     Stuck::count(of_kind, id, why);
                 }
-                if let (Stage::Resting(_, Rest::NameTaken), Some(why)) =
-                    (episode.stage(), episode.why())
-                {
-                    Stuck::count(&mut in_the_way, id, why);
+                match (episode.stage(), episode.why()) {
+                    (Stage::Resting(_, Rest::NameTaken), Some(why)) => {
+                        Stuck::count(&mut in_the_way, id, why);
+                    }
+                    (stage, Some(why)) if episode.local_failures() > 0 && is_made_ready(stage) => {
+                        Stuck::count(&mut kept_back, id, why);
+                    }
+                    (_, _) => {}
                 }
                 has_to_send |= waits_for_the_destination(episode.stage());
                 if leaves.is_none() && state != EpisodeState::Open {
@@ -277,6 +284,7 @@ impl Sources<'_> {
             rejected,
             left_behind,
             in_the_way,
+            kept_back,
             has_to_send,
             oldest_made_ns,
             packing_paused: paused_until
@@ -328,6 +336,25 @@ impl Notice {
             | Self::Pace(_)
             | Self::ClockDoubted(_) => None,
         }
+    }
+}
+
+/// What is done with it before it is sent, or would be were it not for a fault of our own.
+fn is_made_ready(stage: &Stage) -> bool {
+    match stage {
+        Stage::Sealed
+        | Stage::Checking
+        | Stage::Packing
+        | Stage::Resting(AfterRest::Pack | AfterRest::Send(_), Rest::Local) => true,
+        Stage::Open
+        | Stage::Ready(_)
+        | Stage::Sending(_)
+        | Stage::Resting(..)
+        | Stage::Parked(_)
+        | Stage::Retiring(..)
+        | Stage::Quarantining(_)
+        | Stage::Finishing
+        | Stage::Left => false,
     }
 }
 

@@ -215,6 +215,7 @@ impl Bench {
         retry_after_s: Option<u64>,
     ) {
         let answer = Answer {
+            head_says: String::new(),
             status,
             body,
             retry_after_s,
@@ -358,6 +359,7 @@ fn by_another() -> AnswerBody {
 pub(super) fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
     let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
     Answer {
+        head_says: String::new(),
         status,
         body,
         retry_after_s,

@@ -130,6 +130,7 @@ fn told(status: u16, body: AnswerBody) -> Outcome {
     let (retry_after_s, server_date, of_this_host) = (None, None, false);
     let voucher = Voucher::Asked;
     Outcome::Answered(Answer {
+        head_says: String::new(),
         status,
         body,
         retry_after_s,

@@ -24,6 +24,7 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let status = answered.status.as_u16();
     let acknowledges = answered.status.is_success();
     let (request_sent, of_this_host) = (answered.request_sent, answered.of_this_host);
+    let mut head_says = head_says(&answered);
     let retry_after_s = wire::retry_after_s(&answered.headers);
     let server_date = server_date(&answered.headers);
     let media_type = media_type(&answered.headers);
@@ -54,6 +55,9 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     } else {
         classify(&media_type, &bytes, whole)
     };
+    if acknowledges || body != AnswerBody::Empty {
+        head_says.clear();
+    }
     let voucher = if acknowledges && !request_sent {
         Voucher::Early
     } else if media_type == wire::PROBLEM_TYPE || says_what_is_wrong(&bytes) {
@@ -66,11 +70,25 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     Ok(Outcome::Answered(Answer {
         status,
         body,
+        head_says,
         retry_after_s,
         server_date,
         of_this_host,
         voucher,
     }))
+}
+
+/// What a bucket names a failure by in the answer to a HEAD, and some in any.
+const ERROR_CODES: [&str; 3] = ["x-ms-error-code", "x-amz-error-code", "x-amz-error-message"];
+
+fn head_says(answered: &Answered) -> String {
+    let codes = ERROR_CODES.iter().filter_map(|name| {
+        let code = answered.headers.get(*name)?.to_str().ok()?;
+        Some(format!("{name}: {}", printable(code)))
+    });
+    let reason = Some(answered.reason.clone()).filter(|reason| !reason.is_empty());
+    let said = reason.into_iter().chain(codes).collect::<Vec<_>>();
+    said.join(", ").chars().take(EXCERPT_CHARS).collect()
 }
 
 pub(super) fn names_a_digest(body: &AnswerBody) -> bool {
@@ -165,8 +183,11 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
     if text.is_empty() {
         return AnswerBody::Empty;
     }
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let excerpt = printable(&words.chars().take(EXCERPT_CHARS).collect::<String>());
+    let excerpt = |text: &str| {
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        printable(&words.chars().take(EXCERPT_CHARS).collect::<String>())
+    };
+    let (excerpt, page) = (excerpt(text), excerpt(&page_words(text)));
     let names_a_digest = || text.contains("\"sha256\"") || text.contains("\"content_sha256\"");
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) if whole && is_json(media_type) => {
@@ -205,7 +226,55 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
     let html = begins_as_markup
         || matches!(media_type, "text/html" | "text/xml" | "application/xml")
         || media_type.ends_with("+xml");
+    let excerpt = if html && !page.is_empty() {
+        page
+    } else {
+        excerpt
+    };
     AnswerBody::Foreign { html, excerpt }
+}
+
+/// What a page says to a person: its title, else its text without tags, scripts and styles.
+fn page_words(page: &str) -> String {
+    let lower = page.to_ascii_lowercase();
+    let title = lower.find("<title").and_then(|at| {
+        let begin = at + lower[at..].find('>')? + 1;
+        let end = begin + lower[begin..].find("</title")?;
+        Some(unescaped(&page[begin..end]))
+    });
+    if let Some(title) = title.filter(|title| !title.trim().is_empty()) {
+        return title;
+    }
+    let (mut words, mut rest) = (String::new(), 0);
+    while let Some(at) = lower[rest..].find('<') {
+        let tag = rest + at;
+        words.push_str(&page[rest..tag]);
+        words.push(' ');
+        let hidden = ["script", "style"]
+            .iter()
+            .find(|name| lower[tag + 1..].starts_with(**name));
+        let end = match hidden {
+            Some(name) => lower[tag..].find(&format!("</{name}")),
+            None => lower[tag..].find('>').map(|end| end + 1),
+        };
+        rest = end.map_or(page.len(), |end| tag + end.max(1));
+    }
+    words.push_str(&page[rest..]);
+    unescaped(&words)
+}
+
+fn unescaped(text: &str) -> String {
+    let entities = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&nbsp;", " "),
+        ("&amp;", "&"),
+    ];
+    entities
+        .iter()
+        .fold(text.to_owned(), |text, (name, c)| text.replace(name, c))
 }
 
 /// The two types that receivers speak. Others with the `+json` suffix are what gateways and
@@ -313,6 +382,33 @@ mod tests {
             assert_eq!(html, page, "{text}");
         }
         assert_eq!(classify("text/html", b" \r\n", true), AnswerBody::Empty);
+    }
+
+    #[test]
+    fn of_a_page_its_title_is_kept_or_else_its_text_without_tags() {
+        for (page, words) in [
+            (
+                "<!DOCTYPE html><html><head><TITLE>409\n Conflict</TITLE></head><body><h1>x</h1>",
+                "409 Conflict",
+            ),
+            (
+                "<html><style>a{}</style><script>x<1</script><p>Log in &amp; go</p> now",
+                "Log in & go now",
+            ),
+            (
+                "<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>No.</Message>",
+                "AccessDenied No.",
+            ),
+            ("<html><title></title><b>Portal", "Portal"),
+            // Nothing to be read: the markup says something at least.
+            ("<html><body></body></html>", "<html><body></body></html>"),
+            ("<script>location='/login'", "<script>location='/login'"),
+            ("<", "<"),
+        ] {
+            let body = classify("text/html", page.as_bytes(), true);
+            let (html, excerpt) = (true, words.to_owned());
+            assert_eq!(body, AnswerBody::Foreign { html, excerpt }, "{page}");
+        }
     }
 
     #[test]

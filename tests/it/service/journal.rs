@@ -1,6 +1,13 @@
 //! What systemd's journal gets, by its own protocol.
 
-use std::{collections::BTreeMap, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    process::Command,
+    time::Duration,
+};
 
 use crate::support::{Process, Reply, Sandbox, Scripted, eventually};
 
@@ -30,6 +37,11 @@ fn entry(message: &[u8]) -> BTreeMap<String, String> {
 /// A daemon whose journal is a socket of ours, which nobody reads from but the test; `None` on a
 /// laptop without user namespaces.
 fn daemon_with_a_journal(sandbox: &Sandbox) -> Option<(Process, UnixDatagram)> {
+    with_a_journal(sandbox, &sandbox.command("ship"))
+}
+
+/// The same of any service.
+fn with_a_journal(sandbox: &Sandbox, service: &Command) -> Option<(Process, UnixDatagram)> {
     let journal = sandbox.path("journal");
     std::fs::create_dir(&journal).unwrap();
     let socket = UnixDatagram::bind(journal.join("socket")).unwrap();
@@ -49,12 +61,11 @@ fn daemon_with_a_journal(sandbox: &Sandbox) -> Option<(Process, UnixDatagram)> {
         println!("skipped: no user namespaces here");
         return None;
     }
-    let ship = sandbox.command("ship");
     let mut command = Command::new("unshare");
     command.args(["-Urm", "/bin/sh", "-c", &script, "sh"]);
     command
-        .arg(ship.get_program())
-        .args(ship.get_args())
+        .arg(service.get_program())
+        .args(service.get_args())
         .env_remove("RUST_LOG");
     Some((sandbox.start(command), socket))
 }
@@ -175,4 +186,43 @@ fn a_journal_that_hangs_holds_up_no_episode_and_has_every_line_once_when_it_goes
         "{has:?}"
     );
     assert!(daemon.terminate().success());
+}
+
+#[test]
+fn what_a_person_reads_in_the_receivers_journal_names_who_asked_for_what_and_what_came_of_it() {
+    let sandbox = Sandbox::new("");
+    let mut receive = crate::support::sealift();
+    receive
+        .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+        .arg(sandbox.store());
+    let Some((mut receiver, socket)) = with_a_journal(&sandbox, &receive) else {
+        return;
+    };
+    let mut has = Vec::new();
+    let mut message = |of: &str| {
+        let mut found = None;
+        eventually(of, || {
+            has.extend(entries(&socket));
+            let mut messages = has.iter().filter_map(|entry| entry.get("MESSAGE"));
+            found = messages.find(|message| message.starts_with(of)).cloned();
+            found.is_some()
+        });
+        found.unwrap()
+    };
+    let started = message("receiving at 127.0.0.1:");
+    let (address, store) = started.split_once(" into ").unwrap();
+    assert_eq!(store, sandbox.store().to_str().unwrap());
+    let address = address.rsplit(' ').next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let ours = stream.local_addr().unwrap();
+    stream
+        .write_all(b"GET /v1/episodes/run-7 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    let request = message("GET /v1/episodes/run-7 ");
+    assert_eq!(
+        request,
+        format!("GET /v1/episodes/run-7 from {ours}: 404, urn:sealift:not-found")
+    );
+    assert!(receiver.terminate().success());
 }

@@ -217,3 +217,66 @@ fn a_new_token_and_required_receipts_count_from_the_reload_on() {
         ]
     );
 }
+
+/// A daemon that sends between two times of the day, by this file as its time zone.
+fn in_zone(sandbox: &Sandbox, manager: &Manager, hours: [u32; 2]) -> Process {
+    let [from, to] = hours.map(|hour| format!("{hour:02}:00"));
+    let more = format!("upload_window = [{{ from = '{from}', to = '{to}' }}]");
+    let mut command = sealift();
+    command
+        .env("TZ", sandbox.path("zone"))
+        .args(["ship", "--config"])
+        .arg(write(sandbox, &(file("http://127.0.0.1:9", "") + &more)));
+    sandbox.start(manager.over(command))
+}
+
+#[test]
+fn a_reload_takes_a_new_time_zone() {
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let set = |zone: &str| {
+        let there = format!("/usr/share/zoneinfo/Etc/{zone}");
+        fs::copy(there, sandbox.path("zone")).is_ok()
+    };
+    if !set("GMT") {
+        println!("skipped: no time zones here");
+        return;
+    }
+    let hour = u32::try_from(sealift::clock::wall_now().unix_seconds() / 3600 % 24).unwrap();
+    // Open twelve hours from now, or where the clock is ahead by as many.
+    let window = [10, 14].map(|ahead| (hour + ahead) % 24);
+    let daemon = in_zone(&sandbox, &manager, window);
+    eventually("it can be asked", || {
+        sandbox.layout.control_socket().exists()
+    });
+    let is_closed = || {
+        let snapshot = crate::control::snapshot(&sandbox);
+        snapshot.destination.closed_until.is_some()
+    };
+    eventually("it is outside its window", is_closed);
+    assert!(set("GMT-12"));
+    daemon.signal("HUP");
+    eventually("it is within its window", || !is_closed());
+}
+
+#[test]
+fn a_time_zone_that_cannot_be_had_is_warned_of_where_a_window_goes_by_it() {
+    let sandbox = Sandbox::new("");
+    let says = "receiver.upload_window goes by UTC, since the local time zone cannot be had";
+    let window = "upload_window = [{ from = '22:00', to = '06:00' }]";
+    for (zone, window, is_told) in [
+        ("Nowhere/Nothing", window, true),
+        ("Nowhere/Nothing", "", false),
+        ("UTC0", window, false),
+    ] {
+        let toml = file("http://127.0.0.1:9", "") + window;
+        let checked = sealift()
+            .env("TZ", zone)
+            .args(["config", "check", "--config"])
+            .arg(write(&sandbox, &toml))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{said}");
+        assert_eq!(said.contains(says), is_told, "{zone} {window}: {said}");
+    }
+}

@@ -71,6 +71,15 @@ async fn refusal(sandbox: &Sandbox) -> String {
 }
 
 #[tokio::test]
+async fn a_ca_file_that_begins_with_a_byte_order_mark_is_read() {
+    let authority = Authority::new();
+    let server = receiver(server_config(&authority.sign("localhost", |_| {}), None)).await;
+    let mut sandbox = trusting(&server, &authority);
+    sandbox.config.ca_file = sandbox.file("ca.pem", &format!("\u{feff}{}", authority.pem()));
+    answered(sandbox.deliver(sandbox.holding("a", b"x")).await);
+}
+
+#[tokio::test]
 async fn a_large_and_a_small_archive_arrive_over_one_tls_connection() {
     let authority = Authority::new();
     let server = receiver(server_config(&authority.sign("localhost", |_| {}), None)).await;

@@ -136,7 +136,9 @@ fn a_folder_of_the_name_of_one_that_was_shipped_within_the_day_is_shown_at_once(
     assert_eq!(reused(), serde_json::json!([]));
     // A recorder that writes by path, into what is a new folder by now.
     sandbox.record("run-1", &[("c/1", b"chunk")]);
-    assert_eq!(reused(), serde_json::json!(["run-1"]));
+    eventually("status tells the name", || {
+        reused() == serde_json::json!(["run-1"])
+    });
     let out = sandbox.command("doctor").arg("--json").output().unwrap();
     let rows: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let row = rows["checks"]

@@ -29,6 +29,7 @@ fn sealing_writes_a_manifest_of_every_file() {
             files: 2,
             bytes: 4,
             untold: 0,
+            links_out: LinksOut::default(),
             left_out: vec![("socket", "socket".into())]
         }
     );

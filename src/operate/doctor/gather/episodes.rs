@@ -7,17 +7,14 @@ use tokio::time::Instant;
 use super::{DISK, folders::last_written, within};
 use crate::{
     clock,
-    disk::{durable, manifest, record_files, scan, tree},
+    disk::{durable, manifest, record_files, reused_names, scan, tree},
     model::{
         episode::{EpisodeId, FolderLook},
         layout::Layout,
         progress::Progress,
         records::{WallTime, holds_other_content},
     },
-    operate::{
-        doctor::facts::{CutOff, EpisodeFacts, EpisodesFacts, StrangerFacts},
-        reused_names,
-    },
+    operate::doctor::facts::{CutOff, EpisodeFacts, EpisodesFacts, StrangerFacts},
 };
 
 /// For all of it: some tens of thousands of episodes. What was found by then is told.

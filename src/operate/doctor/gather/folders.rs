@@ -25,7 +25,7 @@ use crate::{
     model::{
         layout::{Layout, OutboxName, outbox_name},
         records::WallTime,
-        snapshot::RoomStatus,
+        snapshot::{LEAST_WATCHED_S, RoomStatus},
     },
     operate::doctor::facts::{DaemonState, FolderFacts, FolderState, PassedFolder},
 };
@@ -221,7 +221,7 @@ pub(super) async fn rooms(
                 .room
                 .iter()
                 .find(|seen| seen.folders.iter().any(|name| room.folders.contains(name)));
-            room.filling_bytes_per_s = same.and_then(|seen| seen.filling_bytes_per_s);
+            room.fills_by(same.and_then(|seen| seen.filling_bytes_per_s));
         }
     }
     if rooms.iter().all(|room| room.filling_bytes_per_s.is_none()) {
@@ -233,8 +233,8 @@ pub(super) async fn rooms(
                 .iter_mut()
                 .find(|room| room.folders.iter().any(|folder| folder == name));
             if let Some(room) = on {
-                let filling = room.filling_bytes_per_s.get_or_insert(0);
-                *filling = filling.saturating_add_unsigned(rate);
+                let before = room.filling_bytes_per_s.unwrap_or(0);
+                room.fills_by(Some(before.saturating_add_unsigned(rate)));
             }
         }
     }
@@ -253,7 +253,7 @@ fn rates(
 }
 
 /// How many bytes a second the episodes of the last day came to here; `None` where there were none,
-/// or too many to tell in the time.
+/// none that is old enough to show a rate, or too many to tell in the time.
 fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     let now = clock::wall_now();
     let begin = now.unix_seconds() - i64::try_from(RATE_OVER.as_secs()).unwrap_or(0);
@@ -270,6 +270,10 @@ fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
         }
     }
     recent.sort_by(|a, b| b.cmp(a));
+    let (oldest, _) = recent.last()?;
+    if now.unix_seconds().abs_diff(*oldest) < LEAST_WATCHED_S {
+        return None;
+    }
     let (mut bytes, mut count, mut files) = (0_u64, 0_u64, MAX_FILES);
     for (_, path) in recent.iter().take(MAX_MEASURED) {
         let Some(size) = size_of(path, &mut files) else {
@@ -342,6 +346,11 @@ mod tests {
             fs::create_dir(&episode).unwrap();
             fs::write(episode.join("data"), vec![1; 10 << 20]).unwrap();
         }
+        assert_eq!(rate_of(folder.path(), || true), None, "a second is no rate");
+        let now = u64::try_from(clock::wall_now().unix_seconds()).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(now - LEAST_WATCHED_S);
+        let first = fs::File::open(folder.path().join("e0")).unwrap();
+        first.set_modified(long_ago).unwrap();
         let rate = rate_of(folder.path(), || true).unwrap();
         let expected = (30 << 20) / RATE_OVER.as_secs();
         // A disk allocates when it likes.

@@ -4,6 +4,7 @@ use super::{daemon_checks::DaemonChecks, permissions::as_shipper};
 use crate::operate::doctor::{
     facts::{DaemonState, Facts},
     row::{DoctorRow, Id},
+    setup,
     words::path,
 };
 
@@ -12,11 +13,14 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     match &facts.daemon {
         DaemonState::Unknown => Vec::new(),
         DaemonState::None => {
-            vec![DoctorRow::red(
-                id,
-                "No daemon runs on this data folder: nothing is shipped.",
-                hands.unit_to("start"),
-            )]
+            let summary = "No daemon runs on this data folder: nothing is shipped.";
+            let start = hands.unit_to("start");
+            let fix = if hands.has_unit && setup::lets_it_start(facts) {
+                facts.setup().then(format!("Then: {start}"))
+            } else {
+                start
+            };
+            vec![DoctorRow::red(id, summary, fix)]
         }
         DaemonState::NotPermitted { pid } => {
             let pid = pid

@@ -3,6 +3,7 @@
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, Unit},
     row::{DoctorRow, Id},
+    setup,
     words::{Fix, word},
 };
 
@@ -82,7 +83,7 @@ fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
                 "{name} ends again and again ({}), and is about to be started once more.",
                 ended(found)
             );
-            DoctorRow::red(id, summary, with_its_log(facts, "restart", "-n 20"))
+            ends(facts, &summary)
         }
         ("loaded", "activating" | "deactivating") => DoctorRow::yellow(
             id,
@@ -92,10 +93,7 @@ fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
             ),
             format!("systemctl status {}", word(name)),
         ),
-        ("loaded", "failed") => {
-            let summary = format!("{name} has failed ({}).", ended(found));
-            DoctorRow::red(id, summary, with_its_log(facts, "restart", "-n 20"))
-        }
+        ("loaded", "failed") => ends(facts, &format!("{name} has failed ({}).", ended(found))),
         ("loaded", "inactive") => match by_hand {
             Some(pid) => {
                 let pid = pid
@@ -136,6 +134,16 @@ fn ended(found: &Unit) -> String {
         ("watchdog", _) => "its heart had stopped".to_owned(),
         (result, _) => result.to_owned(),
     }
+}
+
+/// It does not stay up. A restart does not mend that where it may not write to its folders.
+fn ends(facts: &Facts, summary: &str) -> DoctorRow {
+    if !setup::lets_it_start(facts) {
+        return DoctorRow::red(Id::Unit, summary, with_its_log(facts, "restart", "-n 20"));
+    }
+    let summary = format!("{summary} Its folders are not there, or it may not write to them.");
+    let then = format!("Then: {}", facts.hands.unit_to("restart"));
+    DoctorRow::red(Id::Unit, summary, facts.setup().then(then))
 }
 
 /// What is done to the unit; and where what it said before that is read.
@@ -221,6 +229,20 @@ mod tests {
         change(&mut facts, &mut unit);
         facts.unit = Some(unit);
         rows(&facts)
+    }
+
+    #[test]
+    fn a_unit_that_may_not_write_to_its_folders_is_set_up_and_not_started_again_for_ever() {
+        for (active, sub) in [("activating", "auto-restart"), ("failed", "failed")] {
+            let rows = unit_of(|facts, unit| {
+                (facts.daemon, facts.hands.has_unit) = (DaemonState::None, true);
+                (unit.active_state, unit.sub_state) = (active.to_owned(), sub.to_owned());
+                unit.read_write_paths = Some(vec!["/var/lib/elsewhere".to_owned()]);
+                facts.folders[0].real = Some(("/srv/data/episodes".into(), 1));
+            });
+            let fix = rows[0].fix.as_deref().unwrap_or_default();
+            assert!(fix.ends_with("sealift setup"), "{:?}", rows[0]);
+        }
     }
 
     #[test]

@@ -54,22 +54,16 @@ pub(in crate::operate) fn row(
         json!({
             "folders": room.folders, "free_bytes": room.free_bytes, "total_bytes": room.total_bytes,
             "free_files": room.free_files, "filling_bytes_per_s": room.filling_bytes_per_s.map(|rate| rate.max(0)),
-            "lasts_s": lasts(room).map(|span| span.as_secs()),
+            "lasts_s": room.lasts_s,
         })
     });
     Some(row.with("rooms", rooms.collect::<Vec<_>>()))
 }
 
-/// A rate that the daemon has seen; what it does not fill lasts.
-fn lasts(room: &RoomStatus) -> Option<Duration> {
-    let rate = u64::try_from(room.filling_bytes_per_s?).ok()?;
-    Some(Duration::from_secs(room.free_bytes.checked_div(rate)?))
-}
-
 fn judged(room: &RoomStatus) -> (RowStatus, String) {
     let free = amount(room.free_bytes);
     let mut said = format!("{free} of {} are free", amount(room.total_bytes));
-    let lasts = lasts(room);
+    let lasts = room.lasts_s.map(Duration::from_secs);
     if let Some(lasts) = lasts {
         said += &format!(", enough for {} at the present rate", span(lasts));
     }
@@ -144,11 +138,21 @@ mod tests {
             let mut facts = sound();
             let room = &mut facts.rooms[0];
             (room.free_bytes, room.total_bytes) = (free_bytes, total_bytes);
-            (room.free_files, room.filling_bytes_per_s) = (free_files, rate);
+            room.free_files = free_files;
+            room.fills_by(rate);
             let [row] = &rows(&facts)[..] else { panic!() };
             assert_eq!(row.status, status, "{row:?}");
             assert_eq!(row.fix.is_none(), status == RowStatus::Green);
         }
+    }
+
+    #[test]
+    fn what_lasts_for_years_is_not_said_to_last_for_so_many_days() {
+        let mut facts = sound();
+        facts.rooms[0].free_bytes = 500_000_000_000;
+        facts.rooms[0].fills_by(Some(100));
+        let [row] = &rows(&facts)[..] else { panic!() };
+        assert!(!row.summary.contains("at the present rate"), "{row:?}");
     }
 
     #[test]

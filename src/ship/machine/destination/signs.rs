@@ -139,6 +139,7 @@ mod tests {
     fn answer(status: u16, body: AnswerBody) -> Outcome {
         let (retry_after_s, server_date, voucher) = (None, None, Voucher::Status);
         Outcome::Answered(Answer {
+            head_says: String::new(),
             status,
             body,
             retry_after_s,

@@ -240,6 +240,13 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
             Verdict::Rejected(refusal(), Speaker::Ours)
         }
         400..=499 if by_receiver => Verdict::Rejected(refusal(), Speaker::Another),
+        // WebDAV's word for a folder that is not there (RFC 4918, section 9.7.1).
+        409 => {
+            let mut refusal = refusal();
+            refusal.detail +=
+                ": is the folder there that the address names, and is nothing in its place?";
+            Verdict::Refused(refusal)
+        }
         400..=499 => Verdict::Refused(refusal()),
         501 | 505 => Verdict::Hold(refusal()),
         500..=599 => transient(answer),
@@ -478,7 +485,8 @@ fn judges_the_commit(answer: &Answer) -> bool {
 fn refusal(answer: &Answer) -> Refusal {
     let status = answer.status;
     let (said, body) = match &answer.body {
-        AnswerBody::Empty => ("nothing".to_owned(), Value::Null),
+        AnswerBody::Empty if answer.head_says.is_empty() => ("nothing".to_owned(), Value::Null),
+        AnswerBody::Empty => (format!("no body ({})", answer.head_says), Value::Null),
         AnswerBody::Json(body) => (receiver_words(body), body.clone()),
         AnswerBody::Garbled { excerpt } | AnswerBody::Foreign { excerpt, .. } => (
             format!("{} (not a receiver's words)", shorten(excerpt)),

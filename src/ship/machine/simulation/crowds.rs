@@ -20,6 +20,7 @@ struct Line(BTreeMap<EpisodeId, u64>);
 
 fn answer() -> Attempt {
     Outcome::Answered(Answer {
+        head_says: String::new(),
         status: 201,
         body: AnswerBody::Empty,
         retry_after_s: None,

@@ -68,6 +68,7 @@ impl Outside for Receiver {
 
 fn answer(status: u16) -> Outcome {
     Outcome::Answered(Answer {
+        head_says: String::new(),
         status,
         body: AnswerBody::Empty,
         retry_after_s: None,

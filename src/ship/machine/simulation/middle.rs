@@ -110,6 +110,7 @@ fn problem(kind: ProblemType) -> AnswerBody {
 
 fn answer(status: u16, body: AnswerBody) -> Outcome {
     Outcome::Answered(Answer {
+        head_says: String::new(),
         status,
         body,
         retry_after_s: None,

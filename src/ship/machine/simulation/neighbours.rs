@@ -100,6 +100,7 @@ impl Outside for Ward {
         self.most_at_once = self.most_at_once.max(self.at_once);
         let answer = |status, body| {
             Outcome::Answered(Answer {
+                head_says: String::new(),
                 status,
                 body,
                 retry_after_s: None,

@@ -258,6 +258,7 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
         .chance(20)
         .then(|| dice.pick(&[0, 1, 30, 600, 100_000]));
     Outcome::Answered(Answer {
+        head_says: String::new(),
         status,
         body,
         retry_after_s,

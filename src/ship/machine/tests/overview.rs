@@ -188,6 +188,24 @@ fn what_cannot_be_compared_with_its_archive_is_not_taken_for_a_last_copy_in_the_
 }
 
 #[test]
+fn what_a_fault_of_this_host_keeps_back_is_told_until_it_can_be_packed() {
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    let kept_back = |bench: &Bench| bench.machine.overview(9, bench.now).kept_back;
+    assert_eq!(kept_back(&bench), None);
+    let failure = PackFailure::Unreadable("data.bin: Permission denied".to_owned());
+    bench.fail_pack("a", failure);
+    let told = kept_back(&bench).unwrap();
+    assert_eq!((told.count, told.first), (1, of("a")));
+    assert!(told.why.contains("Permission denied"), "{}", told.why);
+    // While it is tried again, it is not known to be over.
+    bench.wait_for_deadline();
+    assert!(kept_back(&bench).is_some());
+    bench.pack("a");
+    assert_eq!(kept_back(&bench), None);
+}
+
+#[test]
 fn what_rests_for_a_destination_that_is_held_is_shown_with_its_own_reason() {
     let mut bench = Bench::new();
     for id in ["a", "b"] {

@@ -425,6 +425,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
             Effect::Send { id, .. } => {
                 let body = AnswerBody::Empty;
                 let answer = Answer {
+                    head_says: String::new(),
                     status: 201,
                     body,
                     retry_after_s: None,

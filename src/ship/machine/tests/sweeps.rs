@@ -17,6 +17,7 @@ fn answered(bench: &mut Bench, date: bool) {
     bench.take("send");
     let server_date = date.then(|| crate::model::records::WallTime::from_unix_seconds(0));
     let answer = Answer {
+        head_says: String::new(),
         status: 201,
         body: AnswerBody::Empty,
         retry_after_s: None,

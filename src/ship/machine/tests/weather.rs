@@ -188,6 +188,7 @@ fn a_200_whose_head_comes_to_nothing_is_waited_for_once_and_then_is_no_receivers
     let bare = |bench: &mut Bench| {
         let voucher = Voucher::HeadFailed("was answered 500".to_owned());
         let answer = Answer {
+            head_says: String::new(),
             status: 200,
             body: AnswerBody::Empty,
             retry_after_s: None,

@@ -35,7 +35,7 @@ impl DaemonChecks<'_> {
             return DoctorRow::green(id, "The receiver is sent to as episodes come.");
         };
         let no_receiver = hold.why.contains(NOT_A_RECEIVER);
-        let (since, why) = (span(Duration::from_secs(hold.for_s)), in_short(&hold.why));
+        let (since, why) = (span(Duration::from_secs(hold.for_s)), &hold.why);
         if hold.idle && !hold.is_for_a_person() {
             let summary = format!(
                 "The receiver could not be used {since} ago: {why}. Nothing has waited to be sent since, so it was not asked again; the next episode is tried at once."
@@ -92,13 +92,3 @@ impl DaemonChecks<'_> {
 
 /// What the shipper says behind the words of a server that is no receiver.
 const NOT_A_RECEIVER: &str = "(not a receiver's words)";
-
-/// Without the page that a web server answers.
-fn in_short(why: &str) -> String {
-    match why.split_once(" with ") {
-        Some((answered, said)) if said.contains(NOT_A_RECEIVER) => {
-            format!("{answered}, and not with the words of a receiver")
-        }
-        _ => why.to_owned(),
-    }
-}

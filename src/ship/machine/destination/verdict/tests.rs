@@ -38,6 +38,7 @@ fn verdict(status: u16, body: AnswerBody, require_receipt: bool) -> &'static str
 
 fn vouched(status: u16, body: AnswerBody, voucher: Voucher, trust: Trust) -> &'static str {
     let answer = Answer {
+        head_says: String::new(),
         status,
         body,
         retry_after_s: None,
@@ -139,6 +140,7 @@ fn every_status_from_100_to_599_has_its_verdict_whoever_wrote_it() {
 #[test]
 fn too_large_for_now_is_weather() {
     let answer = Answer {
+        head_says: String::new(),
         status: 413,
         body: AnswerBody::Json(json!({})),
         retry_after_s: Some(60),
@@ -164,6 +166,7 @@ fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_p
     let at = WallTime::from_unix_seconds;
     let clock = |status, body| {
         let answer = Answer {
+            head_says: String::new(),
             status,
             body,
             retry_after_s: None,
@@ -397,6 +400,7 @@ fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itsel
 fn what_is_no_receiver_is_told_with_what_to_look_at() {
     let said = |voucher| {
         let answer = Answer {
+            head_says: String::new(),
             status: 200,
             body: AnswerBody::Empty,
             retry_after_s: None,
@@ -534,6 +538,7 @@ fn a_receipt_for_another_episode_says_for_which_and_what_may_be_wrong() {
         body["episode_id"] = json!(named);
         let body = AnswerBody::Json(body);
         let answer = Answer {
+            head_says: String::new(),
             status: 201,
             body,
             retry_after_s: None,
@@ -579,6 +584,7 @@ fn a_problem_is_told_by_its_detail_and_by_its_title_only_where_there_is_none() {
 fn a_remediation_is_shown_without_its_escapes_and_bounded() {
     let body = json!({"detail": "old", "remediation": "run \u{1b}[2Jupdate"});
     let answer = Answer {
+        head_says: String::new(),
         status: 412,
         body: AnswerBody::Json(body),
         retry_after_s: None,

@@ -5,13 +5,11 @@
 
 use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use crate::{
-    disk::record_files,
-    model::{
-        episode::EpisodeId,
-        layout::{Layout, folded, without_number},
-        records::{RELEASED, ShippingReceipt, WallTime},
-    },
+use super::record_files;
+use crate::model::{
+    episode::EpisodeId,
+    layout::{Layout, folded, without_number},
+    records::{RELEASED, ShippingReceipt, WallTime},
 };
 
 /// Within so long, seconds.
@@ -23,7 +21,7 @@ const MOST_NAMED: usize = 20;
 
 /// Those among these names. `shipped/` is listed once, whatever their number: where a name was used
 /// before, the last of it is filed under a numbered one.
-pub(super) fn among<'a>(
+pub(crate) fn among<'a>(
     ids: impl Iterator<Item = &'a EpisodeId>,
     layout: &Layout,
     now: WallTime,
@@ -57,8 +55,12 @@ pub(super) fn among<'a>(
         .collect()
 }
 
-/// Those in `episodes/`.
-pub(super) fn in_episodes(layout: &Layout, now: WallTime) -> Vec<EpisodeId> {
+/// Those in `episodes/`, of the names that may have been used.
+pub(crate) fn in_episodes(
+    layout: &Layout,
+    now: WallTime,
+    may_be_used: impl Fn(&str) -> bool,
+) -> Vec<EpisodeId> {
     let entries = fs::read_dir(&layout.episodes)
         .into_iter()
         .flatten()
@@ -67,6 +69,7 @@ pub(super) fn in_episodes(layout: &Layout, now: WallTime) -> Vec<EpisodeId> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| EpisodeId::parse(entry.file_name().to_str()?).ok())
         .take(MOST_LOOKED_AT)
+        .filter(|id| may_be_used(id.as_str()))
         .collect();
     let mut found = among(ids.iter(), layout, now);
     // What was shipped while this looked has left.

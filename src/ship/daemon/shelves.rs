@@ -1,0 +1,116 @@
+//! What is in `shipped/` and `quarantine/`, for those who ask how it stands: so `status` need not
+//! look, and `shipped/`, which may hold a million, is listed once a life.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use crate::{
+    clock,
+    disk::{reused_names, scan, shipped_lately::ShippedLately},
+    model::{
+        layout::Layout,
+        snapshot::{FiledStatus, Snapshot},
+        text::printable,
+    },
+    ship::{machine::Notice, report::control::Ask},
+};
+
+/// A folder that does not answer within this time is not known to the one who asks.
+const LOOKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Clones share one state.
+#[derive(Debug, Clone)]
+pub(super) struct Shelves(Arc<ShelvesInner>);
+
+#[derive(Debug)]
+struct ShelvesInner {
+    layout: Arc<Layout>,
+    lately: Mutex<ShippedLately>,
+    /// What came of listing `shipped/`; `None` while that is under way.
+    listed: Mutex<Option<Result<(), String>>>,
+    /// One look at a time: those at a disk that hangs do not pile up.
+    looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Shelves {
+    /// Lists `shipped/`, beside everything else; of a single pass no one asks.
+    pub(super) fn begin(layout: Arc<Layout>, once: bool) -> Self {
+        let shelves = Self(Arc::new(ShelvesInner {
+            layout,
+            lately: Mutex::default(),
+            listed: Mutex::default(),
+            looking: Arc::default(),
+        }));
+        if !once {
+            let listing = shelves.clone();
+            tokio::task::spawn_blocking(move || listing.list());
+        }
+        shelves
+    }
+
+    fn list(&self) {
+        let now = clock::wall_now();
+        let mut seen = ShippedLately::default();
+        let listed = seen.look(&self.0.layout.shipped, now);
+        self.0.lately.lock().join(seen, now);
+        *self.0.listed.lock() = Some(listed);
+    }
+
+    /// Takes note of what was moved.
+    pub(super) fn note(&self, notice: &Notice) {
+        if let Notice::Retired(_, facts, _, path) = notice
+            && let Some(folder) = path.file_name()
+        {
+            let now = clock::wall_now();
+            self.0.lately.lock().note(folder, facts.size_bytes, now);
+        }
+    }
+
+    /// Forgets what is of no day any more.
+    pub(super) fn forget(&self) {
+        self.0.lately.lock().forget(clock::wall_now());
+    }
+
+    /// Answers with this and what the folders say now. Nothing waits for that but who asks.
+    pub(super) fn answer(&self, mut snapshot: Snapshot, ask: Ask) {
+        let (shelves, looking) = (self.clone(), Arc::clone(&self.0.looking));
+        tokio::spawn(async move {
+            let look = async {
+                let turn = looking.lock_owned().await;
+                let look = move || {
+                    let _turn = turn;
+                    shelves.look()
+                };
+                tokio::task::spawn_blocking(look).await.ok()
+            };
+            let seen = timeout(LOOKED_WITHIN, look).await.ok().flatten();
+            snapshot.filed = seen.unwrap_or_default();
+            // Who asked may have gone.
+            let _ = ask.send(snapshot);
+        });
+    }
+
+    /// Blocks.
+    pub(super) fn look(&self) -> FiledStatus {
+        let (layout, now) = (&self.0.layout, clock::wall_now());
+        let mut status = FiledStatus::default();
+        let mut failed = |why: String| status.failed.push(printable(&why));
+        status.quarantined = scan::count_episodes(&layout.quarantine)
+            .map_err(&mut failed)
+            .ok();
+        match self.0.listed.lock().clone() {
+            Some(Ok(())) => {
+                let (count, bytes) = self.0.lately.lock().today(now);
+                (status.shipped_today, status.shipped_today_bytes) = (Some(count), Some(bytes));
+            }
+            Some(Err(why)) => failed(why),
+            None => {}
+        }
+        let may_be_used = |id: &str| self.0.lately.lock().may_have(id);
+        let reused = reused_names::in_episodes(layout, now, may_be_used);
+        status.reused_names = reused.iter().map(ToString::to_string).collect();
+        status
+    }
+}
