@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn is_failed(result: Result<(), FlushFailed>) -> bool {
-        result.is_err_and(|failed| failed.path == PathBuf::from("pipe"))
+        result.is_err_and(|failed| failed.path.as_os_str() == "pipe")
     }
 
     #[test]
