@@ -296,7 +296,7 @@ def strangers(recorded, places):
     # What is sent without a copy has no archive there: its conflict is noted alone.
     notes = {f"{id_}.json" for id_ in places.conflicts}
     archives = {f"{id_}.tar.zst" for id_ in places.conflicts}
-    for name in places.outbox - notes - archives:
+    for name in places.outbox - notes - archives - {AT_WORK}:
         yield f"outbox/: {name!r} is left over"
     for name in notes - places.outbox:
         yield f"outbox/: {name!r} is missing: the conflict is noted nowhere"
@@ -307,7 +307,7 @@ def leftovers(lane):
     for disk in ("data", "away", "store"):
         for folder, folders, files in os.walk(lane.folder / disk):
             for name in folders + files:
-                if name == AT_WORK and pathlib.Path(folder).name in ("episodes", "shipped", "quarantine"):
+                if name == AT_WORK and pathlib.Path(folder).name in ("episodes", "outbox", "shipped", "quarantine"):
                     continue
                 if name.startswith(".sealift-") or name.endswith((".tar.zst.partial", ".part")):
                     yield f"{os.path.join(folder, name)} is left over"
