@@ -569,6 +569,25 @@ fn a_wrong_configuration_is_exit_code_2_and_a_folder_that_is_not_there_is_1() {
 }
 
 #[test]
+fn a_disk_that_has_filled_since_the_last_pass_is_told_at_once() {
+    let sandbox = Sandbox::with_receiver();
+    fs::create_dir_all(sandbox.data()).unwrap();
+    let Some(_mounted) = Mounted::over(&sandbox.data(), "100m") else {
+        return;
+    };
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    wait_told(&sandbox, "105 MB of 105 MB free for ");
+    assert_eq!(told(&sandbox).1, 0);
+    let filled = Command::new("fallocate")
+        .args(["-l", "60M"])
+        .arg(sandbox.data().join("filler"))
+        .status();
+    assert!(filled.unwrap().success());
+    wait_told(&sandbox, " are free. What was shipped may go");
+    assert_eq!(told(&sandbox).1, 1);
+}
+
+#[test]
 fn what_a_foreign_server_says_is_shown_without_its_markup() {
     let page = "<html><head><title>409 Conflict</title></head><body><h1>no</h1></body></html>";
     for (reply, says) in [
