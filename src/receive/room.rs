@@ -260,7 +260,7 @@ impl StoreRoom {
             };
             match store.usage(before).await {
                 Ok(found) => self.sums.lock().found(found, began),
-                Err(error) => tracing::warn!(%error, "cannot sum up what the store holds"),
+                Err(error) => tracing::warn!(%error, "cannot sum up what the store holds: {error}"),
             }
             self.walked.notify_one();
             let pause = SUMS_AGE.max(began.elapsed() * WALK_PAUSE);

@@ -87,7 +87,7 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str
             let folder = folder(name);
             let has_one = "grep -qs code_version {}/meta.json";
             let find = format!(
-                "find {folder} -mindepth 1 -maxdepth 1 -type d ! -exec {has_one} ';' -print"
+                "find {folder} -mindepth 1 -maxdepth 1 -type d ! -exec {has_one} ';' -printf '%p/meta.json\\n'"
             );
             let again = facts.hands.sealift("requeue --all --status 400");
             let add = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;

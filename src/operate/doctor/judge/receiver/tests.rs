@@ -269,7 +269,7 @@ fn each_answer_turns_exactly_its_row() {
             problem(P::CommitMissing),
             red(
                 Id::ReceiverCommit,
-                "find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -exec grep -qs code_version {}/meta.json ';' -print",
+                "find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -exec grep -qs code_version {}/meta.json ';' -printf '%p/meta.json\\n'",
             ),
         ),
         (400, None, red(Id::ReceiverAnswer, "")),
