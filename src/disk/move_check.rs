@@ -223,6 +223,20 @@ fn may_write(folder: &Path) -> bool {
 }
 
 impl MoveCheck {
+    /// As the user that ships would have found, where root has tried, whom no permission stops:
+    /// these sealed folders that user cannot move.
+    pub(crate) fn for_shipper(mut self, sealed: &[PathBuf]) -> Self {
+        self.findings.extend(sealed.first().map(|first| {
+            let name = first.file_name().unwrap_or_default().to_string_lossy();
+            Finding::Unmovable {
+                first: printable(&name),
+                count: sealed.len(),
+                why: Unmovable::Sealed,
+            }
+        }));
+        self
+    }
+
     /// The folders that are not what they were.
     pub(crate) fn elsewhere(&self) -> Vec<Finding> {
         let findings = self

@@ -403,7 +403,8 @@ pub(crate) fn sealed_of_others(
     for entry in std::fs::read_dir(episodes)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
-        let is_open_to = is_in(metadata.gid()) && metadata.mode() & 0o030 == 0o030;
+        let granted = metadata.mode() >> if is_in(metadata.gid()) { 3 } else { 0 };
+        let is_open_to = granted & 0o3 == 0o3;
         if metadata.is_dir()
             && !entry.file_name().as_bytes().starts_with(b".")
             && metadata.uid() != uid

@@ -300,10 +300,15 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
     // The owner and not the mode: modes are content, and with others a receiver would find another
     // episode.
     format!(
-        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}\
-         sudo sealift setup --user {owner} --give {}",
-        typed_path(episode)
+        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}{}",
+        give(episode, owner)
     )
+}
+
+/// What gives a sealed episode to the user that ships.
+pub(crate) fn give(episode: &Path, owner: u32) -> String {
+    let episode = typed_path(episode);
+    format!("sudo sealift setup --user {owner} --give {episode}")
 }
 
 /// Whether we may make and take away names in a folder.

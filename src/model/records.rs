@@ -308,9 +308,43 @@ impl<'de> Deserialize<'de> for WallTime {
     }
 }
 
+/// What rustls says of a certificate's time ("verification time 1795953263 (UNIX), but certificate
+/// is not valid after 1795953000"), with the moments as people read them.
+pub(crate) fn dated(text: &str) -> String {
+    let mut said = String::new();
+    for word in text.split_inclusive(' ') {
+        let is_moment = ["time ", "after ", "before "]
+            .iter()
+            .any(|it| said.ends_with(it));
+        let digits = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+        match digits.parse() {
+            Ok(seconds) if is_moment && digits.len() >= 9 => {
+                said += &WallTime::from_unix_seconds(seconds).to_string();
+                said += &word[digits.len()..];
+            }
+            _ => said += word,
+        }
+    }
+    said.replace(" (UNIX)", "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_in_what_tls_says_are_dates() {
+        let said = "certificate expired: verification time 1795953263 (UNIX), but certificate is not valid after \
+                    1795953000 (263 seconds ago)";
+        assert_eq!(
+            dated(said),
+            "certificate expired: verification time 2026-11-29T11:54:23Z, but certificate is not valid after \
+             2026-11-29T11:50:00Z (263 seconds ago)"
+        );
+        for plain in ["", "after 12", "a  b ", "1795953263 bytes"] {
+            assert_eq!(dated(plain), plain);
+        }
+    }
 
     #[test]
     fn a_reason_written_by_an_older_shipper_is_read_all_the_same() {

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
-    model::text::printable,
+    model::{records::dated, text::printable},
 };
 
 /// From the moment a connection is idle to the end of the next request's head.
@@ -345,7 +345,7 @@ async fn accept<S: Store>(
             receiver.tally.handshake_failed();
             // The line of a request that never came: a host that cannot come in is looked for in
             // this log.
-            let error = printable(&error.to_string());
+            let error = printable(&dated(&error.to_string()));
             tracing::info!(peer = %address, %error, "TLS handshake with {address} failed: {error}");
         }
     }

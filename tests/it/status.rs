@@ -445,8 +445,8 @@ fn hostile_names_and_answers_command_no_terminal() {
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     sandbox.seal("a\u{202e}b", &[]);
     sandbox.seal("plain", &[]);
-    let text = wait_told(&sandbox, "HELD for ");
-    assert!(text.contains("left alone:\n"), "{text}");
+    wait_told(&sandbox, "HELD for ");
+    let text = wait_told(&sandbox, "left alone:\n");
     let is_plain = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
     assert!(text.chars().all(is_plain), "{text:?}");
     assert!(!text.lines().any(|line| line.starts_with("fake")), "{text}");
@@ -566,6 +566,25 @@ fn a_wrong_configuration_is_exit_code_2_and_a_folder_that_is_not_there_is_1() {
         "{text}"
     );
     assert!(text.contains("quarantine  not known\n"), "{text}");
+}
+
+#[test]
+fn a_disk_that_has_filled_since_the_last_pass_is_told_at_once() {
+    let sandbox = Sandbox::with_receiver();
+    fs::create_dir_all(sandbox.data()).unwrap();
+    let Some(_mounted) = Mounted::over(&sandbox.data(), "100m") else {
+        return;
+    };
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    wait_told(&sandbox, "105 MB of 105 MB free for ");
+    assert_eq!(told(&sandbox).1, 0);
+    let filled = Command::new("fallocate")
+        .args(["-l", "60M"])
+        .arg(sandbox.data().join("filler"))
+        .status();
+    assert!(filled.unwrap().success());
+    wait_told(&sandbox, " are free. What was shipped may go");
+    assert_eq!(told(&sandbox).1, 1);
 }
 
 #[test]

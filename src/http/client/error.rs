@@ -3,6 +3,8 @@
 
 use std::{error::Error, io};
 
+use crate::model::records::dated;
+
 /// Why an exchange has no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -161,9 +163,9 @@ fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the other end does not speak TLS: is this an http:// address?"
         }
-        _ => return error.to_string(),
+        _ => return dated(&error.to_string()),
     };
-    format!("{error} ({hint})")
+    format!("{} ({hint})", dated(&error.to_string()))
 }
 
 #[cfg(test)]

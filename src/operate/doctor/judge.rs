@@ -47,20 +47,44 @@ pub(super) fn judge(facts: &Facts) -> Vec<DoctorRow> {
     rows
 }
 
-/// Weather that has lasted is for a person only where nothing else is: the first red row is the one
-/// to act on.
+/// The first red row is the one to act on. So what passes by itself, and has lasted, is red only
+/// where nothing else is; and a disk, which fills while nothing can be sent, only where the
+/// receiver is not.
 fn step_back_for_what_can_be_mended(rows: &mut [DoctorRow]) {
-    if rows
-        .iter()
-        .any(|row| row.status == RowStatus::Red && !is_transient(row))
-    {
-        for row in rows
-            .iter_mut()
-            .filter(|row| row.status == RowStatus::Red && is_transient(row))
-        {
+    let is_space = |row: &DoctorRow| row.id == Id::Space;
+    step_back(rows, is_transient, |row| {
+        !is_transient(row) && !is_space(row)
+    });
+    step_back(rows, is_space, keeps_from_sending);
+}
+
+/// Where a red row is one of those that go before, those that step back are yellow.
+fn step_back(
+    rows: &mut [DoctorRow],
+    steps_back: impl Fn(&DoctorRow) -> bool,
+    goes_before: impl Fn(&DoctorRow) -> bool,
+) {
+    let is_red = |row: &DoctorRow| row.status == RowStatus::Red;
+    if rows.iter().any(|row| is_red(row) && goes_before(row)) {
+        for row in rows.iter_mut().filter(|row| is_red(row) && steps_back(row)) {
             row.status = RowStatus::Yellow;
         }
     }
+}
+
+/// It is about the receiver, or the way to it.
+fn keeps_from_sending(row: &DoctorRow) -> bool {
+    use Id as I;
+    matches!(
+        row.id,
+        I::ReceiverName
+            | I::ReceiverReachable
+            | I::ReceiverCertificate
+            | I::ReceiverTls
+            | I::ReceiverAnswer
+            | I::ReceiverCredential
+            | I::Hold
+    )
 }
 
 /// It passes by itself.
@@ -84,6 +108,27 @@ mod tests {
             [RowStatus::Yellow, RowStatus::Red]
         );
         let mut alone = [weather];
+        step_back_for_what_can_be_mended(&mut alone);
+        assert_eq!(alone[0].status, RowStatus::Red);
+    }
+
+    #[test]
+    fn a_disk_that_fills_since_nothing_can_be_sent_stands_behind_the_receiver() {
+        let full = || DoctorRow::red(Id::Space, "0 bytes are free.", "x");
+        let held = DoctorRow::red(Id::Hold, "Nothing is sent.", "y");
+        for receiver in [
+            held.clone().with("weather", true),
+            held,
+            DoctorRow::red(Id::ReceiverReachable, "It takes no connection.", "z"),
+        ] {
+            let mut rows = [full(), receiver];
+            step_back_for_what_can_be_mended(&mut rows);
+            assert_eq!(
+                rows.map(|row| row.status),
+                [RowStatus::Yellow, RowStatus::Red]
+            );
+        }
+        let mut alone = [full(), DoctorRow::green(Id::Hold, "It is sent to.")];
         step_back_for_what_can_be_mended(&mut alone);
         assert_eq!(alone[0].status, RowStatus::Red);
     }

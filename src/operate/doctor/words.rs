@@ -98,10 +98,17 @@ impl CommandContext {
     }
 
     /// What the daemon says to type, as the one who types it has to: root needs no `sudo`, and may
-    /// have none.
+    /// have none; and a command of ours has to be about the same folders.
     pub(in crate::operate) fn typed(&self, command: &str) -> String {
-        let without = command.strip_prefix("sudo ").filter(|_| self.root);
-        without.unwrap_or(command).to_owned()
+        let (is_roots, bare) = match command.strip_prefix("sudo ") {
+            Some(bare) => (true, bare),
+            None => (false, command),
+        };
+        let typed = match bare.strip_prefix("sealift ") {
+            Some(ours) => self.sealift(ours),
+            None => bare.to_owned(),
+        };
+        self.as_root_unless(!is_roots, &typed)
     }
 
     /// The same for one who may do it as they are.

@@ -7,7 +7,8 @@
 //! | 200, digests, and none of them ours | differs |
 //! | 200, no digest, another length than that of the archive that was sent | differs |
 //! | 200, no digest; a page; a redirect; 405, 5xx and everything else | cannot tell |
-//! | 401, 403, 407 | cannot tell: credential |
+//! | 401, 407 | cannot tell: credential |
+//! | 403 | cannot tell: not ours to read, or not known to be |
 //! | 404, 410 | missing |
 //! | no answer | unreachable |
 //!
@@ -72,7 +73,13 @@ pub(super) fn judge(receipt: &ShippingReceipt, answer: &VerifyAnswer, deep: bool
         ),
         200 => held(receipt, head),
         404 | 410 => VerifyVerdict::Missing,
-        code @ (401 | 403 | 407) => VerifyVerdict::CannotTell(format!(
+        403 => VerifyVerdict::CannotTell(
+            "credential, or the archive itself: it answers 403. Where it lets us read others, it does not know any more that this \
+             one is ours, as of an archive that has rotted or was replaced: its log says so. Else look at receiver.token_file and \
+             receiver.client_cert_file"
+                .to_owned(),
+        ),
+        code @ (401 | 407) => VerifyVerdict::CannotTell(format!(
             "credential: it answers {code}; look at receiver.token_file, receiver.client_cert_file and receiver.headers"
         )),
         code @ (405 | 501) => {

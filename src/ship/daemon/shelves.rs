@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::{
     clock,
-    disk::{reused_names, scan, shipped_lately::ShippedLately},
+    disk::{filesystem, reused_names, scan, shipped_lately::ShippedLately},
     model::{
         layout::Layout,
-        snapshot::{FiledStatus, Snapshot},
+        snapshot::{FiledStatus, RoomStatus, Snapshot},
         text::printable,
     },
     ship::{machine::Notice, report::control::Ask},
@@ -32,6 +32,17 @@ struct ShelvesInner {
     listed: Mutex<Option<Result<(), String>>>,
     /// One look at a time: those at a disk that hangs do not pile up.
     looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What is free now: a disk may have filled since the last reconcile pass.
+fn renew(known: &mut [RoomStatus], now: Vec<RoomStatus>) {
+    for room in now {
+        if let Some(known) = known.iter_mut().find(|it| it.folders == room.folders) {
+            let rate = known.filling_bytes_per_s;
+            *known = room;
+            known.fills_by(rate);
+        }
+    }
 }
 
 impl Shelves {
@@ -85,15 +96,24 @@ impl Shelves {
                 };
                 tokio::task::spawn_blocking(look).await.ok()
             };
-            let seen = timeout(LOOKED_WITHIN, look).await.ok().flatten();
-            snapshot.filed = seen.unwrap_or_default();
+            if let Some((filed, rooms)) = timeout(LOOKED_WITHIN, look).await.ok().flatten() {
+                snapshot.filed = filed;
+                renew(&mut snapshot.room, rooms);
+            }
             // Who asked may have gone.
             let _ = ask.send(snapshot);
         });
     }
 
+    /// Looks into the folders, and at what is free where they are. Blocks.
+    fn look(&self) -> (FiledStatus, Vec<RoomStatus>) {
+        let rooms = filesystem::rooms(&self.0.layout.named());
+        let rooms = rooms.into_iter().map(|(_, room)| room).collect();
+        (self.filed(), rooms)
+    }
+
     /// Blocks.
-    pub(super) fn look(&self) -> FiledStatus {
+    pub(super) fn filed(&self) -> FiledStatus {
         let (layout, now) = (&self.0.layout, clock::wall_now());
         let mut status = FiledStatus::default();
         let mut failed = |why: String| status.failed.push(printable(&why));

@@ -61,13 +61,12 @@ impl Daemon {
             (&overview.rejected, "rejected and cannot be moved"),
             (&overview.left_behind, left),
             (&overview.in_the_way, "sealed and cannot be packed"),
-            (
-                &overview.kept_back,
-                "sealed and kept back by a fault of this host",
-            ),
         ];
         let findings = stuck.map(|(stuck, how)| Some(stuck_finding(stuck.as_ref()?, how)));
         snapshot.trial.extend(findings.into_iter().flatten());
+        snapshot
+            .trial
+            .extend(overview.kept_back.as_ref().map(|kept| self.kept_back(kept)));
         snapshot.reload.clone_from(&self.reloads);
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
         snapshot.destination = self.destination_now(&overview, now, wall);
@@ -97,6 +96,17 @@ impl Daemon {
             .map(|glimpse| self.episode(glimpse, now))
             .collect();
         snapshot
+    }
+
+    /// What may not be read is given to this process's user.
+    fn kept_back(&self, kept: &Stuck) -> TrialFinding {
+        let mut finding = stuck_finding(kept, "kept back by a fault of this host");
+        if finding.fix.is_none() && kept.why.contains("(os error 13)") {
+            let us = rustix::process::geteuid().as_raw();
+            let episode = self.options.layout.episode(&kept.first);
+            finding.fix = Some(record_files::give(&episode, us));
+        }
+        finding
     }
 
     fn watch_now(&self, overview: &Overview, now: Instant) -> WatchStatus {

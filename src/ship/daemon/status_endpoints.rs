@@ -101,7 +101,7 @@ impl Daemon {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
             let (mut snapshot, shelves) = (self.snapshot(), self.shelves.clone());
             tokio::task::spawn_blocking(move || {
-                snapshot.filed = shelves.look();
+                snapshot.filed = shelves.filed();
                 textfile.write(&metrics::text(&snapshot));
             });
         }

@@ -120,8 +120,8 @@ pub struct Overview {
     /// Those that are not packed, since an archive that nothing else has the bytes of lies under
     /// their names in the outbox, and cannot be put aside.
     pub in_the_way: Option<Stuck>,
-    /// Those that are sealed and are not made ready to be sent, for a fault of this host: a file
-    /// that cannot be read, or an outbox that cannot be written.
+    /// Those that cannot be looked at, or are sealed and are not made ready to be sent, for a fault
+    /// of this host: a folder or a file that cannot be read, or an outbox that cannot be written.
     pub kept_back: Option<Stuck>,
     /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after
     /// 1970.
@@ -342,12 +342,12 @@ impl Notice {
 /// What is done with it before it is sent, or would be were it not for a fault of our own.
 fn is_made_ready(stage: &Stage) -> bool {
     match stage {
-        Stage::Sealed
+        Stage::Open
+        | Stage::Sealed
         | Stage::Checking
         | Stage::Packing
         | Stage::Resting(AfterRest::Pack | AfterRest::Send(_), Rest::Local) => true,
-        Stage::Open
-        | Stage::Ready(_)
+        Stage::Ready(_)
         | Stage::Sending(_)
         | Stage::Resting(..)
         | Stage::Parked(_)

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command
 use serde_json::Value;
 
 use super::{Host, Told, is_root, listing, told};
-use crate::support::{Sandbox, copy_program};
+use crate::support::{Sandbox, copy_program, eventually};
 
 fn host() -> Host {
     Host::without_a_daemon(Sandbox::with_receiver())
@@ -165,6 +165,80 @@ fn sealed_folders_that_cannot_be_moved_are_given_to_who_ships_by_the_fix() {
         "755 65534\n775 65534\n755 65534\n"
     );
     assert_eq!(theirs.run("stat -c %u /etc").trim(), "0");
+}
+
+#[test]
+fn what_the_daemons_user_cannot_read_is_told_at_once_though_root_asks() {
+    if !is_root() {
+        return;
+    }
+    for (id, folder_mode, why) in [
+        ("file", "2775", "failed to read data: Permission denied"),
+        (
+            "folder",
+            "0700",
+            "Failed to look at done.marker: Permission denied",
+        ),
+    ] {
+        let theirs = Theirs::new();
+        let mut ship = Command::new("setpriv");
+        ship.args(["--reuid=nobody", "--regid=65534", "--clear-groups"])
+            .arg(&theirs.sealift)
+            .args(["ship", "--receiver", theirs.host.sandbox.url(), "--data"])
+            .arg(theirs.data.path());
+        let _daemon = theirs.host.sandbox.start(ship);
+        eventually("the daemon can be asked", || {
+            theirs.data.path().join(".sealift/control.sock").exists()
+        });
+        theirs.run(&format!(
+            "mkdir -m {folder_mode} episodes/.{id} && echo x >episodes/.{id}/data && chmod 600 episodes/.{id}/data \
+             && touch episodes/.{id}/done.marker && mv episodes/.{id} episodes/{id}"
+        ));
+        let (mut text, says) = (
+            String::new(),
+            format!("1 episode is kept back by a fault of this host. {id}: {why}"),
+        );
+        eventually(&says, || {
+            let mut status = crate::support::sealift();
+            let told = status.arg("status").arg("--data").arg(theirs.data.path());
+            let told = told.output().unwrap();
+            text = String::from_utf8(told.stdout).unwrap();
+            text.contains(&says) && told.status.code() == Some(1)
+        });
+        let fix = text.split("    to mend it: ").nth(1).unwrap();
+        theirs.run(fix.lines().next().unwrap());
+        assert_eq!(
+            theirs.run(&format!(
+                "stat -c %U episodes/{id}/data 2>/dev/null || stat -c %U shipped/{id}/data"
+            )),
+            "nobody\n",
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_the_user_that_ships_cannot_move_is_red_where_root_asks_and_no_daemon_runs() {
+    if !is_root() {
+        return;
+    }
+    let theirs = Theirs::new();
+    theirs.run(
+        "mkdir episodes/sealed && touch episodes/sealed/done.marker && chmod 755 episodes/sealed",
+    );
+    let by_root = || {
+        let mut doctor = crate::support::sealift();
+        doctor
+            .args(["doctor", "--json", "--receiver", theirs.host.sandbox.url()])
+            .arg("--data")
+            .arg(theirs.data.path());
+        theirs.host.at_home(&mut doctor);
+        told(&doctor.output().unwrap()).row("moves")
+    };
+    let row = by_root();
+    assert_eq!(row["status"], "red", "{row}");
+    theirs.run(row["fix"].as_str().unwrap());
+    assert_eq!(by_root()["status"], "green");
 }
 
 #[test]

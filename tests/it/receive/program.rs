@@ -297,6 +297,53 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
 }
 
 #[test]
+fn a_configuration_whose_own_certificate_has_expired_is_not_called_right() {
+    let house = House::new();
+    let expired = |params: &mut rcgen::CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    };
+    for (change, code) in [(true, 1), (false, 0)] {
+        let (certificate, key) = house.hosts.sign("lab-08", |params| {
+            if change {
+                expired(params);
+            }
+        });
+        let (certificate, key) = (
+            house.write("host.pem", &certificate),
+            house.write("host.key", &key),
+        );
+        house.write(
+            "shipper.toml",
+            &format!(
+                "[shipper]\ndata_dir = {:?}\n[receiver]\nurl = 'https://localhost:1'\nclient_cert_file = {certificate}\n\
+                 client_key_file = {key}\n",
+                house.sandbox.data()
+            ),
+        );
+        let checked = sealift()
+            .args(["config", "check", "--config"])
+            .arg(house.sandbox.path("shipper.toml"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned()
+            + &String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(code), "{said}");
+        assert_eq!(
+            said.contains("the configuration is right"),
+            !change,
+            "{said}"
+        );
+        let expiry = "receiver.client_cert_file";
+        assert_eq!(
+            said.contains(expiry) && said.contains("the certificate expired on 2002-01-01T"),
+            change,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn an_id_cannot_forge_a_field_or_a_line_of_the_log() {
     let sandbox = Sandbox::with_receiver();
     let mut client = TcpStream::connect(sandbox.url().trim_start_matches("http://")).unwrap();

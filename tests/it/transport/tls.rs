@@ -142,6 +142,10 @@ async fn an_unknown_authority_a_wrong_name_and_an_expired_certificate_are_the_de
     let server = receiver(server_config(&expired, None)).await;
     let why = refusal(&trusting(&server, &authority)).await;
     assert!(why.contains("expired"), "{why}");
+    assert!(
+        why.contains("2002-01-01T") && !why.contains("UNIX"),
+        "{why}"
+    );
 
     // As `openssl req -x509` makes it.
     let of_authority = authority.sign("localhost", |params| {

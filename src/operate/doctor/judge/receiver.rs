@@ -8,7 +8,7 @@ mod commit;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
@@ -42,12 +42,18 @@ const MAX_SHOWN_CHARS: usize = 300;
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     if let Some((file, ends)) = &facts.settings.client_certificate_ends {
-        let install = foreign(file, |file| {
+        let install = |new: &str, file: &Path| {
             let gid = facts.people.shipper().gid;
-            format!("install -m 640 -g {gid} NEW.pem {file}")
+            let install = foreign(file, |file| format!("install -m 640 -g {gid} {new} {file}"));
+            facts.hands.as_root(&install)
+        };
+        let mut files = facts.settings.files.iter();
+        let key = files.find(|file| file.key == "receiver.client_key_file");
+        let key = key.map_or_else(String::new, |key| {
+            format!("Its key with it: {}. ", install("NEW.key", &key.path))
         });
-        let fix = Fix::from(facts.hands.as_root(&install))
-            .then(format!("Then: {}", facts.hands.unit_to("reload")));
+        let fix = Fix::from(install("NEW.pem", file))
+            .then(format!("{key}Then: {}", facts.hands.unit_to("reload")));
         rows.push(certificate(
             Id::ClientCertificate,
             "Our certificate",

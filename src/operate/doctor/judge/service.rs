@@ -241,7 +241,7 @@ mod tests {
                 facts.folders[0].real = Some(("/srv/data/episodes".into(), 1));
             });
             let fix = rows[0].fix.as_deref().unwrap_or_default();
-            assert!(fix.ends_with("sealift setup"), "{:?}", rows[0]);
+            assert_eq!(fix, "sealift setup --data /d", "{:?}", rows[0]);
         }
     }
 

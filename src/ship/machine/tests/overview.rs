@@ -203,6 +203,11 @@ fn what_a_fault_of_this_host_keeps_back_is_told_until_it_can_be_packed() {
     assert!(kept_back(&bench).is_some());
     bench.pack("a");
     assert_eq!(kept_back(&bench), None);
+    // Nor is it known to be sealed, where it cannot be looked at.
+    bench.look("b", FolderLook::Unreadable("Permission denied".to_owned()));
+    assert_eq!(kept_back(&bench).unwrap().first, of("b"));
+    bench.look("b", FolderLook::Open);
+    assert_eq!(kept_back(&bench), None);
 }
 
 #[test]

@@ -83,8 +83,20 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str
     };
     let fix = |name: &str| {
         let theirs = facts.settings.update_command.clone().map(Fix::theirs);
-        let look = || format!("grep -L code_version {}/*/meta.json", folder(name)).into();
-        theirs.unwrap_or_else(look)
+        let without = || {
+            let folder = folder(name);
+            let has_one = "grep -qs code_version {}/meta.json";
+            let find = format!(
+                "find {folder} -mindepth 1 -maxdepth 1 -type d ! -exec {has_one} ';' -printf '%p/meta.json\\n'"
+            );
+            let again = facts.hands.sealift("requeue --all --status 400");
+            let add = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
+            Fix::from(facts.hands.as_root(&find)).then(format!(
+                "Each that it shows lacks its commit: have the recorder write {add} into meta.json before it seals. What was \
+                 rejected for that is in quarantine/: write it there, `sealift seal --again` the folder, then: {again}"
+            ))
+        };
+        theirs.unwrap_or_else(without)
     };
     match &receiver.commit {
         AskedCommit::NoEpisodes => DoctorRow::green(

@@ -269,7 +269,7 @@ fn each_answer_turns_exactly_its_row() {
             problem(P::CommitMissing),
             red(
                 Id::ReceiverCommit,
-                "grep -L code_version /d/episodes/*/meta.json",
+                "find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -exec grep -qs code_version {}/meta.json ';' -printf '%p/meta.json\\n'",
             ),
         ),
         (400, None, red(Id::ReceiverAnswer, "")),
@@ -380,6 +380,33 @@ fn certificates_are_announced_before_they_end() {
             assert_eq!(row.details["days_left"], days);
         }
     }
+}
+
+#[test]
+fn a_certificate_is_renewed_together_with_its_key() {
+    let mut facts = sound();
+    facts.settings.client_certificate_ends = Some(("/etc/sealift/host.pem".into(), facts.now));
+    facts.settings.files.push(NamedFile {
+        key: "receiver.client_key_file",
+        path: "/etc/sealift/host.key".into(),
+        secret: true,
+        owned: Err(String::new()),
+        way: Vec::new(),
+        unreadable: None,
+    });
+    let row = rows(&facts);
+    let row = row.iter().find(|row| row.id == Id::ClientCertificate);
+    let row = row.unwrap();
+    let fix = row.fix.as_deref().unwrap();
+    assert!(
+        fix.starts_with("install ") && fix.ends_with(" NEW.pem /etc/sealift/host.pem"),
+        "{row:?}"
+    );
+    assert!(
+        row.summary
+            .contains(" NEW.key /etc/sealift/host.key. Then: systemctl reload "),
+        "{row:?}"
+    );
 }
 
 #[test]
