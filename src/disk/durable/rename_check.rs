@@ -111,6 +111,14 @@ mod tests {
             .arg("1000")
             .spawn()
             .unwrap();
+        // execve(2) lets the parent go on before it gives the process its name.
+        let named = format!("/proc/{}/comm", alive.id());
+        for _ in 0..10_000 {
+            if fs::read_to_string(&named).unwrap() == comm {
+                break;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+        }
         let gone = [
             ".sealift-trash-trial-doctor-1-from".to_owned(),
             format!(".sealift-trash-trial-doctor-{dead}-from"),
