@@ -43,7 +43,7 @@ pub(crate) const ARCHIVE_TYPE: &str = "application/zstd";
 /// The media type of a problem (RFC 9457).
 pub(crate) const PROBLEM_TYPE: &str = "application/problem+json";
 /// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says
-/// in the answer that they were: `?1` (RFC 8941, section 3.3.6).
+/// in the answer that they were: `?1` (RFC 9651, section 3.3.6).
 pub(crate) const REREAD: &str = "sealift-reread";
 /// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift`
 /// itself needs 8 MiB at its highest level.
@@ -224,6 +224,16 @@ impl Problem {
         }
         Value::Object(members)
     }
+}
+
+/// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 /// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::model::{
     episode::{EpisodeId, HostName},
+    structured_field,
     wire::{Problem, ProblemType, REREAD},
 };
 
@@ -23,7 +24,7 @@ impl<S: Store> Exchange<'_, S> {
         id: &EpisodeId,
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
-        if self.head.headers.get(REREAD).is_none_or(|it| it != "?1") {
+        if structured_field::boolean(&self.head.headers, REREAD) != Ok(Some(true)) {
             return Ok(Reply::described(&held));
         }
         let reread = self.receiver.store.reread(&key);
@@ -138,4 +139,4 @@ fn forbidden() -> RequestRefusal {
 }
 
 /// What an episode's address takes.
-pub(super) const EPISODE_METHODS: &str = "GET, HEAD, PUT";
+pub(super) const EPISODE_METHODS: &str = "GET, HEAD, POST, PUT";

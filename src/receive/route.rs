@@ -40,7 +40,10 @@ pub(super) async fn answer<S: Store>(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, BodyIdle> {
-    let brings_bytes = matches!(*request.method(), Method::PUT | Method::PATCH);
+    let brings_bytes = matches!(
+        *request.method(),
+        Method::PUT | Method::POST | Method::PATCH
+    );
     let answering = exchange(receiver, peer, request);
     let answered = if brings_bytes {
         tokio::spawn(answering)
@@ -193,7 +196,7 @@ impl<S: Store> Exchange<'_, S> {
                 Ok(Reply::problem(problem))
             }
             Route::Episode(Ok(id)) => match *method {
-                Method::PUT => self.put(caller, id, body).await,
+                Method::PUT | Method::POST => self.put(caller, id, body).await,
                 Method::HEAD => self.describe(caller, id).await,
                 Method::GET => self.send(caller, id).await,
                 _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
