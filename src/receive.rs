@@ -39,6 +39,7 @@ mod connections;
 mod get;
 pub(crate) mod identity;
 mod metrics;
+mod precondition;
 mod put;
 pub(crate) mod range;
 mod reply;

@@ -117,6 +117,10 @@ pub enum ProblemType {
     RangeNotSatisfiable,
     /// The body is not of the media type that belongs there.
     UnsupportedType,
+    /// What is held is not what the request takes it to be (`If-Match`).
+    PreconditionFailed,
+    /// `Host` is missing, there twice, or no host's name.
+    HostInvalid,
     /// There is no such path.
     NotFound,
     /// The path does not take this method.
@@ -125,7 +129,7 @@ pub enum ProblemType {
 
 /// (type, its name in the URN, status, title); a row a line.
 #[rustfmt::skip]
-const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
+const PROBLEMS: [(ProblemType, &str, u16, &str); 25] = {
     use ProblemType as P;
     [
         (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
@@ -149,6 +153,8 @@ const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
         (P::TooMany, "too-many", 503, "The receiver is busy"),
         (P::RangeNotSatisfiable, "range-not-satisfiable", 416, "The range is not there"),
         (P::UnsupportedType, "unsupported-type", 415, "The media type does not belong here"),
+        (P::PreconditionFailed, "precondition-failed", 412, "What is held is not what the request asks for"),
+        (P::HostInvalid, "host-invalid", 400, "The Host header is missing or malformed"),
         (P::NotFound, "not-found", 404, "There is nothing here"),
         (P::MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
     ]

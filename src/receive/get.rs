@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::{
     identity::{self, Caller},
+    precondition::{self, Precondition},
     range::{self, RangeChoice},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
@@ -25,11 +26,14 @@ impl<S: Store> Exchange<'_, S> {
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
         if structured_field::boolean(&self.head.headers, REREAD) != Ok(Some(true)) {
-            return Ok(Reply::described(&held));
+            let otherwise = self.condition(&held)?;
+            return Ok(otherwise.unwrap_or_else(|| Reply::described(&held)));
         }
         let reread = self.receiver.store.reread(&key);
         let reread = self.in_turn(caller, reread).await?.ok_or_else(gone)?;
-        Ok(Reply::described(&reread).with_text(REREAD, "?1"))
+        let otherwise = self.condition(&reread)?;
+        let reply = otherwise.unwrap_or_else(|| Reply::described(&reread));
+        Ok(reply.with_text(REREAD, "?1"))
     }
 
     /// GET: the archive, or the range of it that is asked for.
@@ -39,6 +43,9 @@ impl<S: Store> Exchange<'_, S> {
         id: &EpisodeId,
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
+        if let Some(otherwise) = self.condition(&held)? {
+            return Ok(otherwise);
+        }
         let size_bytes = held.size_bytes;
         let (status, range) = match range::wanted(&self.head.headers, size_bytes, &held.sha256) {
             RangeChoice::Whole => (StatusCode::OK, 0..size_bytes),
@@ -70,6 +77,15 @@ impl<S: Store> Exchange<'_, S> {
         }
         let part = format!("bytes {}-{}/{size_bytes}", range.start, range.end - 1);
         Ok(reply.with_text("content-range", &part))
+    }
+
+    /// What is answered instead, where the request's preconditions say so.
+    fn condition(&self, held: &StoredEpisode) -> Result<Option<Reply>, RequestRefusal> {
+        match precondition::of_read(&self.head.headers, &held.sha256, held.stored_at) {
+            Precondition::Holds => Ok(None),
+            Precondition::NotModified => Ok(Some(Reply::not_modified(held))),
+            Precondition::Fails => Err(precondition_failed()),
+        }
     }
 
     /// What is held under an id, where the caller may read it.
@@ -128,6 +144,11 @@ fn host_of(query: &str) -> Option<Result<HostName, Problem>> {
 
 fn gone() -> RequestRefusal {
     Problem::new(ProblemType::NotFound, "No such episode is held.").into()
+}
+
+pub(super) fn precondition_failed() -> RequestRefusal {
+    let detail = "What is held is not what If-Match or If-Unmodified-Since asks for.";
+    Problem::new(ProblemType::PreconditionFailed, detail).into()
 }
 
 fn forbidden() -> RequestRefusal {

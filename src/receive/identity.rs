@@ -91,9 +91,12 @@ pub(crate) fn identify(
 }
 
 /// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC
-/// 6750, section 3).
-pub(crate) fn challenge(headers: &HeaderMap) -> &'static str {
-    if headers.contains_key(header::AUTHORIZATION) {
+/// 6750, section 3). No scheme is registered for certificates; a client lets one be that it does
+/// not know, and would try tokens in vain where it was asked for them.
+pub(crate) fn challenge(ways: Ways<'_>, headers: &HeaderMap) -> &'static str {
+    if ways.tokens.is_none() {
+        "ClientCertificate realm=\"sealift\""
+    } else if headers.contains_key(header::AUTHORIZATION) {
         "Bearer realm=\"sealift\", error=\"invalid_token\""
     } else {
         "Bearer realm=\"sealift\""

@@ -18,7 +18,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{
     admit::{self, Decision, GoingOn},
     body::UploadBody,
+    get::precondition_failed,
     identity::{self, Caller},
+    precondition::{self, Precondition},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
     room::{PartRoom, Promise},
@@ -106,7 +108,16 @@ impl<S: Store> Exchange<'_, S> {
             }
         }
         let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
-        let promise = match self.admit(caller, &part, &offer, offer.size_bytes).await? {
+        let admitted = self.admit(caller, &part, &offer, offer.size_bytes).await?;
+        // Behind every other refusal (RFC 9110, section 13.2.1).
+        if precondition::is_asked_of_write(headers) {
+            let held = self.receiver.store.find(&part.key).await?;
+            let held = held.as_ref().map(|held| (&held.sha256, held.stored_at));
+            if precondition::of_write(headers, held) == Precondition::Fails {
+                return Err(precondition_failed());
+            }
+        }
+        let promise = match admitted {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,
         };

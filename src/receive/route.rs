@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    uri::Authority,
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -135,6 +138,8 @@ enum Route {
     Admission,
     Health,
     Metrics,
+    /// All of it: `OPTIONS *` (RFC 9112, section 3.2.4).
+    Server,
     Nowhere,
 }
 
@@ -150,6 +155,7 @@ impl Route {
             ADMISSION_PATH => Self::Admission,
             "/healthz" => Self::Health,
             "/metrics" => Self::Metrics,
+            "*" => Self::Server,
             _ => Self::Nowhere,
         }
     }
@@ -162,6 +168,34 @@ impl Route {
     }
 }
 
+/// Whether the request says once for which host it is, in HTTP/1.1 at least (RFC 9112, section
+/// 3.2).
+fn host_is_said(head: &Parts) -> Result<(), Problem> {
+    let mut lines = head.headers.get_all(header::HOST).iter();
+    let detail = match (lines.next(), lines.next()) {
+        (None, _) if head.version < Version::HTTP_11 => return Ok(()),
+        (Some(host), None) if is_host(host) => return Ok(()),
+        (None, _) => "There is no Host header.",
+        (Some(_), None) => "Host is not a host's name, with or without a port.",
+        (Some(_), Some(_)) => "There is more than one Host header.",
+    };
+    Err(Problem::new(ProblemType::HostInvalid, detail))
+}
+
+/// `uri-host [ ":" port ]`, or nothing (RFC 9110, section 7.2).
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    let Ok(authority) = text.parse::<Authority>() else {
+        return text.is_empty();
+    };
+    let port = text
+        .strip_prefix(authority.host())
+        .map(|port| port.strip_prefix(':').unwrap_or(port));
+    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl<S: Store> Exchange<'_, S> {
     async fn route(
         &self,
@@ -171,12 +205,18 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
         let method = &self.head.method;
+        if let Err(problem) = host_is_said(self.head) {
+            return Ok(Reply::problem(&problem));
+        }
         // A monitor of this machine has no name here, and learns no more than whether it works.
         if let Route::Health = place {
             return Ok(self.health().await);
         }
-        if let (Route::Metrics, true) = (place, peer.address.ip().is_loopback()) {
+        if let (Route::Metrics, true) = (place, peer.address.ip().to_canonical().is_loopback()) {
             return Ok(self.metrics().await);
+        }
+        if let (Route::Server, &Method::OPTIONS) = (place, method) {
+            return Ok(Reply::options());
         }
         if peer.is_spare {
             let detail = "Each connection that this receiver takes has a request under way.";
@@ -184,7 +224,10 @@ impl<S: Store> Exchange<'_, S> {
         }
         let caller = match caller {
             Ok(caller) => caller,
-            Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
+            Err(problem) => {
+                let (ways, headers) = (self.access.ways(), &self.head.headers);
+                return Ok(Reply::unauthenticated(problem, ways, headers));
+            }
         };
         // Its answer's body is of the request.
         let Some(guest) = self.guest(caller) else {
@@ -217,7 +260,7 @@ impl<S: Store> Exchange<'_, S> {
                     detail,
                 )))
             }
-            Route::Health | Route::Nowhere => {
+            Route::Health | Route::Server | Route::Nowhere => {
                 Ok(Reply::not_found("Episodes are at /v1/episodes/{id}."))
             }
         };

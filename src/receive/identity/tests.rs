@@ -155,8 +155,22 @@ fn who_is_refused_is_told_what_to_set() {
     assert!(told(true, None, &unknown).contains("takes no tokens"));
     assert!(told(true, Some(&tokens), &unknown).contains("not known"));
     assert!(!told(true, Some(&tokens), &unknown).contains("secret"));
-    assert_eq!(challenge(&nothing), "Bearer realm=\"sealift\"");
-    assert!(challenge(&unknown).contains("invalid_token"));
+    let challenge = |certificates, tokens, headers| {
+        let ways = Ways {
+            certificates,
+            tokens,
+        };
+        super::challenge(ways, headers)
+    };
+    for certificates in [false, true] {
+        let told = |headers| challenge(certificates, Some(&tokens), headers);
+        assert_eq!(told(&nothing), "Bearer realm=\"sealift\"");
+        assert!(told(&unknown).contains("invalid_token"));
+    }
+    // Where no token is taken none is asked for.
+    for headers in [&nothing, &unknown] {
+        assert!(!challenge(true, None, headers).contains("Bearer"));
+    }
 }
 
 #[test]

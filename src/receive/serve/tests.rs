@@ -262,7 +262,7 @@ fn connect_to<S: Store>(
 fn put_head(size: usize) -> String {
     let digest = Digest::of(b"").to_header();
     format!(
-        "PUT /v1/episodes/a HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
+        "PUT /v1/episodes/a HTTP/1.1\r\nHost: r\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
     )
 }
 
@@ -281,7 +281,7 @@ async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
             "urn:sealift:store-failed",
         ),
     ] {
-        let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        let get = |path| format!("GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
         for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
             let (mut client, _stop) = connect(disk);
             client.write_all(request.as_bytes()).await.unwrap();
@@ -347,7 +347,7 @@ async fn an_answer_that_is_not_read_ends_the_connection() {
     upload.write(&archive).await.unwrap();
     upload.publish().await.unwrap();
     let (mut client, _stop) = connect_to(store, 1024);
-    let get = b"GET /v1/episodes/a HTTP/1.1\r\n\r\n";
+    let get = b"GET /v1/episodes/a HTTP/1.1\r\nHost: r\r\n\r\n";
     client.write_all(get).await.unwrap();
     let started = tokio::time::Instant::now();
     // Of the body's first piece more is left than the pipe holds.

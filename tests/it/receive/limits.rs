@@ -522,3 +522,43 @@ async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_i
         .await;
     assert_eq!(refused.problem().0, "quota-exceeded");
 }
+
+#[tokio::test]
+async fn a_request_says_once_for_which_host_it_is() {
+    let rig = Rig::new().await;
+    for (version, lines, status) in [
+        ("1.1", "", 400),
+        ("1.1", "Host: r\r\nHost: r\r\n", 400),
+        ("1.1", "Host: a b\r\n", 400),
+        ("1.1", "Host: user@r\r\n", 400),
+        ("1.1", "Host: r:port\r\n", 400),
+        ("1.1", "Host: r/path\r\n", 400),
+        ("1.1", "Host: r, s\r\n", 400),
+        ("1.1", "Host: r\r\n", 200),
+        ("1.1", "Host: r.example.:8490\r\n", 200),
+        ("1.1", "Host: 192.0.2.7:\r\n", 200),
+        ("1.1", "Host: [2001:db8::7]:8490\r\n", 200),
+        ("1.1", "Host:\r\n", 200),
+        ("1.0", "", 200),
+        ("1.0", "Host: r\r\nHost: s\r\n", 400),
+    ] {
+        let request = format!("GET /healthz HTTP/{version}\r\n{lines}Connection: close\r\n\r\n");
+        let answer = rig.request(&request, b"").await;
+        assert_eq!(answer.status, status, "{request}");
+        if status == 400 {
+            assert_eq!(answer.problem().0, "host-invalid", "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_server_as_a_whole_says_what_it_takes() {
+    let rig = Rig::new().await;
+    let answer = rig.request(&head("OPTIONS", "*", &[]), b"").await;
+    let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+    assert_eq!(
+        (answer.status, answer.headers["allow"].as_str()),
+        (204, allowed)
+    );
+    assert_eq!(rig.request(&head("GET", "*", &[]), b"").await.status, 404);
+}
