@@ -38,6 +38,7 @@ mod client_stream;
 mod connections;
 mod get;
 pub(crate) mod identity;
+mod known_hosts;
 mod metrics;
 mod precondition;
 mod put;

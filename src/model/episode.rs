@@ -16,7 +16,10 @@ use sha2::{Digest as _, Sha256};
 pub use self::fingerprint::Fingerprint;
 pub(crate) use self::fingerprint::FolderId;
 
-use super::{structured_field, text::printable};
+use super::{
+    structured_field,
+    text::{folded, printable},
+};
 
 /// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it
 /// still fits the 255 bytes that Linux file systems give a name.
@@ -159,6 +162,17 @@ impl HostName {
     /// The plain name.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// What all spellings of a host's name have in common: letter case and a dot at the end tell no
+    /// host from another (RFC 4343; RFC 1034, section 3.1).
+    pub(crate) fn folded(&self) -> String {
+        folded(self.as_str().trim_end_matches('.'))
+    }
+
+    /// Whether this is the same name, in whatever spelling.
+    pub(crate) fn is_spelt(&self, other: &Self) -> bool {
+        self.folded() == other.folded()
     }
 }
 

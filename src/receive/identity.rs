@@ -163,14 +163,13 @@ pub struct Tokens(Vec<(HostName, Digest)>);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Tokens {
-    /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML).
+    /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML). Without one no token is
+    /// known.
     ///
     /// # Errors
     /// What is wrong, by line or name. Never quotes a value: the operator may have written the
@@ -198,6 +197,11 @@ impl Tokens {
             })?;
             let name = HostName::parse(&name)
                 .map_err(|why| format!("{name:?} cannot be a name: {why}"))?;
+            if let Some((other, _)) = tokens.iter().find(|(known, _)| known.is_spelt(&name)) {
+                return Err(format!(
+                    "{other} and {name} are two spellings of one name; a host has one"
+                ));
+            }
             if let Some((other, _)) = tokens.iter().find(|(_, known)| *known == digest) {
                 return Err(format!(
                     "{other} and {name} have the same token; each needs its own"
@@ -205,12 +209,12 @@ impl Tokens {
             }
             tokens.push((name, digest));
         }
-        if tokens.is_empty() {
-            return Err(
-                "holds no token; it must have lines of: name = \"SHA-256 of the token\"".to_owned(),
-            );
-        }
         Ok(Self(tokens))
+    }
+
+    /// Whose tokens are known.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.0.iter().map(|(name, _)| name)
     }
 
     /// Whose token this is. Looks at every entry and compares in constant time, so that how long it

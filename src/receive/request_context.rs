@@ -12,6 +12,7 @@ use super::{
     body::{BodyError, BodyIdle},
     client_stream::Waits,
     identity::{Caller, NameError},
+    known_hosts::KnownHosts,
     room::StoreRoom,
     store::{Store, StoreError},
     stored_episode::Key,
@@ -33,6 +34,8 @@ pub(super) struct RequestContext<S> {
     pub(super) store: S,
     /// Who may come in.
     pub(super) access: Arc<Access>,
+    /// Under what names hosts have come.
+    pub(super) hosts: KnownHosts,
     /// Who may read every host's episodes.
     pub(super) readers: BTreeSet<HostName>,
     /// What a host out of the window is told to do.

@@ -75,6 +75,7 @@ async fn exchange<S: Store>(
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
+    let caller = caller.and_then(|caller| receiver.hosts.admit(caller));
     let place = Route::of(head.uri.path());
     let exchange = Exchange {
         receiver: &receiver,

@@ -26,6 +26,8 @@ use super::{
     active_uploads::Underway,
     client_stream::{ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
+    identity::Caller,
+    known_hosts::KnownHosts,
     request_context::{Peer, RequestContext},
     room::StoreRoom,
     route,
@@ -36,7 +38,7 @@ use super::{
 };
 use crate::{
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
-    model::{records::dated, text::printable},
+    model::{episode::HostName, records::dated, text::printable},
 };
 
 /// From the moment a connection is idle to the end of the next request's head.
@@ -116,8 +118,8 @@ impl Server {
     pub async fn bind(config: ReceiveConfig) -> Result<Self, BindError> {
         config.may_listen()?;
         let access = Arc::new(Access::read(&config)?);
-        let store = match open(config.store.clone(), config.namespace).await {
-            Ok(store) => store,
+        let (store, hosts) = match open(config.store.clone(), config.namespace).await {
+            Ok(opened) => opened,
             Err(OpenError::Disk(why)) => {
                 return Err(BindError::Store {
                     path: config.store,
@@ -147,9 +149,18 @@ impl Server {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
         let (in_use, kept) = mpsc::channel(1);
+        let hosts = KnownHosts::of_store(hosts);
+        // In whatever way they come, these are the names that are meant.
+        let tokens = access.current().tokens.clone();
+        let named = config.readers.iter();
+        for name in named.chain(tokens.iter().flat_map(|tokens| tokens.names())) {
+            // One that is spelt otherwise has been told of.
+            let _ = hosts.admit(Caller::Known(name.clone()));
+        }
         let receiver = RequestContext {
             store,
             access,
+            hosts,
             readers: config.readers,
             remediation: config.remediation,
             limits: config.limits,
@@ -260,8 +271,15 @@ impl Server {
     }
 }
 
-async fn open(path: PathBuf, namespace: Namespace) -> Result<FolderStore, OpenError> {
-    let opening = tokio::task::spawn_blocking(move || FolderStore::open(&path, namespace));
+async fn open(
+    path: PathBuf,
+    namespace: Namespace,
+) -> Result<(FolderStore, Vec<HostName>), OpenError> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let store = FolderStore::open(&path, namespace)?;
+        let hosts = store.hosts()?;
+        Ok((store, hosts))
+    });
     opening.await.map_err(io::Error::other)?
 }
 

@@ -217,10 +217,9 @@ fn each_token_is_found_wherever_it_stands_and_no_other() {
 #[test]
 fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
     let digest = Digest::of(b"token");
+    let (lab_07, other) = (format!("lab-07 = '{digest}'\n"), Digest::of(b"other"));
     let same = format!("lab-07 = '{digest}'\nlab-08 = '{digest}'");
     for (text, words) in [
-        ("", "holds no token"),
-        ("# nothing\n", "holds no token"),
         ("a = '1'\nb = s3cret\n", "line 2"),
         ("lab-07 = 's3cret'", "lab-07: not the SHA-256"),
         ("lab-07 = 7", "lab-07: not the SHA-256"),
@@ -228,6 +227,8 @@ fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
         (&format!("'../x' = '{digest}'"), "cannot be a name"),
         (&format!("a = '{digest}'\na = '{digest}'"), "line 2"),
         (&same, "the same token"),
+        (&format!("{lab_07}LAB-07 = '{other}'"), "two spellings"),
+        (&format!("{lab_07}'lab-07.' = '{other}'"), "two spellings"),
     ] {
         let error = Tokens::parse(text).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
@@ -235,6 +236,11 @@ fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
             !error.contains("s3cret") && !error.contains(&digest.to_string()),
             "{error}"
         );
+    }
+    // Withdrawn, all of them: no client comes in.
+    for nothing in ["", "# nothing\n"] {
+        let tokens = Tokens::parse(nothing).unwrap();
+        assert_eq!(tokens.name_of(b"token"), None);
     }
     let quoted = Tokens::parse(&format!(
         "'lab.example' = '{}'",

@@ -35,7 +35,7 @@ async fn an_address_that_others_can_reach_is_refused_and_nothing_is_touched() {
 async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
     let folder = tempfile::tempdir().unwrap();
     let (store, file) = (folder.path().join("store"), folder.path().join("file"));
-    std::fs::write(&file, "").unwrap();
+    std::fs::write(&file, "x").unwrap();
     let plain = config(&store, "127.0.0.1:0");
     for path in [file, folder.path().join("missing")] {
         for broken in [
@@ -225,6 +225,7 @@ fn connect_to<S: Store>(
     let receiver = RequestContext {
         store,
         access: Arc::new(Access::read(&config).unwrap()),
+        hosts: KnownHosts::default(),
         readers: BTreeSet::new(),
         remediation: String::new(),
         limits: ReceiveLimits {

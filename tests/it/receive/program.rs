@@ -251,7 +251,7 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
         ("tls_cert_file", "holds no certificate"),
         ("tls_key_file", "holds no private key"),
         ("client_ca_file", "holds no certificate"),
-        ("tokens_file", "holds no token"),
+        ("tokens_file", "line 1"),
         ("commits_file", "holds no commit"),
     ] {
         let mut house = House::new();
@@ -275,7 +275,7 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
             code == 0 && stderr.lines().all(|line| line.contains("chmod 0640")),
             "{stderr}"
         );
-        house.write(setting, "");
+        house.write(setting, if setting == "tokens_file" { "x" } else { "" });
         let store = house.sandbox.store();
         for (code, stderr) in [
             run(sealift().args(["config", "check"])),

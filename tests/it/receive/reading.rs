@@ -416,3 +416,21 @@ async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
     let error = Server::bind(other).await.unwrap_err().to_string();
     assert!(error.contains("namespace = \"none\""), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_store_holds_of_a_host_makes_its_name_known() {
+    let configure = |config: &mut ReceiveConfig, rig: &Rig| {
+        by_token(config, rig);
+        config.namespace = Namespace::Host;
+    };
+    let mut rig = Rig::with(configure).await;
+    rig.put_as("alpha", "a", b"of alpha").await;
+    // The same host, by another hand.
+    let line = format!("ALPHA = \"{}\"\n", Digest::of(b"token-ALPHA"));
+    rig.config.tokens_file = Some(rig.file("other-tokens", &line));
+    rig = rig.and_receiver().await;
+    rig.receivers.remove(0);
+    let refused = rig.put_as("ALPHA", "a", b"of alpha").await;
+    assert_eq!(refused.problem().0, "unauthenticated");
+    assert!(!rig.folder.path().join("store/episodes/ALPHA").exists());
+}
