@@ -74,8 +74,14 @@ pub(crate) fn identify(
         (false, true | false) => "token_file",
     };
     if !headers.contains_key(header::AUTHORIZATION) {
+        let taken_off = match ways.tokens {
+            Some(_) => {
+                " No Authorization has arrived: where token_file is set, something in between takes it off."
+            }
+            None => "",
+        };
         return refused(format!(
-            "This receiver asks who you are. A shipper sets {set} in its [receiver]."
+            "This receiver asks who you are. A shipper sets {set} in its [receiver].{taken_off}"
         ));
     }
     let Some(tokens) = ways.tokens else {

@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -52,6 +52,8 @@ const MAX_READ_BYTES: usize = 32 * 1024;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is told that it fails.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a
 /// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -214,6 +216,7 @@ impl Server {
             () = &mut shutdown => return,
             _ = first_sums => {}
         }
+        let mut refusals = AcceptRefusals::default();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -234,7 +237,9 @@ impl Server {
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection: {error}");
+                        if refusals.told(Instant::now()) {
+                            tracing::warn!(%error, "cannot accept a connection: {error}; this is said once a minute");
+                        }
                         if timeout(ACCEPT_PAUSE, &mut shutdown).await.is_ok() {
                             break;
                         }
@@ -268,6 +273,21 @@ impl Server {
         {
             tracing::warn!("stopping while what broke off is still being kept");
         }
+    }
+}
+
+/// accept(2) that fails for want of descriptors fails ten times a second.
+#[derive(Debug, Default)]
+struct AcceptRefusals(Option<Instant>);
+
+impl AcceptRefusals {
+    /// Whether one more is told of.
+    fn told(&mut self, now: Instant) -> bool {
+        let tells = self.0.is_none_or(|last| now - last >= ACCEPT_TOLD_EVERY);
+        if tells {
+            self.0 = Some(now);
+        }
+        tells
     }
 }
 

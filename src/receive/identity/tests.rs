@@ -153,6 +153,19 @@ fn who_is_refused_is_told_what_to_set() {
     assert!(!told(true, None, &nothing).contains("token_file"));
     assert!(!told(false, Some(&tokens), &nothing).contains("client_cert_file"));
     assert!(told(true, None, &unknown).contains("takes no tokens"));
+    // Where a token was sent, and none has arrived.
+    for (tokens, headers, expected) in [
+        (Some(&tokens), &nothing, true),
+        (Some(&tokens), &unknown, false),
+        (None, &nothing, false),
+    ] {
+        let told = told(true, tokens, headers);
+        assert_eq!(
+            told.contains("something in between takes it off"),
+            expected,
+            "{told}"
+        );
+    }
     assert!(told(true, Some(&tokens), &unknown).contains("not known"));
     assert!(!told(true, Some(&tokens), &unknown).contains("secret"));
     let challenge = |certificates, tokens, headers| {

@@ -81,6 +81,16 @@ async fn a_store_that_cannot_be_is_named() {
     );
 }
 
+#[test]
+fn what_fails_ten_times_a_second_is_told_once_a_minute() {
+    let mut refusals = AcceptRefusals::default();
+    let first = Instant::now();
+    let told: Vec<_> = (0..1300)
+        .filter(|n| refusals.told(first + ACCEPT_PAUSE * *n))
+        .collect();
+    assert_eq!(told, [0, 600, 1200]);
+}
+
 #[tokio::test]
 async fn the_listener_is_closed_when_told_to_stop() {
     let folder = tempfile::tempdir().unwrap();

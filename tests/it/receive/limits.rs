@@ -562,3 +562,25 @@ async fn the_server_as_a_whole_says_what_it_takes() {
     );
     assert_eq!(rig.request(&head("GET", "*", &[]), b"").await.status, 404);
 }
+
+#[tokio::test]
+async fn the_machines_own_clients_read_the_metrics_over_ipv4_on_an_ipv6_address() {
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_err() {
+        println!("skipped: there is no IPv6 here");
+        return;
+    }
+    let rig = Rig::with(|config, rig| {
+        config.listen = "[::]:0".parse().unwrap();
+        config.anyone_may_store = true;
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+    })
+    .await;
+    let port = rig.receivers[0].port();
+    for address in ["127.0.0.1", "::1"] {
+        let to = SocketAddr::new(address.parse().unwrap(), port);
+        let mut client = Client::to(to).await;
+        let answer = client.request(&head("GET", "/metrics", &[]), b"").await;
+        assert_eq!(answer.status, 200, "{address}");
+    }
+}
