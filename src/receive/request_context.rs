@@ -23,6 +23,7 @@ use crate::{
     config::ReceiveLimits,
     model::{
         episode::{EpisodeId, HostName},
+        records::WallTime,
         wire::{Problem, ProblemType},
     },
 };
@@ -46,6 +47,8 @@ pub(super) struct RequestContext<S> {
     pub(super) room: StoreRoom,
     /// Whose bytes are coming in just now.
     pub(super) underway: Underway,
+    /// When it was made, UTC.
+    pub(super) started_at: WallTime,
     /// What is counted.
     pub(super) tally: Arc<ReceiveCounts>,
     /// Whose archive is read again.

@@ -27,6 +27,7 @@ use crate::{
     clock,
     model::{
         episode::{EpisodeId, HostName},
+        exposition::ExpositionFormat,
         text::printable,
         wire::{ADMISSION_PATH, Problem, ProblemType},
     },
@@ -299,8 +300,11 @@ impl<S: Store> Exchange<'_, S> {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
-        let text = metrics::text(self.receiver).await;
-        Reply::new(StatusCode::OK, metrics::MEDIA_TYPE, text)
+        let can_store = self.can_store(None, 0).await.is_ok();
+        let format = ExpositionFormat::accepted(&self.head.headers);
+        let text = metrics::text(self.receiver, can_store, format).await;
+        Reply::new(StatusCode::OK, format.media_type(), text)
+            .with("vary", HeaderValue::from_static("accept"))
     }
 
     /// What a PUT with this commit, by this caller, would meet; of an archive of this length, where

@@ -37,6 +37,7 @@ use super::{
     turns::Turns,
 };
 use crate::{
+    clock,
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
     model::{episode::HostName, records::dated, text::printable},
 };
@@ -168,6 +169,7 @@ impl Server {
             limits: config.limits,
             room: StoreRoom::new(&config.limits),
             underway: Underway::default(),
+            started_at: clock::wall_now(),
             tally: Arc::new(ReceiveCounts::default()),
             turns: Turns::default(),
             _in_use: in_use,
@@ -400,6 +402,7 @@ async fn converse<S: Store>(
     let address = peer.address;
     let peer = Arc::new(peer);
     let stream = ClientStream::new(stream, receiver.limits.min_body_rate_bytes_per_s);
+    let tally = Arc::clone(&receiver.tally);
     let service = service_fn(|request| {
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
@@ -438,6 +441,10 @@ async fn converse<S: Store>(
         }
     };
     if let Err(error) = ended {
+        // hyper has answered these by itself.
+        if error.is_parse() {
+            tally.head_refused();
+        }
         tracing::debug!(peer = %address, %error, "the connection of {address} ended: {error}");
     }
 }

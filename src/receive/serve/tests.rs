@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
 use crate::{
+    clock,
     config::ReceiveLimits,
     model::episode::{Digest, EpisodeId, HostName},
     receive::{
@@ -244,6 +245,7 @@ fn connect_to<S: Store>(
         },
         room: StoreRoom::new(&config.limits),
         underway: Underway::default(),
+        started_at: clock::wall_now(),
         tally: Arc::default(),
         turns: Turns::default(),
         _in_use: mpsc::channel(1).0,

@@ -584,3 +584,59 @@ async fn the_machines_own_clients_read_the_metrics_over_ipv4_on_an_ipv6_address(
         assert_eq!(answer.status, 200, "{address}");
     }
 }
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for_and_agree_with_healthz() {
+    let rig = Rig::new().await;
+    rig.put("a", b"archive").await;
+    for refused in ["PUT /v1/episodes/a\r\n\r\n", "\u{0}\r\n\r\n"] {
+        let mut client = rig.connect().await;
+        client.send(refused.as_bytes()).await;
+        assert_eq!(client.answer(false).await.status, 400);
+        // It is counted by when the connection has ended.
+        let mut rest = Vec::new();
+        client.0.read_to_end(&mut rest).await.unwrap();
+    }
+    let metrics = async |rig: &Rig, accept: &str| {
+        let head = head("GET", "/metrics", &[("Accept", accept)]);
+        let answer = rig.request(&head, b"").await;
+        let text = String::from_utf8(answer.body).unwrap();
+        (answer.headers["content-type"].clone(), text)
+    };
+    let (media_type, text) = metrics(&rig, "text/plain;version=0.0.4").await;
+    assert!(
+        media_type.starts_with("text/plain; version=0.0.4"),
+        "{media_type}"
+    );
+    crate::control::check(&text);
+    for line in [
+        "# TYPE sealift_receiver_requests_total counter",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"201\"} 1",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"507\"} 0",
+        "sealift_receiver_heads_refused_total 2",
+        "sealift_receiver_can_store 1",
+    ] {
+        assert!(text.lines().any(|has| has == line), "{line}: {text}");
+    }
+    let version = format!(
+        "sealift_receiver_build_info{{version=\"{}\"}} 1\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(text.contains(&version), "{text}");
+    let (media_type, text) = metrics(&rig, "application/openmetrics-text;q=0.5,*/*;q=0.2").await;
+    assert!(
+        media_type.starts_with("application/openmetrics-text"),
+        "{media_type}"
+    );
+    assert!(
+        text.contains("# TYPE sealift_receiver_requests counter\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("# EOF\n"), "{text}");
+
+    let full = Rig::with(limited(|limits| limits.min_free_bytes = u64::MAX)).await;
+    let health = full.request(&head("GET", "/healthz", &[]), b"").await;
+    let (_, text) = metrics(&full, "*/*").await;
+    assert_eq!(health.status, 507);
+    assert!(text.contains("\nsealift_receiver_can_store 0\n"), "{text}");
+}
