@@ -10,5 +10,6 @@ pub mod progress;
 pub mod records;
 pub(crate) mod retention;
 pub mod snapshot;
+pub(crate) mod structured_field;
 pub(crate) mod text;
 pub mod wire;

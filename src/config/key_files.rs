@@ -12,6 +12,7 @@
 //! holds.
 
 use std::{
+    fmt,
     fs::{File, Metadata},
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
@@ -26,7 +27,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::FromDer as _;
+use x509_parser::{prelude::FromDer as _, time::ASN1Time};
 
 use crate::model::records::WallTime;
 
@@ -185,6 +186,52 @@ pub(crate) fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
         ))
     });
     ends.collect::<Option<Vec<_>>>()?.into_iter().min()
+}
+
+/// When a certificate is good, and for whom.
+pub(crate) struct CertificateTerms {
+    begins: WallTime,
+    ends: WallTime,
+    for_clients: bool,
+}
+
+impl CertificateTerms {
+    /// Those of the first certificate; `None` where it cannot be read.
+    pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let (_, parsed) =
+            x509_parser::certificate::X509Certificate::from_der(chain.first()?).ok()?;
+        let at = |time: ASN1Time| WallTime::from_unix_seconds(time.timestamp());
+        let usage = parsed.extended_key_usage().ok()?;
+        Some(Self {
+            begins: at(parsed.validity().not_before),
+            ends: at(parsed.validity().not_after),
+            for_clients: usage.is_none_or(|usage| usage.value.client_auth || usage.value.any),
+        })
+    }
+
+    /// Why receivers refuse it from a client, its end apart.
+    pub(crate) fn fault(&self, now: WallTime) -> Option<String> {
+        if now < self.begins {
+            Some(format!("it is not valid before {}", self.begins))
+        } else if !self.for_clients {
+            Some(NOT_FOR_CLIENTS.to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// What a certificate lacks that only servers can show (RFC 5280, section 4.2.1.12).
+const NOT_FOR_CLIENTS: &str = "it is not for clients: its extendedKeyUsage has no clientAuth";
+
+impl fmt::Display for CertificateTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is valid from {} to {}", self.begins, self.ends)?;
+        if !self.for_clients {
+            write!(f, ", and {NOT_FOR_CLIENTS}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a file that other users should not be able to reach; where they can, that is logged with

@@ -8,8 +8,9 @@ use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 use super::record_files;
 use crate::model::{
     episode::EpisodeId,
-    layout::{Layout, folded, without_number},
+    layout::{Layout, without_number},
     records::{RELEASED, ShippingReceipt, WallTime},
+    text::folded,
 };
 
 /// Within so long, seconds.

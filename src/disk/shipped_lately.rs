@@ -12,10 +12,7 @@ use std::{
 };
 
 use super::{record_files, scan, tree};
-use crate::model::{
-    layout::{folded, without_number},
-    records::WallTime,
-};
+use crate::model::{layout::without_number, records::WallTime, text::folded};
 
 const DAY_S: i64 = 24 * 3600;
 

@@ -150,7 +150,9 @@ impl Client {
         tokio::select! {
             biased;
             () = progress.cancelled() => Err(ClientError::Cancelled),
-            answered = self.exchange(request, progress) => answered,
+            answered = self.exchange(request, progress) => {
+                answered.map_err(|error| self.0.credentials.blamed(error))
+            }
         }
     }
 

@@ -16,7 +16,10 @@ use sha2::{Digest as _, Sha256};
 pub use self::fingerprint::Fingerprint;
 pub(crate) use self::fingerprint::FolderId;
 
-use super::text::printable;
+use super::{
+    structured_field,
+    text::{folded, printable},
+};
 
 /// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it
 /// still fits the 255 bytes that Linux file systems give a name.
@@ -160,6 +163,17 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// What all spellings of a host's name have in common: letter case and a dot at the end tell no
+    /// host from another (RFC 4343; RFC 1034, section 3.1).
+    pub(crate) fn folded(&self) -> String {
+        folded(self.as_str().trim_end_matches('.'))
+    }
+
+    /// Whether this is the same name, in whatever spelling.
+    pub(crate) fn is_spelt(&self, other: &Self) -> bool {
+        self.folded() == other.folded()
+    }
 }
 
 impl fmt::Display for HostName {
@@ -208,22 +222,12 @@ impl Digest {
     }
 
     /// Reads the SHA-256 member out of a `Repr-Digest` value. Other algorithms beside it are
-    /// skipped, as RFC 9530 asks; parameters of a member (RFC 8941) are ignored.
+    /// skipped, as RFC 9530 asks.
     ///
     /// # Errors
     /// [`DigestError`] where there is no well-formed `sha-256` member.
     pub fn from_header(value: &str) -> Result<Self, DigestError> {
-        let member = value
-            .split(',')
-            .filter_map(|member| member.trim().strip_prefix("sha-256="))
-            .next_back()
-            .ok_or(DigestError)?;
-        let encoded = member
-            .split(';')
-            .next()
-            .and_then(|item| item.trim().strip_prefix(':')?.strip_suffix(':'))
-            .ok_or(DigestError)?;
-        let bytes = BASE64.decode(encoded).map_err(|_| DigestError)?;
+        let bytes = structured_field::bytes_in_dictionary(value, "sha-256").ok_or(DigestError)?;
         bytes.try_into().map(Self).map_err(|_| DigestError)
     }
 }

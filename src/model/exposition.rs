@@ -2,29 +2,80 @@
 
 use std::fmt::{Display, Write as _};
 
+use http::{HeaderMap, header};
+
 /// The text so far. Writing to a string does not fail, and so nothing here can.
 pub(crate) struct Exposition {
     prefix: &'static str,
     /// A family a line: its name, its type and what it is.
     families: &'static str,
-    /// What the name of a counter has behind it in a sample, and not in its family: `_total` in
-    /// OpenMetrics, nothing in the older format.
-    total: &'static str,
+    format: ExpositionFormat,
     text: String,
 }
 
+/// In which of its two formats Prometheus is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExpositionFormat {
+    /// The text format 0.0.4, which everything reads.
+    Text,
+    /// OpenMetrics 1.0: `_total` is not in the name of a counter's family, and the end is marked.
+    OpenMetrics,
+}
+
+impl ExpositionFormat {
+    /// The one that a scraper would rather have, by its `Accept` (RFC 9110, section 12.5.1). Text
+    /// for what names neither (`*/*`), and OpenMetrics, as ever, for what has no `Accept`.
+    pub(crate) fn accepted(headers: &HeaderMap) -> Self {
+        let lines = headers.get_all(header::ACCEPT).iter();
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        let (mut text, mut open_metrics) = (0.0, 0.0);
+        for range in lines.flat_map(|line| line.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let weighs = match parts
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+                .as_str()
+            {
+                "application/openmetrics-text" => &mut open_metrics,
+                "text/plain" | "text/*" => &mut text,
+                _ => continue,
+            };
+            let quality = parts.find_map(|part| part.strip_prefix("q="));
+            let quality = quality.map_or(1.0, |said| said.parse().unwrap_or(0.0));
+            *weighs = f64::max(*weighs, quality);
+        }
+        if open_metrics > text || !headers.contains_key(header::ACCEPT) {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
+    }
+
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
 impl Exposition {
-    pub(crate) fn new(prefix: &'static str, families: &'static str, total: &'static str) -> Self {
+    pub(crate) fn new(
+        prefix: &'static str,
+        families: &'static str,
+        format: ExpositionFormat,
+    ) -> Self {
         Self {
             prefix,
             families,
-            total,
+            format,
             text: String::with_capacity(8 * 1024),
         }
     }
 
-    /// Begins a family: what follows are its samples. True where it is a counter.
-    pub(crate) fn family(&mut self, name: &str) -> bool {
+    /// Begins a family: what follows are its samples.
+    pub(crate) fn family(&mut self, name: &str) {
         let line = self.families.lines().find_map(|line| {
             let (kind, help) = line
                 .strip_prefix(name)?
@@ -34,14 +85,17 @@ impl Exposition {
         });
         let Some((kind, help)) = line else {
             debug_assert!(false, "{name} is no family");
-            return false;
+            return;
+        };
+        let name = match self.format {
+            ExpositionFormat::Text => name,
+            ExpositionFormat::OpenMetrics => name.trim_end_matches("_total"),
         };
         let prefix = self.prefix;
         let _ = writeln!(
             self.text,
             "# HELP {prefix}_{name} {help}\n# TYPE {prefix}_{name} {kind}"
         );
-        kind == "counter"
     }
 
     /// A family of one number.
@@ -62,9 +116,9 @@ impl Exposition {
         name: &str,
         samples: impl IntoIterator<Item = ([(&'static str, String); N], impl Display)>,
     ) {
-        let end = if self.family(name) { self.total } else { "" };
+        self.family(name);
         for (labels, value) in samples {
-            self.sample(&format!("{name}{end}"), &labels, value);
+            self.sample(name, &labels, value);
         }
     }
 
@@ -100,7 +154,10 @@ impl Exposition {
         let _ = writeln!(self.text, "{end} {value}");
     }
 
-    pub(crate) fn into_text(self) -> String {
+    pub(crate) fn into_text(mut self) -> String {
+        if self.format == ExpositionFormat::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
         self.text
     }
 }
@@ -111,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_label_cannot_end_its_line() {
-        let mut text = Exposition::new("p", "a gauge It.", "");
+        let mut text = Exposition::new("p", "a gauge It.", ExpositionFormat::Text);
         text.labelled("a", [([("b", "c\"d\\e\nf".to_owned())], 1)]);
         let lines = "# HELP p_a It.\n# TYPE p_a gauge\np_a{b=\"c\\\"d\\\\e\\nf\"} 1\n";
         assert_eq!(text.into_text(), lines);
@@ -119,12 +176,61 @@ mod tests {
 
     #[test]
     fn a_counter_is_named_as_the_format_names_it() {
-        for (total, sample) in [("", "p_a 2"), ("_total", "p_a_total 2")] {
-            let mut text = Exposition::new("p", "ab gauge No.\na counter It.", total);
-            text.value("a", 2);
-            let text = text.into_text();
-            assert!(text.contains("# TYPE p_a counter"), "{text}");
-            assert_eq!(text.lines().last(), Some(sample));
+        for (format, expected) in [
+            (
+                ExpositionFormat::Text,
+                "# HELP p_a_total It.\n# TYPE p_a_total counter\np_a_total 2\n",
+            ),
+            (
+                ExpositionFormat::OpenMetrics,
+                "# HELP p_a It.\n# TYPE p_a counter\np_a_total 2\n# EOF\n",
+            ),
+        ] {
+            let mut text = Exposition::new("p", "a gauge No.\na_total counter It.", format);
+            text.value("a_total", 2);
+            assert_eq!(text.into_text(), expected);
+        }
+    }
+
+    #[test]
+    fn a_scraper_is_told_in_the_format_that_it_asks_for() {
+        use ExpositionFormat::{OpenMetrics, Text};
+        for (accept, expected) in [
+            (None, OpenMetrics),
+            (Some("*/*"), Text),
+            (Some("text/plain;version=0.0.4"), Text),
+            (Some("application/openmetrics-text"), OpenMetrics),
+            (
+                Some("Application/OpenMetrics-Text; version=1.0.0, */*;q=0.1"),
+                OpenMetrics,
+            ),
+            (Some("application/openmetrics-text;q=0, text/plain"), Text),
+            (Some("application/openmetrics-text;q=0"), Text),
+            (
+                Some("application/openmetrics-text;q=0.3,text/plain;version=0.0.4;q=0.5"),
+                Text,
+            ),
+            // Prometheus 2.53, and 3.
+            (
+                Some(
+                    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+                     text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                ),
+                OpenMetrics,
+            ),
+            (
+                Some(
+                    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;\
+                     escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                ),
+                OpenMetrics,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(header::ACCEPT, accept.parse().unwrap());
+            }
+            assert_eq!(ExpositionFormat::accepted(&headers), expected, "{accept:?}");
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::episode::EpisodeId;
+use crate::model::{episode::EpisodeId, text::folded};
 
 /// The file whose presence, directly inside an episode, says that the recording is complete.
 pub const MARKER: &str = "done.marker";
@@ -256,14 +256,6 @@ pub(crate) fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
     filed
         .to_str()
         .is_some_and(|filed| folded(filed) == folded(name))
-}
-
-/// Two names that are one where letter case is ignored come to the same.
-pub(crate) fn folded(name: &str) -> String {
-    name.chars()
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .collect()
 }
 
 /// The name without what [`numbered`] put behind it.

@@ -51,6 +51,14 @@ pub(crate) fn unescaped(shown: &str) -> String {
     text
 }
 
+/// Two names that are one where letter case is ignored come to the same.
+pub(crate) fn folded(name: &str) -> String {
+    name.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
 /// A name or an id as one word of a shell's command line, always in quotes. What a terminal could
 /// not show stands in it as it is shown ([`printable`]).
 #[must_use]

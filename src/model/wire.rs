@@ -43,7 +43,7 @@ pub(crate) const ARCHIVE_TYPE: &str = "application/zstd";
 /// The media type of a problem (RFC 9457).
 pub(crate) const PROBLEM_TYPE: &str = "application/problem+json";
 /// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says
-/// in the answer that they were: `?1` (RFC 8941, section 3.3.6).
+/// in the answer that they were: `?1` (RFC 9651, section 3.3.6).
 pub(crate) const REREAD: &str = "sealift-reread";
 /// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift`
 /// itself needs 8 MiB at its highest level.
@@ -117,6 +117,10 @@ pub enum ProblemType {
     RangeNotSatisfiable,
     /// The body is not of the media type that belongs there.
     UnsupportedType,
+    /// What is held is not what the request takes it to be (`If-Match`).
+    PreconditionFailed,
+    /// `Host` is missing, there twice, or no host's name.
+    HostInvalid,
     /// There is no such path.
     NotFound,
     /// The path does not take this method.
@@ -125,7 +129,7 @@ pub enum ProblemType {
 
 /// (type, its name in the URN, status, title); a row a line.
 #[rustfmt::skip]
-const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
+const PROBLEMS: [(ProblemType, &str, u16, &str); 25] = {
     use ProblemType as P;
     [
         (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
@@ -149,6 +153,8 @@ const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
         (P::TooMany, "too-many", 503, "The receiver is busy"),
         (P::RangeNotSatisfiable, "range-not-satisfiable", 416, "The range is not there"),
         (P::UnsupportedType, "unsupported-type", 415, "The media type does not belong here"),
+        (P::PreconditionFailed, "precondition-failed", 412, "What is held is not what the request asks for"),
+        (P::HostInvalid, "host-invalid", 400, "The Host header is missing or malformed"),
         (P::NotFound, "not-found", 404, "There is nothing here"),
         (P::MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
     ]
@@ -224,6 +230,16 @@ impl Problem {
         }
         Value::Object(members)
     }
+}
+
+/// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased, without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 /// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured

@@ -28,6 +28,7 @@ use crate::{
     model::{
         episode::{Digest, EpisodeId},
         progress::Progress,
+        structured_field,
         text::{printable, without_query},
         wire,
     },
@@ -219,9 +220,6 @@ async fn ask(
 fn head(answered: &Answered) -> Head {
     let text = |name: &str| answered.headers.get(name)?.to_str().ok().map(str::trim);
     let digest = |name| Digest::from_header(text(name)?).ok();
-    let media_type = text(header::CONTENT_TYPE.as_str())
-        .unwrap_or_default()
-        .to_ascii_lowercase();
     Head {
         status_code: answered.status.as_u16(),
         sha256: digest(wire::REPR_DIGEST),
@@ -229,7 +227,7 @@ fn head(answered: &Answered) -> Head {
         size_bytes: text(header::CONTENT_LENGTH.as_str()).and_then(|len| len.parse().ok()),
         is_of_a_file: text(header::LAST_MODIFIED.as_str()).is_some()
             || text(header::ETAG.as_str()).is_some(),
-        is_a_page: media_type.starts_with("text/html"),
-        reread: text(wire::REREAD) == Some("?1"),
+        is_a_page: wire::media_type(&answered.headers) == "text/html",
+        reread: structured_field::boolean(&answered.headers, wire::REREAD) == Ok(Some(true)),
     }
 }

@@ -315,9 +315,15 @@ fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
     let bytes = key_files::read_secret(TOKENS, &paths[0])?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned());
     let tokens = text.and_then(|text| Tokens::parse(&text));
-    tokens
-        .map(Arc::new)
-        .map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))
+    let tokens = tokens.map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))?;
+    // The last one may have been withdrawn, and nothing else would shut out who had it.
+    if tokens.names().next().is_none() {
+        let path = paths[0].display();
+        tracing::error!(
+            "{TOKENS} {path}: holds no token, and so no client comes in by one; lines of: name = \"SHA-256 of the token\""
+        );
+    }
+    Ok(Arc::new(tokens))
 }
 
 fn read_window(paths: &[PathBuf]) -> Result<Arc<CommitWindow>, FileError> {

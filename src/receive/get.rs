@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::{
     identity::{self, Caller},
+    precondition::{self, Precondition},
     range::{self, RangeChoice},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::model::{
     episode::{EpisodeId, HostName},
+    structured_field,
     wire::{Problem, ProblemType, REREAD},
 };
 
@@ -23,12 +25,15 @@ impl<S: Store> Exchange<'_, S> {
         id: &EpisodeId,
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
-        if self.head.headers.get(REREAD).is_none_or(|it| it != "?1") {
-            return Ok(Reply::described(&held));
+        if structured_field::boolean(&self.head.headers, REREAD) != Ok(Some(true)) {
+            let otherwise = self.condition(&held)?;
+            return Ok(otherwise.unwrap_or_else(|| Reply::described(&held)));
         }
         let reread = self.receiver.store.reread(&key);
         let reread = self.in_turn(caller, reread).await?.ok_or_else(gone)?;
-        Ok(Reply::described(&reread).with_text(REREAD, "?1"))
+        let otherwise = self.condition(&reread)?;
+        let reply = otherwise.unwrap_or_else(|| Reply::described(&reread));
+        Ok(reply.with_text(REREAD, "?1"))
     }
 
     /// GET: the archive, or the range of it that is asked for.
@@ -38,6 +43,9 @@ impl<S: Store> Exchange<'_, S> {
         id: &EpisodeId,
     ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
+        if let Some(otherwise) = self.condition(&held)? {
+            return Ok(otherwise);
+        }
         let size_bytes = held.size_bytes;
         let (status, range) = match range::wanted(&self.head.headers, size_bytes, &held.sha256) {
             RangeChoice::Whole => (StatusCode::OK, 0..size_bytes),
@@ -69,6 +77,15 @@ impl<S: Store> Exchange<'_, S> {
         }
         let part = format!("bytes {}-{}/{size_bytes}", range.start, range.end - 1);
         Ok(reply.with_text("content-range", &part))
+    }
+
+    /// What is answered instead, where the request's preconditions say so.
+    fn condition(&self, held: &StoredEpisode) -> Result<Option<Reply>, RequestRefusal> {
+        match precondition::of_read(&self.head.headers, &held.sha256, held.stored_at) {
+            Precondition::Holds => Ok(None),
+            Precondition::NotModified => Ok(Some(Reply::not_modified(held))),
+            Precondition::Fails => Err(precondition_failed()),
+        }
     }
 
     /// What is held under an id, where the caller may read it.
@@ -129,6 +146,11 @@ fn gone() -> RequestRefusal {
     Problem::new(ProblemType::NotFound, "No such episode is held.").into()
 }
 
+pub(super) fn precondition_failed() -> RequestRefusal {
+    let detail = "What is held is not what If-Match or If-Unmodified-Since asks for.";
+    Problem::new(ProblemType::PreconditionFailed, detail).into()
+}
+
 fn forbidden() -> RequestRefusal {
     Problem::new(
         ProblemType::Forbidden,
@@ -138,4 +160,4 @@ fn forbidden() -> RequestRefusal {
 }
 
 /// What an episode's address takes.
-pub(super) const EPISODE_METHODS: &str = "GET, HEAD, PUT";
+pub(super) const EPISODE_METHODS: &str = "GET, HEAD, POST, PUT";

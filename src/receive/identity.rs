@@ -74,8 +74,14 @@ pub(crate) fn identify(
         (false, true | false) => "token_file",
     };
     if !headers.contains_key(header::AUTHORIZATION) {
+        let taken_off = match ways.tokens {
+            Some(_) => {
+                " No Authorization has arrived: where token_file is set, something in between takes it off."
+            }
+            None => "",
+        };
         return refused(format!(
-            "This receiver asks who you are. A shipper sets {set} in its [receiver]."
+            "This receiver asks who you are. A shipper sets {set} in its [receiver].{taken_off}"
         ));
     }
     let Some(tokens) = ways.tokens else {
@@ -91,9 +97,12 @@ pub(crate) fn identify(
 }
 
 /// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC
-/// 6750, section 3).
-pub(crate) fn challenge(headers: &HeaderMap) -> &'static str {
-    if headers.contains_key(header::AUTHORIZATION) {
+/// 6750, section 3). No scheme is registered for certificates; a client lets one be that it does
+/// not know, and would try tokens in vain where it was asked for them.
+pub(crate) fn challenge(ways: Ways<'_>, headers: &HeaderMap) -> &'static str {
+    if ways.tokens.is_none() {
+        "ClientCertificate realm=\"sealift\""
+    } else if headers.contains_key(header::AUTHORIZATION) {
         "Bearer realm=\"sealift\", error=\"invalid_token\""
     } else {
         "Bearer realm=\"sealift\""
@@ -160,14 +169,13 @@ pub struct Tokens(Vec<(HostName, Digest)>);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Tokens {
-    /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML).
+    /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML). Without one no token is
+    /// known.
     ///
     /// # Errors
     /// What is wrong, by line or name. Never quotes a value: the operator may have written the
@@ -195,6 +203,11 @@ impl Tokens {
             })?;
             let name = HostName::parse(&name)
                 .map_err(|why| format!("{name:?} cannot be a name: {why}"))?;
+            if let Some((other, _)) = tokens.iter().find(|(known, _)| known.is_spelt(&name)) {
+                return Err(format!(
+                    "{other} and {name} are two spellings of one name; a host has one"
+                ));
+            }
             if let Some((other, _)) = tokens.iter().find(|(_, known)| *known == digest) {
                 return Err(format!(
                     "{other} and {name} have the same token; each needs its own"
@@ -202,12 +215,12 @@ impl Tokens {
             }
             tokens.push((name, digest));
         }
-        if tokens.is_empty() {
-            return Err(
-                "holds no token; it must have lines of: name = \"SHA-256 of the token\"".to_owned(),
-            );
-        }
         Ok(Self(tokens))
+    }
+
+    /// Whose tokens are known.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.0.iter().map(|(name, _)| name)
     }
 
     /// Whose token this is. Looks at every entry and compares in constant time, so that how long it

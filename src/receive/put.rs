@@ -18,7 +18,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{
     admit::{self, Decision, GoingOn},
     body::UploadBody,
+    get::precondition_failed,
     identity::{self, Caller},
+    precondition::{self, Precondition},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
     room::{PartRoom, Promise},
@@ -29,6 +31,7 @@ use super::{
 };
 use crate::model::{
     episode::{Digest, EpisodeId},
+    structured_field,
     wire::{
         self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
         UPLOAD_OFFSET,
@@ -75,7 +78,8 @@ pub(super) fn upload_length(headers: &HeaderMap) -> Result<Option<u64>, Problem>
 }
 
 impl<S: Store> Exchange<'_, S> {
-    /// PUT: the whole archive, or with `Upload-Complete: ?0` the beginning of it.
+    /// PUT, or POST as the draft has it: the whole archive, or with `Upload-Complete: ?0` the
+    /// beginning of it.
     pub(super) async fn put(
         &self,
         caller: &Caller,
@@ -86,7 +90,7 @@ impl<S: Store> Exchange<'_, S> {
         let is_complete = is_complete(headers)?.unwrap_or(true);
         if headers.contains_key(header::CONTENT_RANGE) {
             return Err(invalid(
-                "A part is sent by PATCH; PUT is the whole (RFC 9110, section 14.5).",
+                "A part is sent by PATCH; this is the whole (RFC 9110, section 14.5).",
             )
             .into());
         }
@@ -104,7 +108,16 @@ impl<S: Store> Exchange<'_, S> {
             }
         }
         let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
-        let promise = match self.admit(caller, &part, &offer, offer.size_bytes).await? {
+        let admitted = self.admit(caller, &part, &offer, offer.size_bytes).await?;
+        // Behind every other refusal (RFC 9110, section 13.2.1).
+        if precondition::is_asked_of_write(headers) {
+            let held = self.receiver.store.find(&part.key).await?;
+            let held = held.as_ref().map(|held| (&held.sha256, held.stored_at));
+            if precondition::of_write(headers, held) == Precondition::Fails {
+                return Err(precondition_failed());
+            }
+        }
+        let promise = match admitted {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,
         };
@@ -190,10 +203,7 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, RequestRefusal> {
         let headers = &self.head.headers;
-        if headers
-            .get(header::CONTENT_TYPE)
-            .is_none_or(|value| value != PARTIAL_UPLOAD_TYPE)
-        {
+        if wire::media_type(headers) != PARTIAL_UPLOAD_TYPE {
             let detail = format!("A PATCH that goes on with an upload is {PARTIAL_UPLOAD_TYPE}.");
             // RFC 5789, section 2.2.
             let problem = Problem::new(ProblemType::UnsupportedType, detail);
@@ -475,35 +485,14 @@ fn invalid(detail: &str) -> Problem {
     Problem::new(ProblemType::UploadInvalid, detail)
 }
 
-/// `Upload-Complete`, a boolean (RFC 8941, section 3.3.6); `None` where it is not there.
+/// `Upload-Complete`; `None` where it is not there.
 fn is_complete(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
-    let mut said = headers
-        .get_all(UPLOAD_COMPLETE)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    match said.next().filter(|_| said.next().is_none()) {
-        None if !headers.contains_key(UPLOAD_COMPLETE) => Ok(None),
-        Some(b"?1") => Ok(Some(true)),
-        Some(b"?0") => Ok(Some(false)),
-        Some(_) | None => Err(invalid("Upload-Complete is ?1 or ?0, once.")),
-    }
+    structured_field::boolean(headers, UPLOAD_COMPLETE)
+        .map_err(|_| invalid("Upload-Complete is ?1 or ?0, once."))
 }
 
 /// A header that holds a number of bytes; `None` where it is not there.
 fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.any(|other| other != value) {
-        return Err(invalid(&format!("{name} is there twice, and differs.")));
-    }
-    let digits = value
-        .to_str()
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|digits| digits.parse().ok()) {
-        Some(number) => Ok(Some(number)),
-        None => Err(invalid(&format!("{name} is a number of bytes."))),
-    }
+    structured_field::number(headers, name)
+        .map_err(|_| invalid(&format!("{name} is a number of bytes, once.")))
 }

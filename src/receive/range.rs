@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use http::{HeaderMap, header};
 
+use super::precondition::etag;
 use crate::model::episode::Digest;
 
 /// What is to be sent.
@@ -19,11 +20,6 @@ pub(crate) enum RangeChoice {
     Part(Range<u64>),
     /// Nothing of what was asked for is there: 416.
     NotThere,
-}
-
-/// The strong validator of an archive: its digest (RFC 9110, section 8.8.3).
-pub(crate) fn etag(sha256: &Digest) -> String {
-    format!("\"{sha256}\"")
 }
 
 /// Reads `Range` and `If-Range` for an archive of this length and digest.

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -11,15 +12,20 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
-    identity, range,
+    identity::{self, Ways},
+    precondition,
     room::UsedUp,
     store::{ArchiveRange, StoreError},
     stored_episode::StoredEpisode,
 };
-use crate::model::{
-    episode::EpisodeId,
-    wire::{
-        ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt,
+use crate::{
+    clock,
+    model::{
+        episode::EpisodeId,
+        records::WallTime,
+        wire::{
+            ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt,
+        },
     },
 };
 
@@ -152,9 +158,9 @@ impl Reply {
         Self::problem(&Problem::new(ProblemType::UploadBusy, detail)).with("retry-after", 2)
     }
 
-    /// Who asks has to say who they are; `headers` are what they said.
-    pub(super) fn unauthenticated(problem: &Problem, headers: &HeaderMap) -> Self {
-        Self::problem(problem).with_text("www-authenticate", identity::challenge(headers))
+    /// Who asks has to say who they are, in one of these ways; `headers` are what they said.
+    pub(super) fn unauthenticated(problem: &Problem, ways: Ways<'_>, headers: &HeaderMap) -> Self {
+        Self::problem(problem).with_text("www-authenticate", identity::challenge(ways, headers))
     }
 
     /// RFC 9110, section 15.5.6: the answer lists what is allowed.
@@ -164,6 +170,12 @@ impl Reply {
             format!("Allowed here: {allowed}."),
         );
         Self::problem(&problem).with("allow", HeaderValue::from_static(allowed))
+    }
+
+    /// What the server as a whole can be asked (RFC 9110, section 9.3.7).
+    pub(super) fn options() -> Self {
+        let methods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+        Self::nothing().with("allow", HeaderValue::from_static(methods))
     }
 
     /// There is no such thing.
@@ -176,6 +188,11 @@ impl Reply {
         let mut reply = Self::new(StatusCode::OK, ARCHIVE_TYPE, Bytes::new()).about(held);
         reply.set(header::CONTENT_LENGTH, held.size_bytes.into());
         reply
+    }
+
+    /// The client has it (RFC 9110, section 15.4.5).
+    pub(super) fn not_modified(held: &StoredEpisode) -> Self {
+        Self::bare(StatusCode::NOT_MODIFIED, Bytes::new()).about(held)
     }
 
     /// The answer to GET: `len_bytes` of an archive, as they are read.
@@ -206,13 +223,21 @@ impl Reply {
     fn about(self, held: &StoredEpisode) -> Self {
         let reply = self
             .with_text(REPR_DIGEST, &held.sha256.to_header())
-            .with_text("etag", &range::etag(&held.sha256))
+            .with_text("etag", &precondition::etag(&held.sha256))
+            .with_text("last-modified", &http_date(held.stored_at))
             .with_text("accept-ranges", "bytes");
         match held.content.verified() {
             Some(digest) => reply.with_text(CONTENT_DIGEST, &digest.to_header()),
             None => reply,
         }
     }
+}
+
+/// Never later than now (RFC 9110, section 8.8.2.1): the file system's clock may have been wrong.
+fn http_date(at: WallTime) -> String {
+    let seconds = at.min(clock::wall_now()).unix_seconds();
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    httpdate::fmt_http_date(UNIX_EPOCH + since)
 }
 
 /// An archive's bytes as hyper draws them. One that ends early ends the connection: the client sees

@@ -12,6 +12,7 @@ use super::{
     body::{BodyError, BodyIdle},
     client_stream::Waits,
     identity::{Caller, NameError},
+    known_hosts::KnownHosts,
     room::StoreRoom,
     store::{Store, StoreError},
     stored_episode::Key,
@@ -22,6 +23,7 @@ use crate::{
     config::ReceiveLimits,
     model::{
         episode::{EpisodeId, HostName},
+        records::WallTime,
         wire::{Problem, ProblemType},
     },
 };
@@ -33,6 +35,8 @@ pub(super) struct RequestContext<S> {
     pub(super) store: S,
     /// Who may come in.
     pub(super) access: Arc<Access>,
+    /// Under what names hosts have come.
+    pub(super) hosts: KnownHosts,
     /// Who may read every host's episodes.
     pub(super) readers: BTreeSet<HostName>,
     /// What a host out of the window is told to do.
@@ -43,6 +47,8 @@ pub(super) struct RequestContext<S> {
     pub(super) room: StoreRoom,
     /// Whose bytes are coming in just now.
     pub(super) underway: Underway,
+    /// When it was made, UTC.
+    pub(super) started_at: WallTime,
     /// What is counted.
     pub(super) tally: Arc<ReceiveCounts>,
     /// Whose archive is read again.

@@ -403,6 +403,8 @@ pub(super) enum UsedUp {
 }
 
 impl UsedUp {
+    pub(super) const ALL: [Self; 3] = [Self::Bytes, Self::Inodes, Self::Quota];
+
     fn by(space: StoreSpace) -> Self {
         if space.free_files.is_some_and(|free| free < LEAST_FILES) {
             Self::Inodes

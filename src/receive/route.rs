@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    uri::Authority,
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -24,6 +27,7 @@ use crate::{
     clock,
     model::{
         episode::{EpisodeId, HostName},
+        exposition::ExpositionFormat,
         text::printable,
         wire::{ADMISSION_PATH, Problem, ProblemType},
     },
@@ -40,7 +44,10 @@ pub(super) async fn answer<S: Store>(
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, BodyIdle> {
-    let brings_bytes = matches!(*request.method(), Method::PUT | Method::PATCH);
+    let brings_bytes = matches!(
+        *request.method(),
+        Method::PUT | Method::POST | Method::PATCH
+    );
     let answering = exchange(receiver, peer, request);
     let answered = if brings_bytes {
         tokio::spawn(answering)
@@ -69,6 +76,7 @@ async fn exchange<S: Store>(
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
+    let caller = caller.and_then(|caller| receiver.hosts.admit(caller));
     let place = Route::of(head.uri.path());
     let exchange = Exchange {
         receiver: &receiver,
@@ -132,6 +140,8 @@ enum Route {
     Admission,
     Health,
     Metrics,
+    /// All of it: `OPTIONS *` (RFC 9112, section 3.2.4).
+    Server,
     Nowhere,
 }
 
@@ -147,6 +157,7 @@ impl Route {
             ADMISSION_PATH => Self::Admission,
             "/healthz" => Self::Health,
             "/metrics" => Self::Metrics,
+            "*" => Self::Server,
             _ => Self::Nowhere,
         }
     }
@@ -159,6 +170,34 @@ impl Route {
     }
 }
 
+/// Whether the request says once for which host it is, in HTTP/1.1 at least (RFC 9112, section
+/// 3.2).
+fn host_is_said(head: &Parts) -> Result<(), Problem> {
+    let mut lines = head.headers.get_all(header::HOST).iter();
+    let detail = match (lines.next(), lines.next()) {
+        (None, _) if head.version < Version::HTTP_11 => return Ok(()),
+        (Some(host), None) if is_host(host) => return Ok(()),
+        (None, _) => "There is no Host header.",
+        (Some(_), None) => "Host is not a host's name, with or without a port.",
+        (Some(_), Some(_)) => "There is more than one Host header.",
+    };
+    Err(Problem::new(ProblemType::HostInvalid, detail))
+}
+
+/// `uri-host [ ":" port ]`, or nothing (RFC 9110, section 7.2).
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    let Ok(authority) = text.parse::<Authority>() else {
+        return text.is_empty();
+    };
+    let port = text
+        .strip_prefix(authority.host())
+        .map(|port| port.strip_prefix(':').unwrap_or(port));
+    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl<S: Store> Exchange<'_, S> {
     async fn route(
         &self,
@@ -168,12 +207,18 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
         let method = &self.head.method;
+        if let Err(problem) = host_is_said(self.head) {
+            return Ok(Reply::problem(&problem));
+        }
         // A monitor of this machine has no name here, and learns no more than whether it works.
         if let Route::Health = place {
             return Ok(self.health().await);
         }
-        if let (Route::Metrics, true) = (place, peer.address.ip().is_loopback()) {
+        if let (Route::Metrics, true) = (place, peer.address.ip().to_canonical().is_loopback()) {
             return Ok(self.metrics().await);
+        }
+        if let (Route::Server, &Method::OPTIONS) = (place, method) {
+            return Ok(Reply::options());
         }
         if peer.is_spare {
             let detail = "Each connection that this receiver takes has a request under way.";
@@ -181,7 +226,10 @@ impl<S: Store> Exchange<'_, S> {
         }
         let caller = match caller {
             Ok(caller) => caller,
-            Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
+            Err(problem) => {
+                let (ways, headers) = (self.access.ways(), &self.head.headers);
+                return Ok(Reply::unauthenticated(problem, ways, headers));
+            }
         };
         // Its answer's body is of the request.
         let Some(guest) = self.guest(caller) else {
@@ -193,7 +241,7 @@ impl<S: Store> Exchange<'_, S> {
                 Ok(Reply::problem(problem))
             }
             Route::Episode(Ok(id)) => match *method {
-                Method::PUT => self.put(caller, id, body).await,
+                Method::PUT | Method::POST => self.put(caller, id, body).await,
                 Method::HEAD => self.describe(caller, id).await,
                 Method::GET => self.send(caller, id).await,
                 _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
@@ -214,7 +262,7 @@ impl<S: Store> Exchange<'_, S> {
                     detail,
                 )))
             }
-            Route::Health | Route::Nowhere => {
+            Route::Health | Route::Server | Route::Nowhere => {
                 Ok(Reply::not_found("Episodes are at /v1/episodes/{id}."))
             }
         };
@@ -252,8 +300,11 @@ impl<S: Store> Exchange<'_, S> {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
-        let text = metrics::text(self.receiver).await;
-        Reply::new(StatusCode::OK, metrics::MEDIA_TYPE, text)
+        let can_store = self.can_store(None, 0).await.is_ok();
+        let format = ExpositionFormat::accepted(&self.head.headers);
+        let text = metrics::text(self.receiver, can_store, format).await;
+        Reply::new(StatusCode::OK, format.media_type(), text)
+            .with("vary", HeaderValue::from_static("accept"))
     }
 
     /// What a PUT with this commit, by this caller, would meet; of an archive of this length, where

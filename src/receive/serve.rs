@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -26,6 +26,8 @@ use super::{
     active_uploads::Underway,
     client_stream::{ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
+    identity::Caller,
+    known_hosts::KnownHosts,
     request_context::{Peer, RequestContext},
     room::StoreRoom,
     route,
@@ -35,8 +37,9 @@ use super::{
     turns::Turns,
 };
 use crate::{
+    clock,
     config::{ConfigError, Namespace, ReceiveConfig, key_files::FileError},
-    model::{records::dated, text::printable},
+    model::{episode::HostName, records::dated, text::printable},
 };
 
 /// From the moment a connection is idle to the end of the next request's head.
@@ -50,6 +53,8 @@ const MAX_READ_BYTES: usize = 32 * 1024;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is told that it fails.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a
 /// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -116,8 +121,8 @@ impl Server {
     pub async fn bind(config: ReceiveConfig) -> Result<Self, BindError> {
         config.may_listen()?;
         let access = Arc::new(Access::read(&config)?);
-        let store = match open(config.store.clone(), config.namespace).await {
-            Ok(store) => store,
+        let (store, hosts) = match open(config.store.clone(), config.namespace).await {
+            Ok(opened) => opened,
             Err(OpenError::Disk(why)) => {
                 return Err(BindError::Store {
                     path: config.store,
@@ -147,14 +152,24 @@ impl Server {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
         let (in_use, kept) = mpsc::channel(1);
+        let hosts = KnownHosts::of_store(hosts);
+        // In whatever way they come, these are the names that are meant.
+        let tokens = access.current().tokens.clone();
+        let named = config.readers.iter();
+        for name in named.chain(tokens.iter().flat_map(|tokens| tokens.names())) {
+            // One that is spelt otherwise has been told of.
+            let _ = hosts.admit(Caller::Known(name.clone()));
+        }
         let receiver = RequestContext {
             store,
             access,
+            hosts,
             readers: config.readers,
             remediation: config.remediation,
             limits: config.limits,
             room: StoreRoom::new(&config.limits),
             underway: Underway::default(),
+            started_at: clock::wall_now(),
             tally: Arc::new(ReceiveCounts::default()),
             turns: Turns::default(),
             _in_use: in_use,
@@ -203,6 +218,7 @@ impl Server {
             () = &mut shutdown => return,
             _ = first_sums => {}
         }
+        let mut refusals = AcceptRefusals::default();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -223,7 +239,9 @@ impl Server {
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection: {error}");
+                        if refusals.told(Instant::now()) {
+                            tracing::warn!(%error, "cannot accept a connection: {error}; this is said once a minute");
+                        }
                         if timeout(ACCEPT_PAUSE, &mut shutdown).await.is_ok() {
                             break;
                         }
@@ -260,8 +278,30 @@ impl Server {
     }
 }
 
-async fn open(path: PathBuf, namespace: Namespace) -> Result<FolderStore, OpenError> {
-    let opening = tokio::task::spawn_blocking(move || FolderStore::open(&path, namespace));
+/// accept(2) that fails for want of descriptors fails ten times a second.
+#[derive(Debug, Default)]
+struct AcceptRefusals(Option<Instant>);
+
+impl AcceptRefusals {
+    /// Whether one more is told of.
+    fn told(&mut self, now: Instant) -> bool {
+        let tells = self.0.is_none_or(|last| now - last >= ACCEPT_TOLD_EVERY);
+        if tells {
+            self.0 = Some(now);
+        }
+        tells
+    }
+}
+
+async fn open(
+    path: PathBuf,
+    namespace: Namespace,
+) -> Result<(FolderStore, Vec<HostName>), OpenError> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let store = FolderStore::open(&path, namespace)?;
+        let hosts = store.hosts()?;
+        Ok((store, hosts))
+    });
     opening.await.map_err(io::Error::other)?
 }
 
@@ -362,6 +402,7 @@ async fn converse<S: Store>(
     let address = peer.address;
     let peer = Arc::new(peer);
     let stream = ClientStream::new(stream, receiver.limits.min_body_rate_bytes_per_s);
+    let tally = Arc::clone(&receiver.tally);
     let service = service_fn(|request| {
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
@@ -400,6 +441,10 @@ async fn converse<S: Store>(
         }
     };
     if let Err(error) = ended {
+        // hyper has answered these by itself.
+        if error.is_parse() {
+            tally.head_refused();
+        }
         tracing::debug!(peer = %address, %error, "the connection of {address} ended: {error}");
     }
 }

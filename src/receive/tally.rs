@@ -12,7 +12,11 @@ use std::{
 use http::Method;
 use parking_lot::Mutex;
 
-use crate::model::{episode::HostName, exposition::Exposition};
+use super::room::UsedUp;
+use crate::{
+    clock,
+    model::{episode::HostName, exposition::Exposition, records::WallTime},
+};
 
 /// So many hosts are counted each by itself; further ones are counted together, under no name. The
 /// authority that signs certificates could sign any number of names.
@@ -34,9 +38,17 @@ pub struct ReceiveCounts {
     requests_in_flight: Arc<AtomicU64>,
     connections: Arc<AtomicU64>,
     handshakes_failed: AtomicU64,
+    heads_refused: AtomicU64,
     store_full: Mutex<BTreeMap<&'static str, u64>>,
-    window_rejections: Mutex<BTreeMap<Option<HostName>, u64>>,
+    window_rejections: Mutex<BTreeMap<Option<HostName>, WindowRejections>>,
     guests: Guests,
+}
+
+/// Uploads turned away for their commit.
+#[derive(Debug, Clone, Copy)]
+struct WindowRejections {
+    count: u64,
+    last: WallTime,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +57,14 @@ struct Seconds {
     sum: f64,
     count: u64,
 }
+
+/// What is told from the start, as 0: who watches sees how a number grows, and of one that comes
+/// into being as 1 sees no growth.
+const UPLOADS: [&str; 3] = ["PATCH", "POST", "PUT"];
+const UPLOAD_STATUSES: [u16; 13] = [
+    0, 200, 201, 400, 401, 403, 408, 409, 411, 412, 413, 500, 503,
+];
+const FULL: u16 = 507;
 
 /// Up to how many seconds each bucket counts.
 fn limits() -> impl Iterator<Item = f64> {
@@ -93,16 +113,18 @@ impl Drop for Guest {
 impl ReceiveCounts {
     /// Adds what is counted here to the exposition.
     pub(super) fn tell(&self, text: &mut Exposition) {
-        let requests = self.requests.lock();
-        let requests = requests.iter().map(|((method, status), count)| {
-            let method = ("method", (*method).to_owned());
+        let mut requests = self.requests.lock().clone();
+        for method in UPLOADS {
+            for status in UPLOAD_STATUSES.into_iter().chain([FULL]) {
+                requests.entry((method, status)).or_default();
+            }
+        }
+        let requests = requests.into_iter().map(|((method, status), count)| {
+            let method = ("method", method.to_owned());
             ([method, ("status", status.to_string())], count)
         });
-        // A family is named once there is something in it.
-        if requests.len() > 0 {
-            text.labelled("requests", requests);
-            text.family("request_seconds");
-        }
+        text.labelled("requests_total", requests);
+        text.family("request_seconds");
         for (method, seconds) in &*self.seconds.lock() {
             let mut within = 0;
             let buckets = limits().zip(seconds.buckets).map(|(limit, count)| {
@@ -114,20 +136,33 @@ impl ReceiveCounts {
             text.histogram("request_seconds", method, buckets, sums);
         }
         for (name, count) in [
-            ("received_bytes", &self.received_bytes),
+            ("received_bytes_total", &self.received_bytes),
             ("requests_in_flight", &self.requests_in_flight),
             ("connections", &self.connections),
-            ("handshakes_failed", &self.handshakes_failed),
+            ("handshakes_failed_total", &self.handshakes_failed),
+            ("heads_refused_total", &self.heads_refused),
         ] {
             text.value(name, count.load(Relaxed));
         }
         let full = self.store_full.lock();
-        let full = full
+        let full = UsedUp::ALL.map(UsedUp::name).map(|name| {
+            let count = full.get(name).copied().unwrap_or_default();
+            ([("used_up", name.to_owned())], count)
+        });
+        text.labelled("store_full_total", full);
+        let rejections = self.window_rejections.lock();
+        let by_host = |host: &Option<HostName>| {
+            let host = host.as_ref().map(ToString::to_string);
+            [("host", host.unwrap_or_default())]
+        };
+        let counts = rejections
             .iter()
-            .map(|(used_up, count)| ([("used_up", (*used_up).to_owned())], count));
-        if full.len() > 0 {
-            text.labelled("store_full", full);
-        }
+            .map(|(host, rejected)| (by_host(host), rejected.count));
+        let unnamed = (!rejections.contains_key(&None)).then(|| (by_host(&None), 0));
+        text.labelled("window_rejections_total", unnamed.into_iter().chain(counts));
+        let last = rejections.iter();
+        let last = last.map(|(host, rejected)| (by_host(host), rejected.last.unix_seconds()));
+        text.labelled("window_rejection_timestamp_seconds", last);
     }
 
     /// One more request of this host; `None` where it has `most` under way already. A caller
@@ -163,6 +198,11 @@ impl ReceiveCounts {
         self.handshakes_failed.fetch_add(1, Relaxed);
     }
 
+    /// A request that hyper has refused by itself.
+    pub(super) fn head_refused(&self) {
+        self.heads_refused.fetch_add(1, Relaxed);
+    }
+
     /// A request was answered, or dropped (status 0).
     pub(super) fn answered(
         &self,
@@ -193,12 +233,22 @@ impl ReceiveCounts {
         let name = host
             .cloned()
             .filter(|_| counts.len() < MAX_NAMES || counts.contains_key(&host.cloned()));
-        *counts.entry(name).or_default() += 1;
+        let last = clock::wall_now();
+        let none = WindowRejections { count: 0, last };
+        let rejected = counts.entry(name).or_insert(none);
+        *rejected = WindowRejections {
+            count: rejected.count + 1,
+            last,
+        };
     }
 
     /// How many uploads were turned away for their commit, by authenticated name.
     pub fn window_rejections(&self) -> BTreeMap<Option<HostName>, u64> {
-        self.window_rejections.lock().clone()
+        let counts = self.window_rejections.lock();
+        let counts = counts.iter();
+        counts
+            .map(|(host, rejected)| (host.clone(), rejected.count))
+            .collect()
     }
 }
 
@@ -208,6 +258,7 @@ fn name_of(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::PUT => "PUT",
+        Method::POST => "POST",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         _ => "other",
@@ -217,6 +268,7 @@ fn name_of(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::exposition::ExpositionFormat;
 
     fn host(name: &str) -> HostName {
         HostName::parse(name).unwrap()
@@ -256,17 +308,55 @@ mod tests {
         assert_eq!(tally.requests_in_flight.load(Relaxed), 1);
     }
 
+    fn told(tally: &ReceiveCounts) -> String {
+        let families = crate::receive::metrics::FAMILIES;
+        let mut text = Exposition::new("p", families, ExpositionFormat::Text);
+        tally.tell(&mut text);
+        text.into_text()
+    }
+
+    #[test]
+    fn what_is_counted_is_told_from_the_start_so_that_the_first_of_it_is_seen() {
+        let tally = ReceiveCounts::default();
+        let lines = [
+            "p_requests_total{method=\"PUT\",status=\"507\"}",
+            "p_requests_total{method=\"PATCH\",status=\"412\"}",
+            "p_store_full_total{used_up=\"inodes\"}",
+            "p_window_rejections_total{host=\"\"}",
+            "p_heads_refused_total",
+        ];
+        let expect = |count: u64| {
+            let text = told(&tally);
+            for line in lines {
+                let line = format!("{line} {count}");
+                assert!(text.lines().any(|has| has == line), "{line}: {text}");
+            }
+            text
+        };
+        let text = expect(0);
+        assert!(
+            !text.contains("p_window_rejection_timestamp_seconds{"),
+            "{text}"
+        );
+        tally.answered(&Method::PUT, 507, 0, Duration::ZERO);
+        tally.answered(&Method::PATCH, 412, 0, Duration::ZERO);
+        tally.store_was_full("inodes");
+        tally.rejected_by_window(None);
+        tally.head_refused();
+        let text = expect(1);
+        assert!(
+            text.contains("p_window_rejection_timestamp_seconds{host=\"\"} "),
+            "{text}"
+        );
+    }
+
     #[test]
     fn a_bucket_counts_what_took_no_longer_than_its_limit() {
         let tally = ReceiveCounts::default();
         for ms in [1, 3, 2_000_000] {
             tally.answered(&Method::PUT, 201, 5, Duration::from_millis(ms));
         }
-        let families = "requests counter .\nrequest_seconds histogram .\nreceived_bytes counter .\n\
-            requests_in_flight gauge .\nconnections gauge .\nhandshakes_failed counter .\nstore_full counter .";
-        let mut text = Exposition::new("p", families, "_total");
-        tally.tell(&mut text);
-        let text = text.into_text();
+        let text = told(&tally);
         for line in [
             "p_requests_total{method=\"PUT\",status=\"201\"} 3",
             "p_request_seconds_bucket{method=\"PUT\",le=\"0.001\"} 1",

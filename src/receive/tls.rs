@@ -62,7 +62,7 @@ pub(super) fn server_config(
     };
     let resolver = SingleCertAndKey::from(Arc::clone(certified));
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     // A resumed session takes the certificate of the first one at its word: it would let in who has
     // expired since.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -55,6 +55,7 @@ fn whoever_asks_is_told_how_it_stands() {
     let sandbox = Sandbox::with_receiver();
     sandbox.record("open", &[]);
     fs::create_dir(sandbox.layout.episodes.join("-no-id")).unwrap();
+    fs::create_dir_all(sandbox.layout.quarantine.join("rejected")).unwrap();
     let mut ship = sandbox.command("ship");
     ship.env("PATH", sandbox.clock_is_kept(true));
     let mut daemon = asked(&sandbox, ship);
@@ -70,6 +71,7 @@ fn whoever_asks_is_told_how_it_stands() {
             // Its first look at what is to be deleted comes when there is time for it.
             && told.totals.quarantine_deletions_ahead.is_some()
     });
+    assert_eq!(told.filed.quarantined, Some(1));
     assert_eq!((told.sealift_snapshot, told.pid), (1, daemon.pid()));
     assert_eq!(told.version, env!("CARGO_PKG_VERSION"));
     assert_eq!(told.watch.mode, NoticedBy::Inotify);
@@ -108,7 +110,8 @@ fn whoever_asks_is_told_how_it_stands() {
         "{head}"
     );
     assert!(
-        metrics.contains("\nsealift_episodes_shipped_total 1\n"),
+        metrics.contains("\nsealift_episodes_shipped_total 1\n")
+            && metrics.contains("\nsealift_quarantine_episodes 1\n"),
         "{metrics}"
     );
     check(&metrics);
@@ -295,7 +298,7 @@ fn metrics_are_given_out_at_a_port_of_this_machine_and_nothing_else_is() {
 }
 
 /// By the program that Prometheus' own people check with.
-fn check(metrics: &str) {
+pub(crate) fn check(metrics: &str) {
     let checking = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

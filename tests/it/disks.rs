@@ -4,7 +4,7 @@ mod changes;
 pub(crate) mod clock;
 mod copies;
 pub(crate) mod direct;
-mod failing;
+pub(crate) mod failing;
 pub(crate) mod foreign;
 mod full;
 mod leaving;

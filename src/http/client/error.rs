@@ -132,6 +132,9 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 /// How the message begins that is about such a certificate.
 pub(crate) const CERTIFICATE_OF_AN_AUTHORITY: &str = "the certificate is one of an authority";
 
+/// What is said of an alert that is about our certificate.
+pub(super) const OUR_CERTIFICATE_IS_REFUSED: &str = "the receiver refuses our client certificate";
+
 /// rustls's words, and what to do where that is not plain.
 fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, InvalidMessage};
@@ -158,8 +161,9 @@ fn explain(error: &rustls::Error) -> String {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::DecryptError,
-        ) => "the receiver refuses our client certificate",
+        ) => OUR_CERTIFICATE_IS_REFUSED,
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the other end does not speak TLS: is this an http:// address?"
         }

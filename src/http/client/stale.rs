@@ -2,10 +2,7 @@
 //!
 //! Pure.
 
-use http::{
-    StatusCode, Version,
-    header::{CONNECTION, CONTENT_TYPE},
-};
+use http::{StatusCode, Version, header::CONNECTION};
 
 use super::{ClientError, Wait};
 use crate::model::wire;
@@ -22,16 +19,9 @@ pub(super) fn ends_a_connection(error: &ClientError) -> bool {
 /// connection may say so first (RFC 9110, section 15.5.9), and our request had crossed it. What a
 /// receiver of ours says is about an upload.
 pub(super) fn closes_an_idle_one<B>(response: &http::Response<B>) -> bool {
-    let value = |name| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
     response.status() == StatusCode::REQUEST_TIMEOUT
         && closes(response)
-        && !value(CONTENT_TYPE).starts_with(wire::PROBLEM_TYPE)
+        && wire::media_type(response.headers()) != wire::PROBLEM_TYPE
 }
 
 /// Whether nothing follows on the connection: by its `Connection`, else by its version (RFC 9112,

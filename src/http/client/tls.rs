@@ -10,10 +10,12 @@ use http::HeaderValue;
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, error::OUR_CERTIFICATE_IS_REFUSED};
 use crate::config::{
     ReceiverConfig,
-    key_files::{CertificateAndKey, FileError, provider, read_roots, read_secret},
+    key_files::{
+        CertificateAndKey, CertificateTerms, FileError, provider, read_roots, read_secret,
+    },
 };
 
 /// Everything that comes from files, as they were when the client was made; a reload makes a new
@@ -50,6 +52,19 @@ impl Credentials {
             config: OnceLock::new(),
             authorization,
         })
+    }
+
+    /// The same error, with when our certificate is good and for whom, where it is refused: the
+    /// alert of one that is not valid yet is that of one that has expired.
+    pub(super) fn blamed(&self, error: ClientError) -> ClientError {
+        match (error, &self.identity) {
+            (ClientError::Tls(why), Some(identity)) if why.contains(OUR_CERTIFICATE_IS_REFUSED) => {
+                let terms = CertificateTerms::of(&identity.chain);
+                let terms = terms.map(|terms| format!(": {terms}")).unwrap_or_default();
+                ClientError::Tls(why + &terms)
+            }
+            (error, _) => error,
+        }
     }
 
     /// What TLS connections are made with. Reads the system's authorities the first time, where
@@ -247,5 +262,54 @@ mod tests {
             ..none
         };
         assert!(Credentials::read(&good).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_of_ours_that_is_refused_is_said_to_be_what_it_is() {
+        let folder = folder();
+        let refused = || ClientError::Tls(format!("alert ({OUR_CERTIFICATE_IS_REFUSED})"));
+        for (year, usage, words) in [
+            (
+                2060,
+                None,
+                "valid from 2060-01-01T00:00:00Z to 2070-01-01T00:00:00Z",
+            ),
+            (
+                2020,
+                Some(rcgen::ExtendedKeyUsagePurpose::ServerAuth),
+                "not for clients",
+            ),
+            (
+                2020,
+                Some(rcgen::ExtendedKeyUsagePurpose::ClientAuth),
+                "to 2070-01-01T00:00:00Z",
+            ),
+        ] {
+            let mut params = rcgen::CertificateParams::new(["lab-07".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(year, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2070, 1, 1);
+            params.extended_key_usages.extend(usage);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap().pem();
+            let config = ReceiverConfig {
+                client_cert: file(&folder, "cert", &certificate).zip(file(
+                    &folder,
+                    "key",
+                    &key.serialize_pem(),
+                )),
+                ..receiver()
+            };
+            let credentials = Credentials::read(&config).unwrap();
+            let said = credentials.blamed(refused()).to_string();
+            assert!(said.contains(words), "{said}");
+            assert_eq!(
+                said.contains("not for clients"),
+                words == "not for clients",
+                "{said}"
+            );
+            // Of theirs nothing is said so.
+            let other = credentials.blamed(ClientError::Tls("expired".to_owned()));
+            assert_eq!(other.to_string(), "TLS failed: expired");
+        }
     }
 }

@@ -128,6 +128,8 @@ pub(super) struct SettingsFacts {
     pub(super) credential_file: Option<PathBuf>,
     /// When our own certificate ends, where there is one.
     pub(super) client_certificate_ends: Option<(PathBuf, WallTime)>,
+    /// Why receivers refuse it, its end apart.
+    pub(super) client_certificate_fault: Option<String>,
     /// Whose the configuration file is.
     pub(super) owned: Option<Owned>,
     /// The folders that lead to it.

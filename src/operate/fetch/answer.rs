@@ -181,11 +181,10 @@ fn digest(headers: &HeaderMap, name: &'static str) -> Option<Digest> {
 }
 
 fn is_a_page(headers: &HeaderMap) -> bool {
-    text(headers, header::CONTENT_TYPE).is_some_and(|media_type| {
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("text/html")
-            || essence.eq_ignore_ascii_case("application/xhtml+xml")
-    })
+    matches!(
+        wire::media_type(headers).as_str(),
+        "text/html" | "application/xhtml+xml"
+    )
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {

@@ -115,7 +115,7 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
 
     let line_2 = commits(&['b']) + "main\n";
     for (name, content, setting, words) in [
-        ("tokens", "", TOKENS, "holds no token"),
+        ("tokens", "lab-08", TOKENS, "line 1"),
         ("tokens", "lab-08 = 'x'", TOKENS, "lab-08: not the SHA-256"),
         ("commits", "", COMMITS, "holds no commit"),
         ("commits", &line_2, COMMITS, "line 2"),
@@ -137,6 +137,26 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
         access.look_now(ReadPolicy::Now);
         assert_eq!(error(&access, setting), None);
     }
+}
+
+#[test]
+fn the_last_token_can_be_withdrawn_and_none_that_cannot_be_read_is() {
+    let rig = Rig::new();
+    let access = rig.access();
+    rig.write("tokens", "# lab-07 has left\n");
+    access.look_now(ReadPolicy::Now);
+    assert!(!knows(&access, "lab-07"));
+    assert_eq!(error(&access, TOKENS), None);
+    // So it is at the next start, and hosts with certificates come in.
+    assert!(!knows(&rig.access(), "lab-07"));
+    rig.write("tokens", &tokens(&["lab-07"]));
+    access.look_now(ReadPolicy::Now);
+    assert!(knows(&access, "lab-07"));
+    let path = rig.folder.path().join("tokens");
+    #[expect(clippy::disallowed_methods, reason = "an operator slips")]
+    fs::remove_file(path).unwrap();
+    access.look_now(ReadPolicy::Now);
+    assert!(knows(&access, "lab-07") && error(&access, TOKENS).is_some());
 }
 
 #[test]

@@ -153,10 +153,37 @@ fn who_is_refused_is_told_what_to_set() {
     assert!(!told(true, None, &nothing).contains("token_file"));
     assert!(!told(false, Some(&tokens), &nothing).contains("client_cert_file"));
     assert!(told(true, None, &unknown).contains("takes no tokens"));
+    // Where a token was sent, and none has arrived.
+    for (tokens, headers, expected) in [
+        (Some(&tokens), &nothing, true),
+        (Some(&tokens), &unknown, false),
+        (None, &nothing, false),
+    ] {
+        let told = told(true, tokens, headers);
+        assert_eq!(
+            told.contains("something in between takes it off"),
+            expected,
+            "{told}"
+        );
+    }
     assert!(told(true, Some(&tokens), &unknown).contains("not known"));
     assert!(!told(true, Some(&tokens), &unknown).contains("secret"));
-    assert_eq!(challenge(&nothing), "Bearer realm=\"sealift\"");
-    assert!(challenge(&unknown).contains("invalid_token"));
+    let challenge = |certificates, tokens, headers| {
+        let ways = Ways {
+            certificates,
+            tokens,
+        };
+        super::challenge(ways, headers)
+    };
+    for certificates in [false, true] {
+        let told = |headers| challenge(certificates, Some(&tokens), headers);
+        assert_eq!(told(&nothing), "Bearer realm=\"sealift\"");
+        assert!(told(&unknown).contains("invalid_token"));
+    }
+    // Where no token is taken none is asked for.
+    for headers in [&nothing, &unknown] {
+        assert!(!challenge(true, None, headers).contains("Bearer"));
+    }
 }
 
 #[test]
@@ -203,10 +230,9 @@ fn each_token_is_found_wherever_it_stands_and_no_other() {
 #[test]
 fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
     let digest = Digest::of(b"token");
+    let (lab_07, other) = (format!("lab-07 = '{digest}'\n"), Digest::of(b"other"));
     let same = format!("lab-07 = '{digest}'\nlab-08 = '{digest}'");
     for (text, words) in [
-        ("", "holds no token"),
-        ("# nothing\n", "holds no token"),
         ("a = '1'\nb = s3cret\n", "line 2"),
         ("lab-07 = 's3cret'", "lab-07: not the SHA-256"),
         ("lab-07 = 7", "lab-07: not the SHA-256"),
@@ -214,6 +240,8 @@ fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
         (&format!("'../x' = '{digest}'"), "cannot be a name"),
         (&format!("a = '{digest}'\na = '{digest}'"), "line 2"),
         (&same, "the same token"),
+        (&format!("{lab_07}LAB-07 = '{other}'"), "two spellings"),
+        (&format!("{lab_07}'lab-07.' = '{other}'"), "two spellings"),
     ] {
         let error = Tokens::parse(text).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
@@ -221,6 +249,11 @@ fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
             !error.contains("s3cret") && !error.contains(&digest.to_string()),
             "{error}"
         );
+    }
+    // Withdrawn, all of them: no client comes in.
+    for nothing in ["", "# nothing\n"] {
+        let tokens = Tokens::parse(nothing).unwrap();
+        assert_eq!(tokens.name_of(b"token"), None);
     }
     let quoted = Tokens::parse(&format!(
         "'lab.example' = '{}'",

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
 use crate::{
+    clock,
     config::ReceiveLimits,
     model::episode::{Digest, EpisodeId, HostName},
     receive::{
@@ -35,7 +36,7 @@ async fn an_address_that_others_can_reach_is_refused_and_nothing_is_touched() {
 async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
     let folder = tempfile::tempdir().unwrap();
     let (store, file) = (folder.path().join("store"), folder.path().join("file"));
-    std::fs::write(&file, "").unwrap();
+    std::fs::write(&file, "x").unwrap();
     let plain = config(&store, "127.0.0.1:0");
     for path in [file, folder.path().join("missing")] {
         for broken in [
@@ -79,6 +80,16 @@ async fn a_store_that_cannot_be_is_named() {
         error.to_string().contains(&file.display().to_string()),
         "{error}"
     );
+}
+
+#[test]
+fn what_fails_ten_times_a_second_is_told_once_a_minute() {
+    let mut refusals = AcceptRefusals::default();
+    let first = Instant::now();
+    let told: Vec<_> = (0..1300)
+        .filter(|n| refusals.told(first + ACCEPT_PAUSE * *n))
+        .collect();
+    assert_eq!(told, [0, 600, 1200]);
 }
 
 #[tokio::test]
@@ -225,6 +236,7 @@ fn connect_to<S: Store>(
     let receiver = RequestContext {
         store,
         access: Arc::new(Access::read(&config).unwrap()),
+        hosts: KnownHosts::default(),
         readers: BTreeSet::new(),
         remediation: String::new(),
         limits: ReceiveLimits {
@@ -233,6 +245,7 @@ fn connect_to<S: Store>(
         },
         room: StoreRoom::new(&config.limits),
         underway: Underway::default(),
+        started_at: clock::wall_now(),
         tally: Arc::default(),
         turns: Turns::default(),
         _in_use: mpsc::channel(1).0,
@@ -262,7 +275,7 @@ fn connect_to<S: Store>(
 fn put_head(size: usize) -> String {
     let digest = Digest::of(b"").to_header();
     format!(
-        "PUT /v1/episodes/a HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
+        "PUT /v1/episodes/a HTTP/1.1\r\nHost: r\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
     )
 }
 
@@ -281,7 +294,7 @@ async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
             "urn:sealift:store-failed",
         ),
     ] {
-        let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        let get = |path| format!("GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
         for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
             let (mut client, _stop) = connect(disk);
             client.write_all(request.as_bytes()).await.unwrap();
@@ -347,7 +360,7 @@ async fn an_answer_that_is_not_read_ends_the_connection() {
     upload.write(&archive).await.unwrap();
     upload.publish().await.unwrap();
     let (mut client, _stop) = connect_to(store, 1024);
-    let get = b"GET /v1/episodes/a HTTP/1.1\r\n\r\n";
+    let get = b"GET /v1/episodes/a HTTP/1.1\r\nHost: r\r\n\r\n";
     client.write_all(get).await.unwrap();
     let started = tokio::time::Instant::now();
     // Of the body's first piece more is left than the pipe holds.

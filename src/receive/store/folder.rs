@@ -135,6 +135,17 @@ impl FolderStore {
         Ok(Self::of(places))
     }
 
+    /// Whose episodes are here; of none where episodes are filed by id alone. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
+    pub(crate) fn hosts(&self) -> io::Result<Vec<HostName>> {
+        match self.places.namespace {
+            Namespace::None => Ok(Vec::new()),
+            Namespace::Host => usage::hosts(&self.places.episodes),
+        }
+    }
+
     fn of(places: Places) -> Self {
         Self {
             places: Arc::new(places),

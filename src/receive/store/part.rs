@@ -169,8 +169,9 @@ impl Growing {
     /// A new file. It goes with its last holder until it is let stand.
     pub(super) fn create(path: PathBuf, note: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
-        file.lock()?;
         let file = Arc::new(PartFile::new(file, path, note, PartNote::Nothing));
+        // Where there are no locks (ENOLCK) it goes with this.
+        file.file.lock()?;
         Ok(Self {
             file,
             reached: Reached {

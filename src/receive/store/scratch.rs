@@ -22,12 +22,14 @@ impl TemporaryFile {
     /// Creates it, locked as what is alive (see [`super::parts`]).
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
-        file.lock()?;
-        Ok(Self {
+        // Made before it is locked: where there are no locks (ENOLCK) it goes with this.
+        let scratch = Self {
             path,
             file,
             hasher: Sha256::new(),
-        })
+        };
+        scratch.file.lock()?;
+        Ok(scratch)
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

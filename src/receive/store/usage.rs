@@ -132,7 +132,7 @@ fn changed(metadata: &Metadata) -> SystemTime {
 }
 
 /// The hosts that have folders.
-fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
+pub(super) fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
     let mut hosts = Vec::new();
     for entry in if_there(std::fs::read_dir(episodes))?.into_iter().flatten() {
         let entry = entry?;

@@ -230,7 +230,9 @@ impl Desk {
     async fn answer(&self, request: &Request<Incoming>, door: Door) -> Response<Full<Bytes>> {
         let pick: fn(Texts) -> (Bytes, &'static str) = match (request.uri().path(), door) {
             ("/snapshot", Door::Socket) => |texts| (texts.json, "application/json"),
-            ("/metrics", Door::Socket | Door::Port) => |texts| (texts.metrics, metrics::MEDIA_TYPE),
+            ("/metrics", Door::Socket | Door::Port) => {
+                |texts| (texts.metrics, metrics::FORMAT.media_type())
+            }
             (_, Door::Socket) => {
                 return said(StatusCode::NOT_FOUND, "There is /snapshot, and /metrics.\n");
             }

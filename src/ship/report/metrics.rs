@@ -1,16 +1,13 @@
 //! The snapshot as Prometheus' text (exposition format 0.0.4). Pure. docs/metrics.md lists every
 //! name; a test holds the two together.
-//!
-//! Not OpenMetrics: there a counter's TYPE line leaves out `_total`, which node_exporter's textfile
-//! collector and `promtool check metrics` do not read. Prometheus itself reads either.
 
 use crate::model::{
-    exposition::Exposition,
+    exposition::{Exposition, ExpositionFormat},
     snapshot::{NoticedBy, Snapshot},
 };
 
-/// What it is.
-pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// In which it is told: node_exporter's textfile collector reads no other.
+pub(crate) const FORMAT: ExpositionFormat = ExpositionFormat::Text;
 
 const FAMILIES: &str = "\
 build_info gauge The program that runs, by its version; always 1.
@@ -27,6 +24,7 @@ strangers gauge Names in episodes/ that can be no episodes, and are left alone.
 episodes_sealed_total counter Markers seen.
 episodes_shipped_total counter Episodes moved to shipped/.
 episodes_quarantined_total counter Episodes moved to quarantine/.
+quarantine_episodes gauge Episodes in quarantine/.
 quarantine_deletions_ahead gauge Episodes in quarantine/ that the clean-up will delete within a week.
 packed_content_bytes_total counter Read from episodes and packed, before compression.
 packed_archive_bytes_total counter The same after compression.
@@ -50,7 +48,7 @@ filesystem_free_files gauge Files that can still be made in the file system of e
 
 /// Everything that is known just now.
 pub(crate) fn text(snapshot: &Snapshot) -> String {
-    let mut text = Exposition::new("sealift", FAMILIES, "");
+    let mut text = Exposition::new("sealift", FAMILIES, FORMAT);
     process(&mut text, snapshot);
     episodes(&mut text, snapshot);
     deliveries(&mut text, snapshot);
@@ -96,6 +94,7 @@ fn episodes(text: &mut Exposition, snapshot: &Snapshot) {
     text.value("episodes_sealed_total", totals.sealed);
     text.value("episodes_shipped_total", totals.shipped);
     text.value("episodes_quarantined_total", totals.quarantined);
+    text.known("quarantine_episodes", snapshot.filed.quarantined);
     let ahead = totals.quarantine_deletions_ahead;
     text.known("quarantine_deletions_ahead", ahead);
 }
@@ -193,6 +192,7 @@ mod tests {
         snapshot.destination.limit_bytes_per_s = Some(250_000);
         snapshot.totals.packed_content_bytes = 300;
         snapshot.totals.packed_archive_bytes = 200;
+        snapshot.filed.quarantined = Some(4);
         snapshot.totals.quarantine_deletions_ahead = Some(3);
         snapshot.totals.marker_to_delivered = Histogram {
             count: 2,
@@ -226,6 +226,7 @@ mod tests {
             "sealift_upload_window_closed 0",
             "sealift_bandwidth_limit_bytes_per_second 250000",
             "sealift_compression_ratio 1.5",
+            "sealift_quarantine_episodes 4",
             "sealift_marker_to_delivered_seconds_bucket{le=\"0.5\"} 1",
             "sealift_marker_to_delivered_seconds_bucket{le=\"+Inf\"} 2",
             "sealift_marker_to_delivered_seconds_sum 0.75",
@@ -246,6 +247,7 @@ mod tests {
             "last_delivery",
             "clock_ahead",
             "compression_ratio",
+            "quarantine_episodes",
             "deletions_ahead",
         ] {
             assert!(!nothing_yet.contains(name), "{name}: {nothing_yet}");

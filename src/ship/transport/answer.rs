@@ -27,7 +27,7 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let mut head_says = head_says(&answered);
     let retry_after_s = wire::retry_after_s(&answered.headers);
     let server_date = server_date(&answered.headers);
-    let media_type = media_type(&answered.headers);
+    let media_type = wire::media_type(&answered.headers);
     let has_strong_etag = answered
         .headers
         .get(header::ETAG)
@@ -155,20 +155,6 @@ fn says_what_is_wrong(bytes: &[u8]) -> bool {
         || ["ok", "success"]
             .iter()
             .any(|name| said.get(*name) == Some(&Value::Bool(false)))
-}
-
-/// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased.
-fn media_type(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
 }
 
 fn server_date(headers: &HeaderMap) -> Option<WallTime> {

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
     http::client::{Answered, Request, RequestBody},
-    model::wire,
+    model::{structured_field, wire},
     ship::outcome::{Fault, Outcome, Phase},
 };
 
@@ -71,11 +71,8 @@ impl Transport {
                         offset_bytes = taken;
                         continue;
                     }
-                    let completes = offset == Some(facts.size_bytes)
-                        || answered
-                            .headers
-                            .get(wire::UPLOAD_COMPLETE)
-                            .is_some_and(|value| value == "?1");
+                    let completes =
+                        offset == Some(facts.size_bytes) || says_complete(&answered) == Some(true);
                     let outcome = answer::read(answered).await?;
                     if is_answer_to_patch(&outcome, completes) {
                         return Ok(ResumeEnd::To(outcome));
@@ -177,15 +174,15 @@ pub(super) fn taken_in_part(answered: &Answered, size_bytes: u64) -> Option<u64>
         return None;
     }
     let offset_bytes = offset_of(answered, size_bytes);
-    let says_incomplete = answered
-        .headers
-        .get(wire::UPLOAD_COMPLETE)
-        .is_some_and(|value| value == "?0");
     match offset_bytes {
         Some(offset_bytes) if offset_bytes < size_bytes => Some(offset_bytes),
-        _ if says_incomplete => Some(offset_bytes.unwrap_or(0)),
+        _ if says_complete(answered) == Some(false) => Some(offset_bytes.unwrap_or(0)),
         _ => None,
     }
+}
+
+fn says_complete(answered: &Answered) -> Option<bool> {
+    structured_field::boolean(&answered.headers, wire::UPLOAD_COMPLETE).ok()?
 }
 
 fn own_headers(offset_bytes: u64) -> HeaderMap {
@@ -201,16 +198,7 @@ fn own_headers(offset_bytes: u64) -> HeaderMap {
 
 /// `Upload-Offset`, where it can be one of an archive of this length.
 fn offset_of(answered: &Answered, size_bytes: u64) -> Option<u64> {
-    let number = |name| {
-        answered
-            .headers
-            .get(name)?
-            .to_str()
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
+    let number = |name| structured_field::number(&answered.headers, name).ok()?;
     if number(wire::UPLOAD_LENGTH).is_some_and(|length| length != size_bytes) {
         return None;
     }

@@ -211,19 +211,29 @@ fn a_flush_of_a_folder_a_sidecar_or_a_receipt_that_fails_is_told_and_loses_nothi
 }
 
 /// A disk that fails in one place for as long as this is there: strace, at a process that runs.
-struct Fault(Child);
+pub(crate) struct Fault(Child);
 
 impl Fault {
-    /// `None` where one process may not look into another.
-    fn of(daemon: &Process, path: &Path, call: &str, error: &str) -> Option<Self> {
+    /// Of this path, and of none else; of all without one. `None` where one process may not look
+    /// into another.
+    pub(crate) fn of<'a>(
+        daemon: &Process,
+        path: impl Into<Option<&'a Path>>,
+        call: &str,
+        error: &str,
+    ) -> Option<Self> {
         let pid = daemon.pid();
         let (trace, how) = (
             format!("trace={call}"),
             format!("inject={call}:error={error}"),
         );
         let strace = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"])
-            .arg(path)
+            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()])
+            .args(
+                path.into()
+                    .into_iter()
+                    .flat_map(|path| [Path::new("-P"), path]),
+            )
             .args(["-e", &trace, "-e", &how])
             .stderr(Stdio::null())
             .spawn();
@@ -285,7 +295,7 @@ fn eio_erofs_and_eacces_on_a_folder_hold_what_needs_it_and_lose_nothing() {
         sandbox.seal("run-0", &[]);
         daemon.wait_log("shipped run-0");
         let path = sandbox.data().join(path);
-        let Some(fault) = Fault::of(&daemon, &path, call, error) else {
+        let Some(fault) = Fault::of(&daemon, path.as_path(), call, error) else {
             return;
         };
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);

@@ -28,7 +28,11 @@ const LARGE: usize = (1 << 20) + 4000;
 /// Sends what was recorded to a receiver, one after another, and compares.
 fn replay(url: &str, names: &[&str]) {
     for name in names {
-        for exchange in recorded(name) {
+        // POST creates an upload since then, as PUT does (`receive::resume`).
+        for exchange in recorded(name)
+            .into_iter()
+            .filter(|it| it.method() != "POST")
+        {
             let (head, body) = ask(url, &exchange);
             let what = format!("{name}: {}", exchange.line());
             compare(&what, exchange.response.as_ref().unwrap(), &head, &body);

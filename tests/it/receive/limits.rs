@@ -522,3 +522,121 @@ async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_i
         .await;
     assert_eq!(refused.problem().0, "quota-exceeded");
 }
+
+#[tokio::test]
+async fn a_request_says_once_for_which_host_it_is() {
+    let rig = Rig::new().await;
+    for (version, lines, status) in [
+        ("1.1", "", 400),
+        ("1.1", "Host: r\r\nHost: r\r\n", 400),
+        ("1.1", "Host: a b\r\n", 400),
+        ("1.1", "Host: user@r\r\n", 400),
+        ("1.1", "Host: r:port\r\n", 400),
+        ("1.1", "Host: r/path\r\n", 400),
+        ("1.1", "Host: r, s\r\n", 400),
+        ("1.1", "Host: r\r\n", 200),
+        ("1.1", "Host: r.example.:8490\r\n", 200),
+        ("1.1", "Host: 192.0.2.7:\r\n", 200),
+        ("1.1", "Host: [2001:db8::7]:8490\r\n", 200),
+        ("1.1", "Host:\r\n", 200),
+        ("1.0", "", 200),
+        ("1.0", "Host: r\r\nHost: s\r\n", 400),
+    ] {
+        let request = format!("GET /healthz HTTP/{version}\r\n{lines}Connection: close\r\n\r\n");
+        let answer = rig.request(&request, b"").await;
+        assert_eq!(answer.status, status, "{request}");
+        if status == 400 {
+            assert_eq!(answer.problem().0, "host-invalid", "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_server_as_a_whole_says_what_it_takes() {
+    let rig = Rig::new().await;
+    let answer = rig.request(&head("OPTIONS", "*", &[]), b"").await;
+    let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+    assert_eq!(
+        (answer.status, answer.headers["allow"].as_str()),
+        (204, allowed)
+    );
+    assert_eq!(rig.request(&head("GET", "*", &[]), b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_machines_own_clients_read_the_metrics_over_ipv4_on_an_ipv6_address() {
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_err() {
+        println!("skipped: there is no IPv6 here");
+        return;
+    }
+    let rig = Rig::with(|config, rig| {
+        config.listen = "[::]:0".parse().unwrap();
+        config.anyone_may_store = true;
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+    })
+    .await;
+    let port = rig.receivers[0].port();
+    for address in ["127.0.0.1", "::1"] {
+        let to = SocketAddr::new(address.parse().unwrap(), port);
+        let mut client = Client::to(to).await;
+        let answer = client.request(&head("GET", "/metrics", &[]), b"").await;
+        assert_eq!(answer.status, 200, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for_and_agree_with_healthz() {
+    let rig = Rig::new().await;
+    rig.put("a", b"archive").await;
+    for refused in ["PUT /v1/episodes/a\r\n\r\n", "\u{0}\r\n\r\n"] {
+        let mut client = rig.connect().await;
+        client.send(refused.as_bytes()).await;
+        assert_eq!(client.answer(false).await.status, 400);
+        // It is counted by when the connection has ended.
+        let mut rest = Vec::new();
+        client.0.read_to_end(&mut rest).await.unwrap();
+    }
+    let metrics = async |rig: &Rig, accept: &str| {
+        let head = head("GET", "/metrics", &[("Accept", accept)]);
+        let answer = rig.request(&head, b"").await;
+        let text = String::from_utf8(answer.body).unwrap();
+        (answer.headers["content-type"].clone(), text)
+    };
+    let (media_type, text) = metrics(&rig, "text/plain;version=0.0.4").await;
+    assert!(
+        media_type.starts_with("text/plain; version=0.0.4"),
+        "{media_type}"
+    );
+    crate::control::check(&text);
+    for line in [
+        "# TYPE sealift_receiver_requests_total counter",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"201\"} 1",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"507\"} 0",
+        "sealift_receiver_heads_refused_total 2",
+        "sealift_receiver_can_store 1",
+    ] {
+        assert!(text.lines().any(|has| has == line), "{line}: {text}");
+    }
+    let version = format!(
+        "sealift_receiver_build_info{{version=\"{}\"}} 1\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(text.contains(&version), "{text}");
+    let (media_type, text) = metrics(&rig, "application/openmetrics-text;q=0.5,*/*;q=0.2").await;
+    assert!(
+        media_type.starts_with("application/openmetrics-text"),
+        "{media_type}"
+    );
+    assert!(
+        text.contains("# TYPE sealift_receiver_requests counter\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("# EOF\n"), "{text}");
+
+    let full = Rig::with(limited(|limits| limits.min_free_bytes = u64::MAX)).await;
+    let health = full.request(&head("GET", "/healthz", &[]), b"").await;
+    let (_, text) = metrics(&full, "*/*").await;
+    assert_eq!(health.status, 507);
+    assert!(text.contains("\nsealift_receiver_can_store 0\n"), "{text}");
+}

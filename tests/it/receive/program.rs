@@ -10,7 +10,9 @@ use std::{
 
 use crate::{
     authority::Authority,
-    support::{Sandbox, eventually, sealift},
+    crash_sweep::strace_is_there,
+    disks::failing::Fault,
+    support::{Sandbox, eventually, names, sealift},
 };
 use sealift::model::episode::Digest;
 
@@ -251,7 +253,7 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
         ("tls_cert_file", "holds no certificate"),
         ("tls_key_file", "holds no private key"),
         ("client_ca_file", "holds no certificate"),
-        ("tokens_file", "holds no token"),
+        ("tokens_file", "line 1"),
         ("commits_file", "holds no commit"),
     ] {
         let mut house = House::new();
@@ -275,7 +277,7 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
             code == 0 && stderr.lines().all(|line| line.contains("chmod 0640")),
             "{stderr}"
         );
-        house.write(setting, "");
+        house.write(setting, if setting == "tokens_file" { "x" } else { "" });
         let store = house.sandbox.store();
         for (code, stderr) in [
             run(sealift().args(["config", "check"])),
@@ -294,6 +296,62 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
         }
         assert!(!store.exists());
     }
+}
+
+/// The status and the body of a GET.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+#[test]
+fn while_flushes_fail_nothing_says_that_it_can_store() {
+    if !strace_is_there() {
+        return;
+    }
+    let mut sandbox = Sandbox::new("");
+    sandbox.start_receiver("127.0.0.1:0");
+    let address = sandbox.url().trim_start_matches("http://").to_owned();
+    let says = |status: [u16; 2], can_store: u8| {
+        let line = format!("\nsealift_receiver_can_store {can_store}\n");
+        ["/healthz", "/v1/admission"].map(|path| get(&address, path).0) == status
+            && get(&address, "/metrics").1.contains(&line)
+    };
+    assert!(says([200, 204], 1));
+    let Some(fault) = Fault::of(sandbox.receiver(), None, "fsync,fdatasync", "EIO") else {
+        return;
+    };
+    eventually("everything says so", || says([500, 500], 0));
+    drop(fault);
+    eventually("everything says that it can again", || says([200, 204], 1));
+    assert_eq!(names(&sandbox.store().join("incoming")), [""; 0]);
+}
+
+#[test]
+fn a_store_without_locks_is_refused_and_nothing_is_left_in_it() {
+    if !strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::new("");
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock"])
+        .args(["-e", "inject=flock:error=ENOLCK"])
+        .arg(sealift().get_program())
+        .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+        .arg(sandbox.store())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("No locks available"), "{said}");
+    assert_eq!(names(&sandbox.store().join("incoming")), [""; 0]);
 }
 
 #[test]

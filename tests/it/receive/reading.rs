@@ -119,6 +119,94 @@ async fn the_archive_comes_back_whole_or_in_part() {
 }
 
 #[tokio::test]
+async fn preconditions_decide_whether_what_is_held_is_sent() {
+    let rig = Rig::new().await;
+    let archive = noise(1000);
+    rig.put("a", &archive).await;
+    let held = rig.request(&head("HEAD", "/v1/episodes/a", &[]), b"").await;
+    let (etag, modified) = (&held.headers["etag"], &held.headers["last-modified"]);
+    let weak = format!("W/{etag}");
+    let (long_ago, part) = ("Sun, 06 Nov 1994 08:49:37 GMT", ("Range", "bytes=10-"));
+    for (headers, get, to_head) in [
+        (vec![("If-None-Match", etag.as_str())], 304, 304),
+        (vec![("If-None-Match", &weak), part], 304, 304),
+        (vec![("If-None-Match", "*")], 304, 304),
+        (vec![("If-None-Match", "\"other\"")], 200, 200),
+        (vec![("If-Modified-Since", modified)], 304, 304),
+        (vec![("If-Modified-Since", long_ago), part], 206, 200),
+        (vec![("If-Match", etag), part], 206, 200),
+        (vec![("If-Match", "\"x\", *"), part], 206, 200),
+        (vec![("If-Match", "\"other\""), part], 412, 412),
+        (vec![("If-Match", &weak)], 412, 412),
+        (vec![("If-Unmodified-Since", modified)], 200, 200),
+        (vec![("If-Unmodified-Since", long_ago), part], 412, 412),
+        // Then the range, if it is one of this archive.
+        (vec![("If-Match", etag), part, ("If-Range", etag)], 206, 200),
+        (
+            vec![("If-Match", etag), part, ("If-Range", &weak)],
+            200,
+            200,
+        ),
+        (vec![("If-Match", etag), ("Range", "bytes=1000-")], 416, 200),
+    ] {
+        for (method, status) in [("GET", get), ("HEAD", to_head)] {
+            let answer = rig
+                .request(&head(method, "/v1/episodes/a", &headers), b"")
+                .await;
+            assert_eq!(answer.status, status, "{method} {headers:?}");
+            if status == 304 {
+                assert_eq!(answer.body, b"");
+                assert_eq!(&answer.headers["etag"], etag);
+                assert_eq!(&answer.headers["last-modified"], modified);
+            }
+            if (method, status) == ("GET", 412) {
+                assert_eq!(answer.problem().0, "precondition-failed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_for_what_is_not_held_so_is_no_verdict_on_its_commit() {
+    let rig = Rig::new().await;
+    let archive = noise(1000);
+    let put = async |archive: &[u8], headers: &[(&str, &str)]| {
+        let mut headers = headers.to_vec();
+        headers.push(("Expect", "100-continue"));
+        let mut client = rig.connect().await;
+        client
+            .send(put_with("a", archive, &headers).as_bytes())
+            .await;
+        match client.answer(false).await {
+            answer if answer.status == 100 => {
+                client.send(archive).await;
+                client.answer(false).await
+            }
+            answer => answer,
+        }
+    };
+    for name in ["*", "\"other\""] {
+        let answer = put(&archive, &[("If-Match", name)]).await;
+        let (kind, problem) = answer.problem();
+        assert_eq!((answer.status, &*kind), (412, "precondition-failed"));
+        assert!(problem.get("your_commit").is_none() && problem.get("head_commit").is_none());
+    }
+    assert!(!rig.archive("a").exists());
+    assert_eq!(put(&archive, &[("If-None-Match", "*")]).await.status, 201);
+    let ours = format!("\"{}\"", Digest::of(&archive));
+    assert_eq!(put(&archive, &[("If-Match", &ours)]).await.status, 200);
+    assert_eq!(
+        put(&archive, &[("If-Match", "\"other\"")]).await.status,
+        412
+    );
+    // What would have been refused anyhow is refused for that (RFC 9110, section 13.2.1).
+    let answer = put(b"another", &[("If-Match", "\"other\"")]).await;
+    assert_eq!(answer.problem().0, "conflict");
+    // Nothing is overwritten, whatever is asked: a host whose receipt was lost hears it.
+    assert_eq!(put(&archive, &[("If-None-Match", "*")]).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_reader_that_leaves_in_the_middle_holds_nothing_open() {
     let rig = Rig::new().await;
     let archive = noise(40 << 20);
@@ -327,4 +415,22 @@ async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
     };
     let error = Server::bind(other).await.unwrap_err().to_string();
     assert!(error.contains("namespace = \"none\""), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_store_holds_of_a_host_makes_its_name_known() {
+    let configure = |config: &mut ReceiveConfig, rig: &Rig| {
+        by_token(config, rig);
+        config.namespace = Namespace::Host;
+    };
+    let mut rig = Rig::with(configure).await;
+    rig.put_as("alpha", "a", b"of alpha").await;
+    // The same host, by another hand.
+    let line = format!("ALPHA = \"{}\"\n", Digest::of(b"token-ALPHA"));
+    rig.config.tokens_file = Some(rig.file("other-tokens", &line));
+    rig = rig.and_receiver().await;
+    rig.receivers.remove(0);
+    let refused = rig.put_as("ALPHA", "a", b"of alpha").await;
+    assert_eq!(refused.problem().0, "unauthenticated");
+    assert!(!rig.folder.path().join("store/episodes/ALPHA").exists());
 }

@@ -146,43 +146,79 @@ async fn every_byte_that_arrived_is_kept_and_the_rest_completes_it() {
 #[tokio::test]
 async fn a_client_may_announce_an_upload_and_send_it_piece_by_piece() {
     let rig = Rig::new().await;
-    let archive = noise(SIZE);
-    let digest = Digest::of(&archive).to_header();
-    let announce = [
-        ("Content-Length", "0"),
-        ("Repr-Digest", digest.as_str()),
-        ("Upload-Complete", "?0"),
-        ("Upload-Length", &SIZE.to_string()),
-    ];
-    let answer = rig
-        .request(&head("PUT", "/v1/episodes/a", &announce), b"")
-        .await;
-    assert_eq!(
-        (answer.status, answer.headers["upload-offset"].as_str()),
-        (201, "0")
-    );
-    assert_eq!(answer.headers["location"], upload_path("a", &archive));
-    for (n, piece) in archive.chunks(1_000_000).enumerate() {
-        let (at, last) = (n * 1_000_000, (n + 1) * 1_000_000 >= SIZE);
-        let request = patch(
-            "a",
-            &archive,
-            at,
-            at + piece.len(),
-            if last { "?1" } else { "?0" },
+    // POST is how the draft creates (section 4.2); structured fields and the media type may have
+    // parameters (RFC 9651, section 3.1.2; RFC 9110, section 8.3.1).
+    for (method, more, media_type) in [
+        ("PUT", "", "application/partial-upload"),
+        ("POST", "", "application/partial-upload"),
+        (
+            "POST",
+            ";of=\"3;\";last=?0",
+            "Application/Partial-Upload ;v=1",
+        ),
+    ] {
+        let archive = noise(SIZE);
+        let with = |value: &str| format!("{value}{more}");
+        let digest = with(&Digest::of(&archive).to_header());
+        let (complete, length) = (with("?0"), with(&SIZE.to_string()));
+        let announce = [
+            ("Content-Length", "0"),
+            ("Repr-Digest", digest.as_str()),
+            ("Upload-Complete", &complete),
+            ("Upload-Length", &length),
+        ];
+        let id = format!("{method}{}", more.len());
+        let answer = rig
+            .request(&head(method, &format!("/v1/episodes/{id}"), &announce), b"")
+            .await;
+        assert_eq!(
+            (answer.status, answer.headers["upload-offset"].as_str()),
+            (201, "0")
         );
-        let answer = rig.go_on(&request, piece).await;
-        if last {
-            assert_eq!(answer.receipt().sha256, Digest::of(&archive));
-        } else {
-            assert_eq!(answer.status, 204);
-            assert_eq!(
-                answer.headers["upload-offset"],
-                (at + piece.len()).to_string()
-            );
+        assert_eq!(answer.headers["location"], upload_path(&id, &archive));
+        for (n, piece) in archive.chunks(1_000_000).enumerate() {
+            let (at, last) = (n * 1_000_000, (n + 1) * 1_000_000 >= SIZE);
+            let (offset, length) = (with(&at.to_string()), piece.len().to_string());
+            let complete = with(if last { "?1" } else { "?0" });
+            let headers = [
+                ("Content-Type", media_type),
+                ("Upload-Offset", offset.as_str()),
+                ("Upload-Complete", &complete),
+                ("Content-Length", &length),
+            ];
+            let request = head("PATCH", &upload_path(&id, &archive), &headers);
+            let answer = rig.go_on(&request, piece).await;
+            if last {
+                assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+            } else {
+                assert_eq!(answer.status, 204);
+                assert_eq!(
+                    answer.headers["upload-offset"],
+                    (at + piece.len()).to_string()
+                );
+            }
         }
+        assert_eq!(std::fs::read(rig.archive(&id)).unwrap(), archive);
     }
-    assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
+}
+
+#[tokio::test]
+async fn a_post_of_the_whole_is_taken_as_a_put_is() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    let request = put_head("a", &archive).replacen("PUT", "POST", 1);
+    for status in [201, 200] {
+        let answer = rig.request(&request, &archive).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+    }
+    // What broke off is kept as well.
+    let mut client = rig.connect().await;
+    let request = put_head("b", &archive).replacen("PUT", "POST", 1);
+    client.send(request.as_bytes()).await;
+    client.send(&archive[..2_000_000]).await;
+    drop(client);
+    rig.kept("b", &archive, 2_000_000).await;
 }
 
 #[tokio::test]

@@ -73,7 +73,11 @@ impl Gate {
         let stream = TcpStream::connect(self.rig.receivers[0]).await?;
         let name = "localhost".try_into().unwrap();
         let stream = TlsConnector::from(config).connect(name, stream).await?;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let spoken = stream.get_ref().1.alpn_protocol().map(<[_]>::to_vec);
+        assert!(
+            matches!(spoken.as_deref(), Some(b"http/1.1" | b"http/1.0")),
+            "{spoken:?}"
+        );
         Ok(Client(BufStream::new(stream)))
     }
 
@@ -211,6 +215,17 @@ async fn every_certificate_and_every_token_gets_its_documented_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_nothing_newer_than_http_1_0_is_answered() {
+    let gate = Gate::new().await;
+    let reader = gate.hosts.sign("reader", |_| {});
+    let mut config = (*client_config(&gate.authority, Some(&reader), &TLS13)).clone();
+    config.alpn_protocols = vec![b"http/1.0".to_vec()];
+    let mut client = gate.connect_with(Arc::new(config)).await.unwrap();
+    let ask = "HEAD /v1/episodes/held HTTP/1.0\r\n\r\n";
+    assert_eq!(client.request(ask, b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn who_is_not_known_is_told_what_to_set_and_nothing_of_what_is_held() {
     let gate = Gate::new().await;
     let mut client = gate.connect(None).await.unwrap();
@@ -317,16 +332,54 @@ async fn a_token_counts_from_the_next_request_on_and_is_withdrawn_likewise() {
         .file("tokens", &(token("lab-07") + &token("lab-09")));
     gate.rig.reload().await;
     assert_eq!(client.request(&ask, b"").await.status, 403);
-    gate.rig.file("tokens", "");
+    gate.rig.file("tokens", "lab-09");
     gate.rig.reload().await;
     assert_eq!(
         client.request(&ask, b"").await.status,
         403,
-        "an empty file changes nothing"
+        "a file that cannot be read changes nothing"
     );
     gate.rig.file("tokens", &token("lab-07"));
     gate.rig.reload().await;
     assert_eq!(client.request(&ask, b"").await.status, 401);
+    // The last one, too.
+    let ask = head_of_held("Bearer token-of-lab-07");
+    assert_eq!(client.request(&ask, b"").await.status, 403);
+    gate.rig.file("tokens", "");
+    gate.rig.reload().await;
+    assert_eq!(client.request(&ask, b"").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_second_spelling_of_a_hosts_name_is_refused_in_words() {
+    let gate = Gate::new().await;
+    for (name, status) in [
+        // By the file of tokens, and as a reader.
+        ("LAB-07", 401),
+        ("lab-07.", 401),
+        ("Reader", 401),
+        ("reader", 200),
+        // The first that comes.
+        ("Lab-08", 403),
+        ("lab-08", 401),
+        ("Lab-08", 403),
+    ] {
+        let shown = gate.hosts.sign("x", |params| {
+            params.subject_alt_names.clear();
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+        });
+        let mut client = gate.connect(Some(&shown)).await.unwrap();
+        let request = head("GET", "/v1/episodes/held", &[]);
+        let answer = client.request(&request, b"").await;
+        assert_eq!(answer.status, status, "{name}");
+        if status == 401 {
+            let (_, problem) = answer.problem();
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("one spelling"), "{name}: {detail}");
+        }
+    }
 }
 
 #[tokio::test]

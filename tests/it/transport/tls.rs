@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rcgen::date_time_ymd;
+use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{
     HandshakeKind, NamedGroup, ServerConfig,
     crypto::aws_lc_rs,
@@ -217,6 +217,25 @@ async fn a_missing_or_a_foreign_client_certificate_is_told_and_the_right_one_is_
             let why = refusal(&sandbox).await;
             assert!(why.contains("our client certificate"), "{why}");
         }
+    }
+    // The alerts do not tell: the first is that of a certificate that has expired.
+    type Change = fn(&mut CertificateParams);
+    let not_yet: Change = |params| params.not_before = date_time_ymd(2060, 1, 1);
+    let for_servers: Change =
+        |params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    for (change, words) in [
+        (not_yet, "it is valid from 2060-01-01T00:00:00Z"),
+        (for_servers, "its extendedKeyUsage has no clientAuth"),
+    ] {
+        let (certificate, key) = authority.sign("client", change);
+        sandbox.config.client_cert = sandbox
+            .file("client.pem", &certificate)
+            .zip(sandbox.file("client.key", &key));
+        let why = refusal(&sandbox).await;
+        assert!(
+            why.contains("our client certificate") && why.contains(words),
+            "{why}"
+        );
     }
     until(|| server.open_sockets_of_the_client() == 0).await;
 }

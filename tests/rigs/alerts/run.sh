@@ -15,6 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'echo "alerts rig: line $LINENO failed" >&2' ERR
 
+promtool check config --syntax-only contrib/prometheus/prometheus.yml
 promtool check rules --lint=all --lint-fatal contrib/prometheus/sealift.rules.yml
 promtool test rules contrib/prometheus/sealift.tests.yml
 

@@ -73,7 +73,7 @@ TUS = {
     ("ietf-draft-05", "broken"): True,
     ("ietf-draft-05", "pieces-stream"): False,
     ("ietf-draft-05", "broken-stream"): False,
-    ("ietf-draft-05", "create"): False,
+    ("ietf-draft-05", "create"): True,
     ("ietf-draft-03", "whole"): False,
     ("tus-v1", "whole"): False,
 }

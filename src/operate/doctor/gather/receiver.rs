@@ -154,12 +154,9 @@ async fn read(answered: Answered) -> ReceiverAnswer {
             .ok()
             .map(|text| text.trim().to_owned())
     };
-    let media_type = text(header::CONTENT_TYPE)
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    let is_json = matches!(media_type, "application/json" | wire::PROBLEM_TYPE);
-    let html = matches!(media_type, "text/html" | "application/xhtml+xml");
+    let media_type = wire::media_type(&answered.headers);
+    let is_json = matches!(media_type.as_str(), "application/json" | wire::PROBLEM_TYPE);
+    let html = matches!(media_type.as_str(), "text/html" | "application/xhtml+xml");
     let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
     let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
     let date = date

@@ -54,13 +54,20 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
         });
         let fix = Fix::from(install("NEW.pem", file))
             .then(format!("{key}Then: {}", facts.hands.unit_to("reload")));
-        rows.push(certificate(
-            Id::ClientCertificate,
-            "Our certificate",
-            *ends,
-            facts.now,
-            fix,
-        ));
+        rows.push(match &facts.settings.client_certificate_fault {
+            Some(wrong) => {
+                let summary = format!("Our certificate is refused by receivers: {wrong}.");
+                DoctorRow::red(Id::ClientCertificate, summary, fix)
+                    .with("not_after", ends.to_string())
+            }
+            None => certificate(
+                Id::ClientCertificate,
+                "Our certificate",
+                *ends,
+                facts.now,
+                fix,
+            ),
+        });
     }
     let Some(receiver) = &facts.receiver else {
         rows.push(clock(facts, None));
@@ -205,7 +212,18 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                 DoctorRow::red(Id::ReceiverCredential, summary, credential_fix(facts)),
             ]
         }
-        // rustls's word for a certificate whose time is over.
+        // rustls's words.
+        ClientError::Tls(why) if why.contains("not valid yet") => {
+            let summary = format!(
+                "The receiver's certificate is not valid yet, as it looks from here: {said}. Its operator has to put back the old \
+                 one, or this host's clock is wrong."
+            );
+            vec![
+                named,
+                reached,
+                DoctorRow::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
+            ]
+        }
         ClientError::Tls(why) if why.contains("expired") => {
             let summary = format!(
                 "The receiver's certificate has expired, as it looks from here: {said}. Its operator has to renew it, or this host's clock is wrong."

@@ -13,7 +13,8 @@
 //!   where one is required; any other 2xx
 //! - **conflict**, episode: 409
 //! - **corrupted**, the way: 400 digest mismatch, 400 truncated
-//! - **hold**, something in between: 400 digest missing or malformed, which we never send so
+//! - **hold**, something in between, or `receiver.headers`: 400 digest or `Host` missing or
+//!   malformed, 412 for a precondition, which we never send so
 //! - **hold**, the address: `id-invalid`, `upload-invalid`, `unsupported-type`: our receiver met a
 //!   request that is not ours
 //! - **fatal**, episode: 412 with a verdict on the commit
@@ -219,7 +220,7 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         400 if answer.problem_type().is_some_and(altered_on_the_way) => {
             Verdict::Corrupted(refusal())
         }
-        400 if answer.problem_type() == Some(ProblemType::DigestInvalid) => {
+        400..=499 if answer.problem_type().is_some_and(faults_of_the_headers) => {
             Verdict::Hold(refusal())
         }
         400..=499 if answer.problem_type().is_some_and(faults_of_the_address) => {
@@ -459,6 +460,15 @@ fn faults_of_the_address(problem: ProblemType) -> bool {
     matches!(
         problem,
         P::IdInvalid | P::UploadInvalid | P::UnsupportedType
+    )
+}
+
+/// What something in between did to our headers, or `receiver.headers` put there.
+fn faults_of_the_headers(problem: ProblemType) -> bool {
+    use ProblemType as P;
+    matches!(
+        problem,
+        P::DigestInvalid | P::PreconditionFailed | P::HostInvalid
     )
 }
 

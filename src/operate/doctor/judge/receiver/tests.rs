@@ -410,6 +410,18 @@ fn a_certificate_is_renewed_together_with_its_key() {
 }
 
 #[test]
+fn a_certificate_that_no_receiver_takes_is_red_however_long_it_is_good() {
+    let mut facts = sound();
+    let ends = WallTime::from_unix_seconds(facts.now.unix_seconds() + 400 * DAY_S);
+    facts.settings.client_certificate_ends = Some(("/etc/host.pem".into(), ends));
+    facts.settings.client_certificate_fault = Some("it is not valid before then".to_owned());
+    let mut rows = rows(&facts).into_iter();
+    let row = rows.find(|row| row.id == Id::ClientCertificate).unwrap();
+    assert_eq!(row.status, RowStatus::Red);
+    assert!(row.summary.contains("not valid before then"), "{row:?}");
+}
+
+#[test]
 fn clocks_may_be_two_minutes_apart() {
     for (ahead, status) in [
         (0, RowStatus::Green),

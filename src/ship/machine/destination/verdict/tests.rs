@@ -213,10 +213,11 @@ fn only_a_receiver_can_quarantine_and_only_its_bytes_can_be_corrupted() {
         verdict(400, problem(ProblemType::Truncated), false),
         "corrupted"
     );
-    assert_eq!(
-        verdict(400, problem(ProblemType::DigestInvalid), false),
-        "hold"
-    );
+    // A precondition says nothing of a commit.
+    use ProblemType as P;
+    for kind in [P::DigestInvalid, P::HostInvalid, P::PreconditionFailed] {
+        assert_eq!(verdict(kind.status(), problem(kind), false), "hold");
+    }
     assert_eq!(
         verdict(409, problem(ProblemType::OffsetMismatch), false),
         "transient"
