@@ -99,9 +99,9 @@ impl Daemon {
     /// nothing but the next writing.
     pub(super) fn write_textfile(&mut self) {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
-            let (mut snapshot, shelves) = (self.snapshot(), self.shelves.clone());
+            let (mut snapshot, folder_counts) = (self.snapshot(), self.folder_counts.clone());
             tokio::task::spawn_blocking(move || {
-                snapshot.filed = shelves.filed();
+                snapshot.filed = folder_counts.filed();
                 textfile.write(&metrics::text(&snapshot));
             });
         }

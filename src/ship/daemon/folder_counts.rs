@@ -22,10 +22,10 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Clones share one state.
 #[derive(Debug, Clone)]
-pub(super) struct Shelves(Arc<ShelvesInner>);
+pub(super) struct FolderCounts(Arc<FolderCountsInner>);
 
 #[derive(Debug)]
-struct ShelvesInner {
+struct FolderCountsInner {
     layout: Arc<Layout>,
     lately: Mutex<ShippedLately>,
     /// What came of listing `shipped/`; `None` while that is under way.
@@ -45,20 +45,20 @@ fn renew(known: &mut [RoomStatus], now: Vec<RoomStatus>) {
     }
 }
 
-impl Shelves {
+impl FolderCounts {
     /// Lists `shipped/`, beside everything else; of a single pass no one asks.
     pub(super) fn begin(layout: Arc<Layout>, once: bool) -> Self {
-        let shelves = Self(Arc::new(ShelvesInner {
+        let folder_counts = Self(Arc::new(FolderCountsInner {
             layout,
             lately: Mutex::default(),
             listed: Mutex::default(),
             looking: Arc::default(),
         }));
         if !once {
-            let listing = shelves.clone();
+            let listing = folder_counts.clone();
             tokio::task::spawn_blocking(move || listing.list());
         }
-        shelves
+        folder_counts
     }
 
     fn list(&self) {
@@ -86,13 +86,13 @@ impl Shelves {
 
     /// Answers with this and what the folders say now. Nothing waits for that but who asks.
     pub(super) fn answer(&self, mut snapshot: Snapshot, ask: Ask) {
-        let (shelves, looking) = (self.clone(), Arc::clone(&self.0.looking));
+        let (folder_counts, looking) = (self.clone(), Arc::clone(&self.0.looking));
         tokio::spawn(async move {
             let look = async {
                 let turn = looking.lock_owned().await;
                 let look = move || {
                     let _turn = turn;
-                    shelves.look()
+                    folder_counts.look()
                 };
                 tokio::task::spawn_blocking(look).await.ok()
             };
