@@ -66,14 +66,14 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
             } else {
                 let config = raw.ship()?;
                 super::ship::transport(&config.receiver, &config.host_id)?;
-                is_right &= super::ship::expired(&config.receiver).is_none();
+                is_right &= super::ship::unfit_certificate(&config.receiver).is_none();
                 if is_right {
                     outln!("the configuration is right");
                 }
             }
             if !is_right {
                 outln!(
-                    "the configuration can be read, and a certificate that it names has expired"
+                    "the configuration can be read, and a certificate that it names is not good"
                 );
                 return Ok(Exit::Wrong);
             }

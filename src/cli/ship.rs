@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     clock,
-    config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode, key_files},
+    config::{
+        QueueOrder, ReceiverConfig, ShipConfig, WatchMode,
+        key_files::{self, CertificateTerms},
+    },
     disk::tree::shown,
     http::url_template,
     model::{snapshot::Log, text::printable},
@@ -145,14 +148,19 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// That our own certificate has expired: the receiver's end will say so too, in other words.
-pub(super) fn expired(receiver: &ReceiverConfig) -> Option<String> {
+/// Why receivers refuse our own certificate, where it says so itself: their end says so too, in
+/// other words.
+pub(super) fn unfit_certificate(receiver: &ReceiverConfig) -> Option<String> {
     const CERT: &str = "receiver.client_cert_file";
     let (path, _) = receiver.client_cert.as_ref()?;
-    let chain = key_files::read_chain(CERT, path).ok()?;
-    let ended = key_files::not_after(chain.get(..1)?).filter(|end| *end < clock::wall_now())?;
+    let terms = CertificateTerms::of(&key_files::read_chain(CERT, path).ok()?)?;
+    let now = clock::wall_now();
+    let why = match terms.ended(now) {
+        Some(end) => format!("the certificate expired on {end}"),
+        None => terms.fault(now)?,
+    };
     Some(format!(
-        "{CERT} {}: the certificate expired on {ended}. Put a new one with its key in place, then reload",
+        "{CERT} {}: {why}. Put a new one with its key in place, then reload",
         shown(path)
     ))
 }
@@ -160,8 +168,8 @@ pub(super) fn expired(receiver: &ReceiverConfig) -> Option<String> {
 /// The way to the receiver. Reads certificates, token and, where that counts, the time zone; opens
 /// no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
-    if let Some(expired) = expired(receiver) {
-        tracing::error!("{expired}");
+    if let Some(unfit) = unfit_certificate(receiver) {
+        tracing::error!("{unfit}");
     }
     if !receiver.upload_window.is_empty()
         && let Err(why) = clock::read_time_zone()

@@ -209,6 +209,11 @@ impl CertificateTerms {
         })
     }
 
+    /// Since when it is no longer good.
+    pub(crate) fn ended(&self, now: WallTime) -> Option<WallTime> {
+        Some(self.ends).filter(|ends| *ends < now)
+    }
+
     /// Why receivers refuse it from a client, its end apart.
     pub(crate) fn fault(&self, now: WallTime) -> Option<String> {
         if now < self.begins {

@@ -355,16 +355,29 @@ fn a_store_without_locks_is_refused_and_nothing_is_left_in_it() {
 }
 
 #[test]
-fn a_configuration_whose_own_certificate_has_expired_is_not_called_right() {
+fn a_configuration_whose_own_certificate_is_not_good_is_not_called_right() {
+    type Change = fn(&mut rcgen::CertificateParams);
     let house = House::new();
-    let expired = |params: &mut rcgen::CertificateParams| {
+    let expired: Change = |params| {
         params.not_before = rcgen::date_time_ymd(2001, 1, 1);
         params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     };
-    for (change, code) in [(true, 1), (false, 0)] {
+    let early: Change = |params| {
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+    };
+    let of_a_server: Change = |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    for (change, why) in [
+        (Some(expired), "the certificate expired on 2002-01-01T"),
+        (Some(early), "it is not valid before 2090-01-01T"),
+        (Some(of_a_server), "it is not for clients"),
+        (None, ""),
+    ] {
         let (certificate, key) = house.hosts.sign("lab-08", |params| {
-            if change {
-                expired(params);
+            if let Some(change) = change {
+                change(params);
             }
         });
         let (certificate, key) = (
@@ -386,18 +399,13 @@ fn a_configuration_whose_own_certificate_has_expired_is_not_called_right() {
             .unwrap();
         let said = String::from_utf8_lossy(&checked.stdout).into_owned()
             + &String::from_utf8_lossy(&checked.stderr);
+        let code = i32::from(change.is_some());
         assert_eq!(checked.status.code(), Some(code), "{said}");
-        assert_eq!(
-            said.contains("the configuration is right"),
-            !change,
-            "{said}"
-        );
-        let expiry = "receiver.client_cert_file";
-        assert_eq!(
-            said.contains(expiry) && said.contains("the certificate expired on 2002-01-01T"),
-            change,
-            "{said}"
-        );
+        let is_right = said.contains("the configuration is right");
+        assert_eq!(is_right, change.is_none(), "{said}");
+        let key = "receiver.client_cert_file";
+        let is_told = said.contains(key) && said.contains(why);
+        assert_eq!(is_told, change.is_some(), "{said}");
     }
 }
 
