@@ -12,8 +12,8 @@ mod cleanup;
 mod disk_pressure;
 mod disk_usage;
 mod effect_runner;
-mod folder_counts;
 mod folder_identity;
+mod folder_totals;
 mod housekeeping;
 mod idle_priority;
 mod lengths;
@@ -43,7 +43,7 @@ use tokio::{
 pub use self::shutdown::Stop;
 use self::{
     effect_runner::EffectRunner,
-    folder_counts::FolderCounts,
+    folder_totals::FolderTotals,
     reload::{Reload, Reloaded},
     shutdown::{GOING, LAST_GRACE},
     status_endpoints::Asking,
@@ -187,7 +187,7 @@ struct Daemon {
     hands: EffectRunner,
     teller: Teller,
     ledger: Ledger,
-    folder_counts: FolderCounts,
+    folder_totals: FolderTotals,
     /// How often events were lost.
     overflows: u64,
     pulse: Pulse,
@@ -278,7 +278,7 @@ impl Daemon {
         )
         .context("Failed to start the watching thread")?;
         let throttle = Throttle::default();
-        let folder_counts = FolderCounts::begin(Arc::clone(&layout), once);
+        let folder_totals = FolderTotals::begin(Arc::clone(&layout), once);
         let workers = Workers {
             layout,
             transport: transport.throttled_by(throttle.clone()),
@@ -302,7 +302,7 @@ impl Daemon {
             hands: EffectRunner::new(workers, watch, throttle),
             teller: Teller::new(once),
             ledger: Ledger::default(),
-            folder_counts,
+            folder_totals,
             overflows: 0,
             pulse: Pulse::new(options.allowances, beat_every),
             last_beat: None,
@@ -362,7 +362,7 @@ impl Daemon {
                 Wakeup::Hinted(id) => self.hear(Event::Hinted(id)),
                 Wakeup::Hangup => self.begin_to_read(),
                 // A client that has gone needs no answer.
-                Wakeup::Asked(ask) => self.folder_counts.answer(self.snapshot(), ask),
+                Wakeup::Asked(ask) => self.folder_totals.answer(self.snapshot(), ask),
                 Wakeup::Aside(SideResult::Read(read)) => self.read(read),
                 Wakeup::Aside(SideResult::Locked(locked)) => self.locked(locked),
                 Wakeup::Aside(SideResult::Tried(trial)) => self.tried(trial),
@@ -407,7 +407,7 @@ impl Daemon {
                 let now = self.started.elapsed();
                 self.ledger
                     .note(&notice, self.teller.age_in(&notice, now), now);
-                self.folder_counts.note(&notice);
+                self.folder_totals.note(&notice);
                 self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
                     // The observer may have gone: that is no reason to stop shipping.
@@ -437,7 +437,7 @@ impl Daemon {
             self.try_moves();
         }
         if looked {
-            self.folder_counts.forget();
+            self.folder_totals.forget();
         }
         self.stirred = true;
     }

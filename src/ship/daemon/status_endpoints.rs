@@ -99,9 +99,9 @@ impl Daemon {
     /// nothing but the next writing.
     pub(super) fn write_textfile(&mut self) {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
-            let (mut snapshot, folder_counts) = (self.snapshot(), self.folder_counts.clone());
+            let (mut snapshot, folder_totals) = (self.snapshot(), self.folder_totals.clone());
             tokio::task::spawn_blocking(move || {
-                snapshot.filed = folder_counts.filed();
+                snapshot.filed = folder_totals.filed();
                 textfile.write(&metrics::text(&snapshot));
             });
         }

@@ -22,10 +22,10 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Clones share one state.
 #[derive(Debug, Clone)]
-pub(super) struct FolderCounts(Arc<FolderCountsInner>);
+pub(super) struct FolderTotals(Arc<FolderTotalsInner>);
 
 #[derive(Debug)]
-struct FolderCountsInner {
+struct FolderTotalsInner {
     layout: Arc<Layout>,
     lately: Mutex<ShippedLately>,
     /// What came of listing `shipped/`; `None` while that is under way.
@@ -45,20 +45,20 @@ fn renew(known: &mut [RoomStatus], now: Vec<RoomStatus>) {
     }
 }
 
-impl FolderCounts {
+impl FolderTotals {
     /// Lists `shipped/`, beside everything else; of a single pass no one asks.
     pub(super) fn begin(layout: Arc<Layout>, once: bool) -> Self {
-        let folder_counts = Self(Arc::new(FolderCountsInner {
+        let folder_totals = Self(Arc::new(FolderTotalsInner {
             layout,
             lately: Mutex::default(),
             listed: Mutex::default(),
             looking: Arc::default(),
         }));
         if !once {
-            let listing = folder_counts.clone();
+            let listing = folder_totals.clone();
             tokio::task::spawn_blocking(move || listing.list());
         }
-        folder_counts
+        folder_totals
     }
 
     fn list(&self) {
@@ -86,13 +86,13 @@ impl FolderCounts {
 
     /// Answers with this and what the folders say now. Nothing waits for that but who asks.
     pub(super) fn answer(&self, mut snapshot: Snapshot, ask: Ask) {
-        let (folder_counts, looking) = (self.clone(), Arc::clone(&self.0.looking));
+        let (folder_totals, looking) = (self.clone(), Arc::clone(&self.0.looking));
         tokio::spawn(async move {
             let look = async {
                 let turn = looking.lock_owned().await;
                 let look = move || {
                     let _turn = turn;
-                    folder_counts.look()
+                    folder_totals.look()
                 };
                 tokio::task::spawn_blocking(look).await.ok()
             };
