@@ -20,7 +20,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first row that is not green is the cause, or the nearest to it; the command below it mends it.
+The first red row is the cause, or the nearest to it (where none is red, the first yellow one); the
+command below it mends it.
 Nothing is changed that stays, and root is needed for nothing; what you may not see is said.
 
 Exit codes: 0 all green; 1 yellow at worst; 2 red. docs/doctor.md lists every check.")]

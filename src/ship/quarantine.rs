@@ -36,7 +36,7 @@ use crate::{
     },
     model::{
         episode::EpisodeId,
-        layout::Layout,
+        layout::{Layout, META},
         records::{Aging, QuarantineReason, WallTime},
     },
 };
@@ -99,6 +99,9 @@ fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
     }
     match meta::look(episode) {
         Ok(Err(fault)) => format!("{error}. No commit was sent: {fault}"),
+        Ok(Ok(None)) if reason.status == Some(400) => {
+            format!("{error}. No commit was sent: there is no code_version.commit in its {META}")
+        }
         Ok(Ok(_)) | Err(_) => error,
     }
 }

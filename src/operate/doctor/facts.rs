@@ -420,6 +420,8 @@ pub(super) struct Quarantined {
     pub(super) sealed: bool,
     /// That marker was written after it came here: it was sealed again.
     pub(super) resealed: bool,
+    /// It was rejected for want of a commit, and has none still.
+    pub(super) lacks_commit: bool,
     /// The verdict's name.
     pub(super) verdict: String,
     /// The HTTP status, where there was an answer.

@@ -5,6 +5,9 @@ use std::{ffi::OsStr, fmt, ops::Deref, path::Path, time::Duration};
 use crate::model::text::as_text;
 pub(super) use crate::model::text::{foreign_command as foreign, typed_path, word};
 
+/// What a recorder writes into `meta.json`, for those who have not read docs/recorders.md.
+pub(super) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
+
 /// What mends something: one simple command, which any POSIX shell takes as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::operate) struct Fix {

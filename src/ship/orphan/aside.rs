@@ -96,7 +96,8 @@ pub(super) fn put_aside(
             place.display()
         ),
         Why::LastCopy | Why::Changed | Why::Empty | Why::NoArchive => {
-            tracing::warn!(EPISODE = %id, "{} It was moved to {}.", explain(layout, id, &place, why), place.display());
+            let why = explain(layout, id, &place, why);
+            tracing::warn!(EPISODE = %id, "The archive of {id} was moved to {}: {why}", place.display());
         }
     }
     Ok(place)

@@ -5,15 +5,16 @@ use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path};
 use super::{DISK, remedy, within};
 use crate::{
     disk::{
-        by_hand,
+        by_hand, meta,
         record_files::{self, ages},
         scan,
     },
     model::{
         episode::{EpisodeId, FolderLook},
         layout::{Layout, MARKER},
-        records::{LAST_COPY, ORPHAN, WallTime},
+        records::{LAST_COPY, ORPHAN, QuarantineReason, WallTime},
         retention::{Due, due},
+        wire::ProblemType,
     },
     operate::doctor::facts::{FiledEpisodes, Quarantined},
 };
@@ -79,6 +80,8 @@ fn look_now(
                 matches!(scan::look(&layout.quarantine, &id), FolderLook::Sealed(_))
             }),
             resealed: is_resealed(&path),
+            lacks_commit: reason.is_some_and(is_for_want_of_a_commit)
+                && !meta::look(&path).is_ok_and(|said| said.is_ok_and(|commit| commit.is_some())),
             unreadable,
             verdict: reason
                 .and_then(|reason| reason.verdict.clone())
@@ -106,6 +109,11 @@ fn look_now(
         }
     }
     Some(aside)
+}
+
+fn is_for_want_of_a_commit(reason: &QuarantineReason) -> bool {
+    let kind = reason.body.get("type").and_then(|kind| kind.as_str());
+    kind.and_then(ProblemType::from_urn) == Some(ProblemType::CommitMissing)
 }
 
 /// Whether its marker was written after its reason was.

@@ -156,6 +156,7 @@ pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -
         unreadable: None,
         sealed: true,
         resealed: false,
+        lacks_commit: false,
         verdict: "fatal".to_owned(),
         status,
         why: "answered \u{1b}".to_owned(),

@@ -14,7 +14,7 @@ use crate::{
     operate::doctor::{
         facts::{Facts, FiledEpisodes, Quarantined, Remedy},
         row::{DoctorRow, Id},
-        words::{count, foreign, typed_path, word},
+        words::{COMMIT_IN_META, count, foreign, typed_path, word},
     },
 };
 
@@ -106,7 +106,12 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
         said.join(", ")
     );
     let (fix, more) = back(facts, aside);
-    let summary = summary + &more;
+    let end = if more.is_empty() || summary.ends_with('.') {
+        ""
+    } else {
+        "."
+    };
+    let summary = summary + end + &more;
     let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
         json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
     }).collect();
@@ -211,6 +216,14 @@ fn hindrance(facts: &Facts, one: &Quarantined) -> Option<(String, String)> {
     });
     if is_taken {
         return alone(hands.sealift(&format!("trace {}", word(&one.name))));
+    }
+    if one.lacks_commit {
+        let seal = format!("sealift seal --again {}", typed_path(&one.folder));
+        let says = format!(
+            " It would be rejected again. Write {COMMIT_IN_META} into its meta.json, with the commit that recorded it, and seal it anew; \
+             then it can be requeued."
+        );
+        return Some((seal, says));
     }
     // Its own seal speaks against it, and would again. Whether what is there is all that is wanted,
     // a person sees.
@@ -444,6 +457,11 @@ mod tests {
             ..quarantined("a", None)
         };
         assert_eq!(with(vec![resealed]), "sealift requeue a --data /d");
+        let without_a_commit = Quarantined {
+            lacks_commit: true,
+            ..quarantined("a", Some(400))
+        };
+        assert_eq!(with(vec![without_a_commit]), again);
         // What can come back comes first.
         assert_eq!(
             newest(vec![broken, quarantined("b", Some(422))], 0),

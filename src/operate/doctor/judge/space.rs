@@ -88,13 +88,15 @@ fn judged(room: &RoomStatus) -> (RowStatus, String) {
     (status, said)
 }
 
-/// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
-/// Seven days: long enough to notice that something is wrong with what was shipped.
+/// What is shipped may go, the oldest first, where the receiver vouches for it; what is largest is
+/// named otherwise.
 fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, Fix) {
     if room.folders.iter().any(|folder| folder == "shipped") {
         let advice = format!(
-            " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_keep_days = 7.",
-            hands.sealift("verify --all")
+            " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_free_bytes = {}: the oldest goes until so \
+             much is free.",
+            hands.sealift("verify --all"),
+            (room.total_bytes / 10).max(2 * LEAST_BYTES)
         );
         return (advice, hands.configure("reload"));
     }

@@ -6,7 +6,7 @@ use crate::{
         facts::{AskedCommit, Facts, ReceiverFacts},
         judge::quarantine::remedy,
         row::{DoctorRow, Id},
-        words::{Fix, path},
+        words::{COMMIT_IN_META, Fix, path},
     },
 };
 
@@ -90,9 +90,8 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str
                 "find {folder} -mindepth 1 -maxdepth 1 -type d ! -exec {has_one} ';' -printf '%p/meta.json\\n'"
             );
             let again = facts.hands.sealift("requeue --all --status 400");
-            let add = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
             Fix::from(facts.hands.as_root(&find)).then(format!(
-                "Each that it shows lacks its commit: have the recorder write {add} into meta.json before it seals. What was \
+                "Each that it shows lacks its commit: have the recorder write {COMMIT_IN_META} into meta.json before it seals. What was \
                  rejected for that is in quarantine/: write it there, `sealift seal --again` the folder, then: {again}"
             ))
         };
