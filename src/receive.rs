@@ -54,4 +54,5 @@ pub mod tally;
 mod tls;
 mod turns;
 mod upload_session;
+mod verifications;
 pub(crate) mod window;

@@ -216,6 +216,11 @@ impl<S> ClientStream<S> {
     }
 }
 
+/// How long a client may neither read nor acknowledge; `None`: for ever.
+pub(super) fn patience(least_rate_bytes_per_s: u64) -> Option<Duration> {
+    (least_rate_bytes_per_s > 0).then(|| most_credit(least_rate_bytes_per_s))
+}
+
 fn most_credit(rate: u64) -> Duration {
     GRACE + time_for(u64::from(UNSENT_BYTES), rate)
 }

@@ -1,6 +1,6 @@
 //! The counts and the state of the store as text, for a program that watches.
 
-use super::{request_context::RequestContext, store::Store};
+use super::{request_context::RequestContext, room::space_soon, store::Store};
 use crate::{
     clock,
     model::exposition::{Exposition, ExpositionFormat},
@@ -44,7 +44,7 @@ pub(super) async fn text<S: Store>(
     text.value("start_time_seconds", receiver.started_at.unix_seconds());
     receiver.tally.tell(&mut text);
     text.value("can_store", u8::from(can_store));
-    if let Ok(space) = receiver.store.space().await {
+    if let Ok(space) = space_soon(&receiver.store).await {
         text.known("free_files", space.free_files);
         text.value("free_bytes", space.free_bytes);
         text.value("total_bytes", space.total_bytes);

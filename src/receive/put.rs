@@ -400,7 +400,7 @@ impl<S: Store> Exchange<'_, S> {
         let store = &self.receiver.store;
         let mut held = store.find(&part.key).await?;
         if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
-            held = self.in_turn(caller, store.verify(&part.key)).await?;
+            held = self.verified(caller, &part.key).await?;
         }
         let Some(held) = held else { return Ok(None) };
         match self.decide(offer, Some(&held)) {

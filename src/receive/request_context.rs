@@ -15,9 +15,10 @@ use super::{
     known_hosts::KnownHosts,
     room::StoreRoom,
     store::{Store, StoreError},
-    stored_episode::Key,
+    stored_episode::{Key, StoredEpisode},
     tally::ReceiveCounts,
-    turns::Turns,
+    turns::{RereadTurn, Turns},
+    verifications::{self, Verifications},
 };
 use crate::{
     config::ReceiveLimits,
@@ -53,6 +54,8 @@ pub(super) struct RequestContext<S> {
     pub(super) tally: Arc<ReceiveCounts>,
     /// Whose archive is read again.
     pub(super) turns: Turns,
+    /// Whose content is being proven.
+    pub(super) verifications: Arc<Verifications>,
     /// Goes with the last of those who answer from this, or keep what broke off: a receiver that
     /// ends waits for that.
     pub(super) _in_use: mpsc::Sender<()>,
@@ -99,12 +102,53 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, RequestRefusal> {
-        let name = caller.name().cloned();
-        let caller = name.ok_or_else(|| self.peer.address.ip());
+        let _waits = self.receiver.verifications.waits(None);
         let work = async {
-            let _turn = self.receiver.turns.take(caller).await;
+            let _turn = self.turn_of(caller).await;
             work.await
         };
+        self.while_waited_for(work).await
+    }
+
+    /// Has an archive's content proven, when it is this caller's turn, and waits for that for as
+    /// long as the answer is waited for.
+    pub(super) async fn verified(
+        &self,
+        caller: &Caller,
+        key: &Key,
+    ) -> Result<Option<StoredEpisode>, RequestRefusal> {
+        let (receiver, wanted) = (Arc::clone(self.receiver), key.clone());
+        let turn = self.turn_of(caller);
+        let work = async move {
+            let _turn = turn.await;
+            receiver.store.verify(&wanted).await.map(drop)
+        };
+        let RequestContext {
+            store,
+            verifications,
+            ..
+        } = &**self.receiver;
+        let stopping = self.peer.waits.stopping.clone();
+        let proven = async {
+            verifications::verify(verifications, key, work, stopping).await;
+            match store.find(key).await? {
+                Some(held) if !held.content.is_settled() => Err(StoreError::Unfinished),
+                held => Ok(held),
+            }
+        };
+        self.while_waited_for(proven).await
+    }
+
+    fn turn_of(&self, caller: &Caller) -> impl Future<Output = RereadTurn> + Send + use<S> {
+        let name = caller.name().cloned();
+        let caller = name.ok_or_else(|| self.peer.address.ip());
+        self.receiver.turns.take(caller)
+    }
+
+    async fn while_waited_for<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, RequestRefusal> {
         tokio::select! {
             done = work => Ok(done?),
             () = self.peer.waits.no_more() => Err(StoreError::Unfinished.into()),

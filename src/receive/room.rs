@@ -23,7 +23,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, interval_at},
+    time::{Instant, interval_at, timeout},
 };
 
 use super::store::{PartKey, Store, StoreError, StoreSpace, Usage};
@@ -55,6 +55,9 @@ const MOST_PARTS: usize = 10_000;
 /// the time below at its rate so far: one that trickles does not keep a disk for itself.
 const PROMISE_GRACE: Duration = Duration::from_secs(30);
 const PROMISE_AHEAD: Duration = Duration::from_secs(3600);
+
+/// So long a question waits for what is free. A disk that hangs never says.
+const SPACE_TIME: Duration = Duration::from_millis(800);
 
 /// What is known of the room.
 #[derive(Debug)]
@@ -229,10 +232,30 @@ impl StoreSums {
             .fold(0, u64::saturating_add)
     }
 
-    fn promised(&self) -> u64 {
-        let promises = self.promises.values().map(Promised::counts);
-        promises.fold(0, u64::saturating_add)
+    /// What this host must leave to uploads under way. However much another announces, and how
+    /// often it comes anew, that is no more than half of what there is.
+    fn promised_beside(&self, host: Option<&HostName>, there_is: u64) -> u64 {
+        let mut of_hosts: BTreeMap<Option<&HostName>, u64> = BTreeMap::new();
+        for promise in self.promises.values() {
+            let sum = of_hosts.entry(promise.host.as_ref()).or_default();
+            *sum = sum.saturating_add(promise.counts());
+        }
+        let counted = of_hosts.into_iter().map(|(of, sum)| {
+            let is_own = host.is_some() && of == host;
+            if is_own { sum } else { sum.min(there_is / 2) }
+        });
+        counted.fold(0, u64::saturating_add)
     }
+}
+
+/// What is free, for a question that is answered within a second.
+///
+/// # Errors
+/// Those of the store, and that its disk does not answer.
+pub(super) async fn space_soon<S: Store>(store: &S) -> Result<StoreSpace, StoreError> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer").into();
+    let asked = timeout(SPACE_TIME, store.space()).await;
+    asked.unwrap_or_else(|_| Err(late()))
 }
 
 impl StoreRoom {
@@ -337,7 +360,7 @@ impl StoreRoom {
         host: Option<&HostName>,
         bytes: u64,
     ) -> Result<Result<(), Problem>, StoreError> {
-        let space = store.space().await?;
+        let space = space_soon(store).await?;
         Ok(self.fits(&self.sums.lock(), space, host, bytes))
     }
 
@@ -352,7 +375,9 @@ impl StoreRoom {
             self.wanted.notify_one();
             within_quota(bytes.max(1), sums.used_by(host), quota)?;
         }
-        fits(bytes, space, sums.promised(), self.min_free_bytes)
+        let there_is = space.free_bytes.saturating_sub(self.min_free_bytes);
+        let promised = sums.promised_beside(host, there_is);
+        fits(bytes, space, promised, self.min_free_bytes)
             .map_err(|problem| UsedUp::by(space).said_in(problem))
     }
 

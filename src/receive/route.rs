@@ -334,11 +334,9 @@ impl<S: Store> Exchange<'_, S> {
 
     async fn can_store(&self, host: Option<&HostName>, size_bytes: u64) -> Result<(), Reply> {
         let store = &self.receiver.store;
-        let there = match store.probe().await {
-            Ok(()) => self.receiver.room.is_there(store, host, size_bytes).await,
-            Err(error) => Err(error),
-        };
-        match there {
+        let is_there = self.receiver.room.is_there(store, host, size_bytes);
+        let (probed, there) = tokio::join!(store.probe(), is_there);
+        match probed.and(there) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(problem)) => Err(Reply::problem(&problem)),
             Err(error) => Err(self.store_error(&error, None).await),
@@ -353,7 +351,8 @@ impl<S: Store> Exchange<'_, S> {
             }
             StoreError::Failed(_) | StoreError::Fenced | StoreError::Unfinished => None,
         };
-        if let Some(used_up) = used_up {
+        // A question is no upload.
+        if let (Some(used_up), Some(_)) = (used_up, id) {
             self.receiver.tally.store_was_full(used_up.name());
         }
         Reply::store_error(error, used_up, id)

@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     access::Access,
     active_uploads::Underway,
-    client_stream::{ClientSocket, ClientStream, UNSENT_BYTES},
+    client_stream::{self, ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
     identity::Caller,
     known_hosts::KnownHosts,
@@ -65,9 +65,6 @@ const FIRST_SUMS_WAIT: Duration = Duration::from_millis(500);
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.
 const KEEP_GRACE: Duration = Duration::from_secs(10);
-/// A client that neither reads nor acknowledges for so long has gone (tcp(7), `TCP_USER_TIMEOUT`;
-/// RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a receiver cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +169,7 @@ impl Server {
             started_at: clock::wall_now(),
             tally: Arc::new(ReceiveCounts::default()),
             turns: Turns::default(),
+            verifications: Arc::default(),
             _in_use: in_use,
         };
         let places = Connections::new(config.limits.max_connections.get());
@@ -219,6 +217,7 @@ impl Server {
             _ = first_sums => {}
         }
         let mut refusals = AcceptRefusals::default();
+        let patience = client_stream::patience(self.receiver.limits.min_body_rate_bytes_per_s);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -234,7 +233,9 @@ impl Server {
                         // first read says so.
                         let _ = stream.set_nodelay(true);
                         let socket = SockRef::from(&stream);
-                        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+                        // Ends also those that acknowledge and do not read (tcp(7),
+                        // TCP_USER_TIMEOUT; RFC 5482): not before their time.
+                        let _ = socket.set_tcp_user_timeout(patience);
                         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }

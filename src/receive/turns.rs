@@ -12,19 +12,22 @@ use crate::model::episode::HostName;
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<BTreeMap<Result<HostName, IpAddr>, Arc<Semaphore>>>);
 
+/// Until it is dropped; `None` where turns are no more.
+pub(super) type RereadTurn = Option<OwnedSemaphorePermit>;
+
 impl Turns {
-    /// This caller's turn, until what is returned is dropped.
-    pub(super) async fn take(
+    /// This caller's turn, once it comes.
+    pub(super) fn take(
         &self,
         caller: Result<HostName, IpAddr>,
-    ) -> Option<OwnedSemaphorePermit> {
+    ) -> impl Future<Output = RereadTurn> + Send + use<> {
         let turn = {
             let mut turns = self.0.lock();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             let turn = turns.entry(caller);
             Arc::clone(turn.or_insert_with(|| Arc::new(Semaphore::new(1))))
         };
-        turn.acquire_owned().await.ok()
+        async move { turn.acquire_owned().await.ok() }
     }
 }
 

@@ -111,7 +111,7 @@ fn part(owner: Option<&str>, n: usize) -> PartKey {
 #[tokio::test(start_paused = true)]
 async fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
     let room = room(None);
-    let promised = || room.sums.lock().promised();
+    let promised = || room.sums.lock().promised_beside(None, u64::MAX);
     let mut promise = room.enter(&mut room.sums.lock(), None, 100);
     promise.took(30);
     assert_eq!(promised(), 70);
@@ -126,7 +126,7 @@ async fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
 async fn what_trickles_keeps_as_much_room_as_it_would_fill_and_not_what_it_announced() {
     const TERABYTE: u64 = 1 << 40;
     let room = room(None);
-    let promised = || room.sums.lock().promised();
+    let promised = || room.sums.lock().promised_beside(None, u64::MAX);
     let mut trickle = room.enter(&mut room.sums.lock(), None, TERABYTE);
     trickle.took(30 << 10);
     advance(PROMISE_GRACE - Duration::from_millis(1)).await;
@@ -135,6 +135,21 @@ async fn what_trickles_keeps_as_much_room_as_it_would_fill_and_not_what_it_annou
     assert_eq!(promised(), 3600 << 10, "a kibibyte a second, for an hour");
     trickle.took(TERABYTE / 2);
     assert_eq!(promised(), TERABYTE / 2 - (30 << 10), "it flows");
+}
+
+#[test]
+fn a_host_that_announces_all_there_is_leaves_half_of_it_to_the_others_and_none_to_itself() {
+    let room = room(None);
+    let name = |name: &str| HostName::parse(name).unwrap();
+    let (greedy, other) = (name("greedy"), name("other"));
+    let _all = room.enter(&mut room.sums.lock(), Some(&greedy), 900);
+    let beside = |host: Option<&HostName>| room.sums.lock().promised_beside(host, 1000);
+    assert_eq!(
+        [beside(Some(&greedy)), beside(Some(&other)), beside(None)],
+        [900, 500, 500]
+    );
+    let _some = room.enter(&mut room.sums.lock(), Some(&other), 300);
+    assert_eq!([beside(Some(&other)), beside(None)], [800, 800]);
 }
 
 #[test]

@@ -248,6 +248,7 @@ fn connect_to<S: Store>(
         started_at: clock::wall_now(),
         tally: Arc::default(),
         turns: Turns::default(),
+        verifications: Arc::default(),
         _in_use: mpsc::channel(1).0,
     };
     tokio::spawn(async move {

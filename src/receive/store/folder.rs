@@ -21,6 +21,7 @@
 
 use std::{
     fs::File,
+    future::pending,
     io,
     ops::Range,
     path::Path,
@@ -30,7 +31,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::{Instant, timeout},
 };
@@ -52,6 +53,8 @@ use crate::{
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
 /// take the disk from uploads.
 const MAX_REREADS: usize = 2;
+/// So many look at once at what is free.
+const MAX_LOOKS: usize = 4;
 /// So long a probe of the disk is waited for; without an answer by then the one before counts, for
 /// so long.
 const PROBE_TIME: Duration = Duration::from_millis(800);
@@ -71,6 +74,8 @@ pub(crate) struct FolderStore {
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
     probes: Arc<Semaphore>,
+    /// Looks at what is free: those at a disk that hangs do not pile up.
+    looks: Arc<Semaphore>,
     /// When the disk last took what a probe wrote.
     probed: Arc<Mutex<Option<Instant>>>,
 }
@@ -142,7 +147,7 @@ impl FolderStore {
     pub(crate) fn hosts(&self) -> io::Result<Vec<HostName>> {
         match self.places.namespace {
             Namespace::None => Ok(Vec::new()),
-            Namespace::Host => usage::hosts(&self.places.episodes),
+            Namespace::Host => usage::hosts_with_archives(&self.places.episodes),
         }
     }
 
@@ -152,6 +157,7 @@ impl FolderStore {
             live: Arc::default(),
             rereads: Arc::new(Semaphore::new(MAX_REREADS)),
             probes: Arc::new(Semaphore::new(1)),
+            looks: Arc::new(Semaphore::new(MAX_LOOKS)),
             probed: Arc::default(),
         }
     }
@@ -226,12 +232,22 @@ impl Store for FolderStore {
             return Ok(Some(held));
         }
         let (stop, wanted) = (StopWithCaller::default(), key.clone());
-        let work = stop.0.clone();
-        let verifying = self.rereading(move |places| places.verify(&wanted, &work));
+        let (work, begun) = (stop.0.clone(), Arc::new(Notify::new()));
+        let begins = Arc::clone(&begun);
+        let verifying = self.rereading(move |places| {
+            begins.notify_one();
+            places.verify(&wanted, &work)
+        });
         let time = VERIFY_TIME + Duration::from_secs(held.size_bytes / VERIFY_BYTES_PER_S);
-        timeout(time, verifying)
-            .await
-            .map_err(|_| StoreError::Unfinished)?
+        // Waiting for a place takes none of it.
+        let too_long = async {
+            begun.notified().await;
+            timeout(time, pending::<()>()).await
+        };
+        tokio::select! {
+            verified = verifying => verified,
+            _ = too_long => Err(StoreError::Unfinished),
+        }
     }
 
     async fn reread(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
@@ -334,7 +350,13 @@ impl Store for FolderStore {
     }
 
     async fn space(&self) -> Result<StoreSpace, StoreError> {
-        self.on_disk(Places::space).await
+        let permit = Arc::clone(&self.looks).acquire_owned().await;
+        let permit = permit.map_err(io::Error::other)?;
+        self.on_disk(move |places| {
+            let _permit = permit;
+            places.space()
+        })
+        .await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

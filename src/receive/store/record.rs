@@ -23,7 +23,7 @@ use crate::{
 /// few kilobytes can claim to hold petabytes.
 const MAX_RATIO: u64 = 1000;
 /// So much is read of any: zeros compress some 30,000 times, and a recording may be full of holes.
-const PLAUSIBLE_BYTES: u64 = 32 << 30;
+const PLAUSIBLE_BYTES: u64 = 256 << 30;
 
 /// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time
 /// noted here.
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn content_is_read_as_far_as_its_archive_makes_it_plausible() {
         for (archive_bytes, content_bytes) in [
-            (0, 32 << 30),
-            (10 << 20, 32 << 30),
+            (0, 256 << 30),
+            (10 << 20, 256 << 30),
             (1 << 30, 1000 << 30),
             (u64::MAX, u64::MAX),
         ] {

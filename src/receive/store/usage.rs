@@ -131,6 +131,17 @@ fn changed(metadata: &Metadata) -> SystemTime {
     SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
+/// The hosts that have stored something. A folder that was left empty is no host's.
+pub(super) fn hosts_with_archives(episodes: &Path) -> io::Result<Vec<HostName>> {
+    let mut found = Vec::new();
+    for host in hosts(episodes)? {
+        if holds_archives(&episodes.join(host.percent_encoded()))? {
+            found.push(host);
+        }
+    }
+    Ok(found)
+}
+
 /// The hosts that have folders.
 pub(super) fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
     let mut hosts = Vec::new();

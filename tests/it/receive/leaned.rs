@@ -88,6 +88,32 @@ async fn what_expands_without_end_takes_one_place_of_its_host_and_none_once_its_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_proven_takes_longer_than_its_client_waits_and_is_proven_for_the_next_try() {
+    let rig = rig_of_three(|_| {}).await;
+    let content = vec![0; 16 << 20];
+    let held = zstd::encode_all(&*content, 1).unwrap().repeat(8);
+    let claim = Digest::of(&content.repeat(8)).to_header();
+    let headers = [("Authorization", "Bearer alpha"), (CONTENT_DIGEST, &*claim)];
+    rig.request(&put_with("a", &held, &headers), &held)
+        .await
+        .receipt();
+    let is_proven = || {
+        let receipt = rig.folder.path().join("store/receipts/a.json");
+        std::fs::read_to_string(receipt).is_ok_and(|said| said.contains("verified"))
+    };
+    let mut client = rig.connect().await;
+    let expecting = [headers[0], headers[1], ("Expect", "100-continue")];
+    let again = put_with("a", &noise(2000), &expecting);
+    client.send(again.as_bytes()).await;
+    until("it is not asked", async || in_flight(&rig).await > 0).await;
+    assert!(!is_proven(), "it went too fast to tell anything");
+    drop(client);
+    until("it is given up", async || is_proven()).await;
+    let again = put_with("a", &noise(2000), &headers);
+    assert_eq!(rig.request(&again, &noise(2000)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_expands_without_end_does_not_keep_the_receiver_from_ending() {
     let mut rig = rig_of_three(|_| {}).await;
     let server = rig.server().await;
