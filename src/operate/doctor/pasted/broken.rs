@@ -401,7 +401,7 @@ pub(super) const BROKEN: &[(&str, Breaks)] = &[
         fails(facts, ClientError::Tls("certificate expired".to_owned()));
     }),
     ("a receiver that does not know us", |facts, _| {
-        facts.settings.credential_file = Some(facts.folders[0].path.join("token"));
+        facts.hands.credential = Some(facts.folders[0].path.join("token"));
         answers(facts, 401, None);
     }),
     ("one that no credential is for", |facts, _| {
