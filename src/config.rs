@@ -158,6 +158,12 @@ impl ReceiverConfig {
         raw.receiver.url = Some(url.to_owned());
         raw.receiver()
     }
+
+    /// What the receiver knows us by: the file of a certificate, or else of a token.
+    pub(crate) fn credential(&self) -> Option<&PathBuf> {
+        let cert = self.client_cert.as_ref().map(|(chain, _)| chain);
+        cert.or(self.token_file.as_ref())
+    }
 }
 
 /// Reads a configuration file.

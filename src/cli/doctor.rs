@@ -1,6 +1,11 @@
 //! `sealift doctor`
 
-use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
@@ -13,8 +18,7 @@ use super::{
 };
 use crate::{
     config::{DEFAULT_FILE, RawConfig},
-    http::url_template,
-    model::text::{typed_path, word},
+    model::text::typed_path,
     operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus},
 };
 
@@ -41,18 +45,15 @@ pub(crate) struct DoctorArgs {
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     // What is wrong with certificates and tokens has a row; it is not told twice.
     logging::start("off");
-    let enough = destination::is_enough(&args.source, &args.destination);
-    let file = args.source.file(enough);
+    let typed = as_given(&args.source, &args.destination);
     let mut given = RawConfig::default();
     given.shipper.data_dir.clone_from(&args.source.data);
-    let receiver = args.destination.receiver.as_deref();
-    let receiver = receiver.map(|url| as_typed("--receiver", url_template::shown(url).into()));
     let question = DoctorQuery {
         given: absolute(given),
         raw: destination::configuration(&args.source, &args.destination).map(absolute),
-        options: options(&args.source, file.as_deref()),
-        receiver: receiver.unwrap_or_default(),
-        file,
+        options: typed.options,
+        receiver: typed.receiver,
+        file: typed.file,
         since: args.since,
     };
     let report = block_on(doctor::examine(&question))?;
@@ -68,6 +69,26 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         RowStatus::Yellow => Exit::Wrong,
         RowStatus::Red => Exit::Red,
     })
+}
+
+/// What other commands are shown with, so that they mean the same.
+pub(super) struct GivenOptions {
+    /// The file in force, where there is one.
+    pub(super) file: Option<PathBuf>,
+    /// Of the folders.
+    pub(super) options: String,
+    /// Of the receiver.
+    pub(super) receiver: String,
+}
+
+/// The same for each command that shows others: a shipper with this command line reads that file.
+pub(super) fn as_given(source: &ConfigSource, destination: &DestinationClient) -> GivenOptions {
+    let file = source.file(destination::is_enough(source, destination));
+    GivenOptions {
+        options: options(source, file.as_deref()),
+        receiver: destination.as_typed().trim_start().to_owned(),
+        file,
+    }
 }
 
 /// The commands that are shown may be typed from anywhere.
@@ -91,10 +112,6 @@ pub(super) fn options(source: &ConfigSource, file: Option<&Path>) -> String {
         .into_iter()
         .filter_map(|(option, path)| Some(format!("{option} {}", typed_path(path?))));
     given.collect::<Vec<_>>().join(" ")
-}
-
-fn as_typed(option: &str, value: OsString) -> String {
-    format!("{option} {}", word(&value))
 }
 
 /// A number and a unit.

@@ -1,7 +1,7 @@
 //! `sealift seal`
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,7 +24,7 @@ use crate::{
     model::{
         episode::{EpisodeId, IdError},
         progress::Progress,
-        text::word,
+        text::{foreign_command, typed_path, word},
     },
     operate::rename::typed_name,
 };
@@ -60,10 +60,10 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     if let Some(marker) = &sealed.put_aside {
         outln!("  its marker of before is now {}", shown(marker));
     }
-    if let Some((name, why)) = no_id(&args.directory) {
-        let typed = word(&*typed_name(&name));
+    if let Some((real, name, why)) = no_id(&args.directory) {
+        let rename = rename_command(&real, &name);
         outln!(
-            "  WARNING: its name can be no episode's id ({why}): it is not shipped from episodes/. Give it another: sealift rename {typed} NEW"
+            "  WARNING: its name can be no episode's id ({why}): it is not shipped from episodes/. Give it another: {rename}"
         );
     }
     if sealed.untold > 0 {
@@ -92,10 +92,44 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
 }
 
 /// A name that no episode can have, and why. What is hidden gets its name later.
-fn no_id(directory: &Path) -> Option<(OsString, IdError)> {
+fn no_id(directory: &Path) -> Option<(PathBuf, OsString, IdError)> {
     let real = directory.canonicalize().ok()?;
-    let name = real.file_name()?;
+    let name = real.file_name()?.to_owned();
     let is_hidden = name.as_encoded_bytes().starts_with(b".");
-    let why = EpisodeId::from_os(name).err().filter(|_| !is_hidden)?;
-    Some((name.to_owned(), why))
+    let why = EpisodeId::from_os(&name).err().filter(|_| !is_hidden)?;
+    Some((real, name, why))
+}
+
+/// What gives it another name, from anywhere: ours knows the folders where its parent is one of a
+/// data folder.
+fn rename_command(real: &Path, name: &OsStr) -> String {
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    match folder.parent() {
+        Some(data) if folder.file_name() == Some(OsStr::new("episodes")) => format!(
+            "sealift rename --data {} {} NEW",
+            typed_path(data),
+            word(&*typed_name(name))
+        ),
+        Some(_) | None => {
+            let new = word(folder.join("NEW"));
+            foreign_command(real, |old| format!("mv {old} {new}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_gives_another_name_works_from_anywhere() {
+        for (path, command) in [
+            ("/d/episodes/-dash", "sealift rename --data /d %2Ddash NEW"),
+            ("/a b/episodes/-x", "sealift rename --data '/a b' %2Dx NEW"),
+            ("/rec/it's/-x", r"mv '/rec/it'\''s/-x' '/rec/it'\''s/NEW'"),
+        ] {
+            let path = Path::new(path);
+            assert_eq!(rename_command(path, path.file_name().unwrap()), command);
+        }
+    }
 }

@@ -11,6 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     ConfigSource,
+    destination::DestinationClient,
+    doctor::as_given,
     exit::{Exit, Failure},
     output::{out, outln},
     ship::stop_signal,
@@ -41,6 +43,8 @@ With --watch: 0 when it is ended by Ctrl-C.")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     source: ConfigSource,
+    #[command(flatten)]
+    destination: DestinationClient,
     /// One JSON document (docs/status.schema.json)
     #[arg(long, conflicts_with = "watch")]
     json: bool,
@@ -52,10 +56,15 @@ pub(crate) struct StatusArgs {
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     let raw = args.source.read(args.source.data.is_some())?;
     let layout = raw.layout()?;
+    let given = as_given(&args.source, &args.destination);
+    let receiver = raw.receiver().ok();
     let question = StatusQuery {
         layout,
         unit: raw.doctor()?.unit,
-        options: args.source.as_typed().trim_start().to_owned(),
+        options: given.options,
+        receiver: given.receiver,
+        file: given.file,
+        credential: receiver.and_then(|receiver| receiver.credential().cloned()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

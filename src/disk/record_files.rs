@@ -246,15 +246,25 @@ pub(crate) fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidec
 /// Behind this stands what to type, to the end of what is said.
 pub(crate) const TYPE: &str = "Type: ";
 
-/// The command in what [`advice`] has said, where there is one.
-pub(crate) fn command_in(said: &str) -> Option<&str> {
-    said.rsplit_once(TYPE).map(|(_, command)| command)
+/// The command in what [`advice`] has said, where there is one, without what names the folders.
+pub(crate) fn command_in<'a>(said: &'a str, layout: &Layout) -> Option<&'a str> {
+    let (_, command) = said.rsplit_once(TYPE)?;
+    Some(command.strip_suffix(&*about(layout)).unwrap_or(command))
+}
+
+/// What a command of ours is typed with to be about these folders: with a blank before it. Folders
+/// that stand apart only a configuration names.
+pub(crate) fn about(layout: &Layout) -> String {
+    match layout.private.parent() {
+        Some(data) if *layout == Layout::below(data) => format!(" --data {}", typed_path(data)),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// What to type where an episode could not be moved to `folder` for want of permission; empty for
 /// other errors. Who types it takes nothing from a recorder: one that was opened again meanwhile is
 /// not touched.
-pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
+pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path, layout: &Layout) -> String {
     if durable::cannot_hold(error) {
         return format!(
             ". No permission mends that: set another folder in the configuration than {}, on a file system that can (ext4, XFS, btrfs), \
@@ -300,8 +310,9 @@ pub(crate) fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String
     // The owner and not the mode: modes are content, and with others a receiver would find another
     // episode.
     format!(
-        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}{}",
-        give(episode, owner)
+        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}{}{}",
+        give(episode, owner),
+        about(layout)
     )
 }
 

@@ -49,7 +49,7 @@ use self::{
 };
 pub(crate) use self::{
     body::RequestBody,
-    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError},
+    error::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, OUR_CERTIFICATE},
 };
 use crate::{
     config::{ReceiverConfig, key_files::FileError},

@@ -325,7 +325,7 @@ fn explain(options: &RequeueOptions, candidate: &Candidate, error: &io::Error) -
         (_, Origin::Quarantine | Origin::Shipped) => format!(
             "it cannot be moved to {}: {error}{}",
             shown(&layout.episodes),
-            record_files::advice(error, &candidate.folder, &layout.episodes)
+            record_files::advice(error, &candidate.folder, &layout.episodes, layout)
         ),
     }
 }

@@ -12,7 +12,7 @@ mod folders;
 mod problems;
 pub(crate) mod screen;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 use tokio::time::timeout;
@@ -56,6 +56,12 @@ pub(crate) struct StatusQuery {
     pub unit: String,
     /// What the command line said, as words of a shell: other commands are shown with the same.
     pub options: String,
+    /// The same of the receiver, which not each command asks.
+    pub receiver: String,
+    /// The configuration file that is in force.
+    pub file: Option<PathBuf>,
+    /// The certificate, or the token, that the receiver knows us by, where one is configured.
+    pub credential: Option<PathBuf>,
 }
 
 /// How it stands. As JSON this is `sealift status --json`.
@@ -109,7 +115,8 @@ pub(crate) async fn status(question: &StatusQuery, memory: &mut Memory) -> Statu
         answer.as_ref().ok().map(|snapshot| snapshot.pid),
         memory,
     )
-    .await;
+    .await
+    .with_receiver_of(answer.as_ref().ok());
     let mut status = Status {
         sealift_status: 1,
         daemon,
@@ -172,8 +179,9 @@ async fn hands(question: &StatusQuery, pid: Option<u32>, memory: &mut Memory) ->
         has_unit,
         daemon_pid,
         options: question.options.clone(),
-        receiver: String::new(),
-        file: None,
+        receiver: question.receiver.clone(),
+        file: question.file.clone(),
+        credential: question.credential.clone(),
     }
 }
 

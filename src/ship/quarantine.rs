@@ -168,7 +168,7 @@ fn explain(layout: &Layout, id: &EpisodeId, reason: &Reason, error: &io::Error) 
     let advice = if durable::is_full(error) {
         moves_later(error, &layout.episodes, folder)
     } else {
-        record_files::advice(error, &layout.episode(id), folder)
+        record_files::advice(error, &layout.episode(id), folder, layout)
     };
     format!(
         "rejected ({}), but it cannot be moved to {}: {error}{advice}",

@@ -275,7 +275,7 @@ fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let advice = if durable::is_full(error) {
         moves_later(error, &layout.episodes, folder)
     } else {
-        record_files::advice(error, &layout.episode(id), folder)
+        record_files::advice(error, &layout.episode(id), folder, layout)
     };
     format!(
         "delivered, but it cannot be moved to {}: {error}{advice}",

@@ -6,7 +6,7 @@
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
 //!  queue overflow, hints faster than they are taken                              ──▶ unsure: look
 //!                                                                                    everywhere
-//!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
+//!  episodes/ is removed, or another folder than it was, seen on the tick         ──▶ watches lost
 //! ```
 //!
 //! The mask leaves MODIFY, ACCESS and CLOSE events out, so that a recorder's writes never wake us
@@ -265,6 +265,11 @@ impl Watching {
             self.watched.clear();
             self.root = None;
         }
+        if now.is_none() && self.untrusted.is_none() {
+            // What is made anew under that name is found by looking until it is watched.
+            let episodes = self.episodes.clone();
+            self.become_blind(|| Trouble::missing(&episodes));
+        }
         let mut begun_late = replaced;
         let failed_before = std::mem::take(&mut self.failed);
         if self.root.is_none() && now.is_some() {
@@ -287,7 +292,7 @@ impl Watching {
         if let Some(name) = self.untrusted {
             self.fail(|| Trouble::untrusted(name));
         }
-        if self.blind && !self.failed && !failed_before {
+        if self.blind && self.root.is_some() && !self.failed && !failed_before {
             self.blind = false;
             self.note_trouble(None);
             tracing::info!("New episodes are noticed by inotify again.");
@@ -309,6 +314,7 @@ impl Watching {
             Ok(event) => {
                 if event.kind.is_remove() && event.paths.contains(&root) {
                     life.root_removed.store(true, Ordering::Relaxed);
+                    let _ = events.send(Event::WatchesLost);
                 }
                 for id in event
                     .paths
@@ -383,6 +389,10 @@ impl Watching {
 
     fn fail(&mut self, trouble: impl FnOnce() -> Trouble) {
         self.failed = true;
+        self.become_blind(trouble);
+    }
+
+    fn become_blind(&mut self, trouble: impl FnOnce() -> Trouble) {
         if !std::mem::replace(&mut self.blind, true) {
             let trouble = trouble();
             let fix = trouble

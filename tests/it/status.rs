@@ -174,8 +174,9 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
     assert_eq!(code, 1);
     assert!(text.starts_with("no daemon answers at /"), "{text}");
     for piece in [
+        // `sealift ship` with the folders alone would be refused.
         &format!(
-            "to mend it: sealift ship --data {}",
+            "to mend it: sealift setup --config sealift.toml --data {} --receiver https://receiver.example:8490\n",
             sandbox.data().display()
         ),
         "episodes    1 open, 1 sealed\n",
@@ -197,6 +198,128 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
     // A killed one leaves its socket, and is none.
     asked(&sandbox, sandbox.command("ship")).kill();
     assert_eq!(self::document(&sandbox)["daemon"], "not-running");
+}
+
+/// The first of what is wrong, of a status or a row of the doctor.
+fn first_fix(told: Output) -> (String, String) {
+    let document: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let (fix, what) = match document["rows"].as_array() {
+        Some(rows) => {
+            let hold = rows.iter().find(|row| row["id"] == "hold").unwrap();
+            (hold["fix"].clone(), hold["summary"].clone())
+        }
+        None => {
+            let problem = &document["problems"][0];
+            (problem["fix"].clone(), problem["what"].clone())
+        }
+    };
+    let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    (text(fix), text(what))
+}
+
+#[test]
+fn the_file_to_be_changed_is_the_one_in_force_and_the_doctors() {
+    let server = Scripted::new(|_, _| Reply::json(401, &json!({"detail": "not known here"})));
+    let sandbox = Sandbox::new(server.url());
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    sandbox.seal("a", &[]);
+    wait_told(&sandbox, "HELD for ");
+    let file = sandbox.path("it's.toml");
+    let text = format!(
+        "[shipper]\ndata_dir = \"{}\"\n[receiver]\nurl = \"{}\"\n",
+        sandbox.data().display(),
+        sandbox.url()
+    );
+    fs::write(&file, text).unwrap();
+    let by_variable = |command: &str| {
+        let mut sealift = crate::support::sealift();
+        sealift.env("SEALIFT_CONFIG", &file).arg(command);
+        sealift
+    };
+    let by_option = |command: &str| {
+        let mut sealift = crate::support::sealift();
+        sealift.arg(command).arg("--config").arg(&file);
+        sealift
+    };
+    let by_data = |command: &str| {
+        let mut sealift = crate::support::sealift();
+        sealift.arg(command).arg("--data").arg(sandbox.data());
+        sealift
+    };
+    let told = |mut command: Command| first_fix(command.arg("--json").output().unwrap());
+    for name_it in [&by_variable as &dyn Fn(&str) -> Command, &by_option] {
+        let (fix, what) = told(name_it("status"));
+        assert!(fix.ends_with(r"it'\''s.toml'"), "{fix}");
+        assert!(
+            what.contains("receiver.token_file") && !what.contains("receiver.url"),
+            "{what}"
+        );
+        assert_eq!(told(name_it("doctor")).0, fix);
+    }
+    // No file is in force: one is made of what the daemon says, and of nothing else.
+    let (fix, _) = told(by_data("status"));
+    assert_eq!(told(by_data("doctor")).0, fix);
+    assert!(
+        fix.ends_with(&format!(" --receiver {}", sandbox.url())),
+        "{fix}"
+    );
+    let folder = sandbox.path("typed here");
+    fs::create_dir(&folder).unwrap();
+    assert_ne!(pasted(&fix, &folder).status.code(), Some(2), "{fix}");
+    let made = fs::read_to_string(folder.join("sealift.toml")).unwrap();
+    assert!(made.contains(sandbox.url()), "{made}");
+}
+
+/// What is shown, typed in a folder as it stands.
+fn pasted(line: &str, folder: &Path) -> Output {
+    let program = crate::support::program();
+    let programs = Path::new(&program).parent().unwrap().display().to_string();
+    let path = std::env::var("PATH").unwrap();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(line).current_dir(folder);
+    shell
+        .env_remove("SEALIFT_CONFIG")
+        .env("PATH", format!("{programs}:{path}"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn where_no_daemon_runs_what_is_shown_works_as_it_is_pasted() {
+    let sandbox = Sandbox::with_receiver();
+    fs::create_dir_all(&sandbox.layout.episodes).unwrap();
+    let fix = |options: &[&str]| {
+        let told = status(&sandbox, &[&["--json"], options].concat());
+        let document: Value = serde_json::from_slice(&told.stdout).unwrap();
+        document["problems"][0]["fix"].as_str().unwrap().to_owned()
+    };
+    let folder = sandbox.path("typed here");
+    fs::create_dir(&folder).unwrap();
+    let without = fix(&[]);
+    let typed = pasted(&without, &folder);
+    assert_ne!(typed.status.code(), Some(2), "{without}: {typed:?}");
+    assert!(folder.join("sealift.toml").exists(), "{typed:?}");
+    let with = fix(&["--receiver", sandbox.url()]);
+    assert!(with.starts_with("sealift ship --data "), "{with}");
+    let typed = pasted(&format!("{with} --once"), &folder);
+    assert_eq!(typed.status.code(), Some(0), "{with}: {typed:?}");
+}
+
+#[test]
+fn a_receiver_that_is_down_is_not_mended_here_and_that_it_goes_on_by_itself_is_said() {
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let _daemon = asked(&sandbox, sandbox.command("ship"));
+    sandbox.seal("a", &[]);
+    wait_told(&sandbox, "HELD for ");
+    let problem = document(&sandbox)["problems"][0].clone();
+    assert!(
+        problem["what"]
+            .as_str()
+            .unwrap()
+            .contains("passes by itself"),
+        "{problem}"
+    );
+    assert_eq!(problem["fix"], Value::Null);
 }
 
 #[test]

@@ -421,6 +421,20 @@ fn a_root_that_is_removed_and_made_again_is_watched_again() {
 }
 
 #[test]
+fn a_root_that_is_removed_and_made_again_is_not_left_to_the_next_pass() {
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched("[shipper]\nreconcile_interval_s = 3600");
+    fs::remove_dir_all(&sandbox.layout.episodes).unwrap();
+    daemon.wait_log("is not the folder that was watched");
+    fs::create_dir(&sandbox.layout.episodes).unwrap();
+    daemon.signal("HUP");
+    eventually("it is watched", || watches(daemon.pid()) == 1);
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+}
+
+#[test]
 fn a_root_that_is_replaced_is_seen_on_the_tick_and_its_episodes_are_watched() {
     let Watched {
         sandbox, daemon, ..

@@ -132,6 +132,9 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 /// How the message begins that is about such a certificate.
 pub(crate) const CERTIFICATE_OF_AN_AUTHORITY: &str = "the certificate is one of an authority";
 
+/// What each message has in it that is about the certificate that we show, or do not.
+pub(crate) const OUR_CERTIFICATE: &str = "client certificate";
+
 /// What is said of an alert that is about our certificate.
 pub(super) const OUR_CERTIFICATE_IS_REFUSED: &str = "the receiver refuses our client certificate";
 

@@ -124,8 +124,6 @@ pub(super) struct SettingsFacts {
     pub(super) watch: Option<crate::config::WatchMode>,
     /// `receiver.url`
     pub(super) url: Option<String>,
-    /// Whether a certificate, or a token, is set: the file of it.
-    pub(super) credential_file: Option<PathBuf>,
     /// When our own certificate ends, where there is one.
     pub(super) client_certificate_ends: Option<(PathBuf, WallTime)>,
     /// Why receivers refuse it, its end apart.

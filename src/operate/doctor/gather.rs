@@ -35,7 +35,7 @@ use crate::{
         move_check::{self, Trier},
         ownership,
     },
-    model::{layout::Layout, progress::Progress},
+    model::{layout::Layout, progress::Progress, snapshot::Snapshot},
     operate::journal,
 };
 
@@ -61,6 +61,7 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
         options: question.options.clone(),
         receiver: question.receiver.clone(),
         file: question.file.clone(),
+        credential: known.credential().cloned(),
     };
     let ask_journal = journal::JournalQuery {
         unit: hands.unit.clone(),
@@ -117,7 +118,7 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
         hands: CommandContext {
             has_unit,
             daemon_pid: daemon_pid(&daemon),
-            ..hands
+            ..hands.with_receiver_of(snapshot(&daemon))
         },
         settings: settings.facts,
         people,
@@ -141,6 +142,7 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
 /// What `sealift setup` goes by: the configuration, the folders and the unit. No receiver is asked.
 pub(super) async fn host(question: &DoctorQuery) -> Facts {
     let settings = settings::read(question);
+    let credential = settings.known.credential().cloned();
     let layout = settings.known.layout;
     let unit_name = settings.known.doctor.unit;
     let (unit, daemon, folders) = tokio::join!(
@@ -162,6 +164,7 @@ pub(super) async fn host(question: &DoctorQuery) -> Facts {
             options: question.options.clone(),
             receiver: question.receiver.clone(),
             file: question.file.clone(),
+            credential,
         },
         settings: settings.facts,
         people,
@@ -198,6 +201,16 @@ async fn for_shipper(moves: Moves, people: &People, layout: Option<&Layout>) -> 
         check.for_shipper(&sealed.unwrap_or_default())
     };
     within(DISK, look).await.map_or(moves, Moves::ByUs)
+}
+
+fn snapshot(daemon: &DaemonState) -> Option<&Snapshot> {
+    match daemon {
+        DaemonState::Answers(snapshot) => Some(snapshot),
+        DaemonState::Silent { .. }
+        | DaemonState::NotPermitted { .. }
+        | DaemonState::None
+        | DaemonState::Unknown => None,
+    }
 }
 
 fn daemon_pid(daemon: &DaemonState) -> Option<u32> {

@@ -2,8 +2,8 @@
 
 use std::{ffi::OsStr, fmt, ops::Deref, path::Path, time::Duration};
 
-use crate::model::text::as_text;
 pub(super) use crate::model::text::{foreign_command as foreign, typed_path, word};
+use crate::model::{snapshot::Snapshot, text::as_text};
 
 /// What a recorder writes into `meta.json`, for those who have not read docs/recorders.md.
 pub(super) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
@@ -85,7 +85,12 @@ pub(in crate::operate) struct CommandContext {
     pub(in crate::operate) receiver: String,
     /// The configuration file, where there is or should be one.
     pub(in crate::operate) file: Option<std::path::PathBuf>,
+    /// The certificate, or the token, that the receiver knows us by, where one is configured.
+    pub(in crate::operate) credential: Option<std::path::PathBuf>,
 }
+
+/// Stands for an address that is not known, in a command that makes a file to be changed.
+pub(super) const EXAMPLE_RECEIVER: &str = "--receiver https://receiver.example:8490";
 
 /// Commands of ours that have no `--receiver`.
 const ASK_NO_RECEIVER: [&str; 4] = ["status", "trace", "rename", "setup"];
@@ -123,6 +128,22 @@ impl CommandContext {
         }
     }
 
+    /// With the receiver that the daemon sends to, where neither the command line nor a file names
+    /// one.
+    pub(in crate::operate) fn with_receiver_of(self, daemon: Option<&Snapshot>) -> Self {
+        match daemon {
+            Some(snapshot) if !self.knows_receiver() => Self {
+                receiver: format!("--receiver {}", word(&snapshot.destination.url)),
+                ..self
+            },
+            Some(_) | None => self,
+        }
+    }
+
+    fn knows_receiver(&self) -> bool {
+        self.file.is_some() || !self.receiver.is_empty()
+    }
+
     /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
     pub(in crate::operate) fn unit_to(&self, deed: &str) -> Fix {
         if self.has_unit {
@@ -133,11 +154,19 @@ impl CommandContext {
             ("reload", Some(pid)) => self.signal("HUP", pid).into(),
             // The next would find the folder locked for as long as this one finishes what it has
             // begun. What hangs is killed, which costs nothing.
-            ("restart", Some(pid)) => Fix::from(self.signal("TERM", pid)).then(format!(
-                "Once it has ended ({} ends one that hangs): {}",
-                self.signal("KILL", pid),
-                self.sealift("ship")
-            )),
+            ("restart", Some(pid)) => {
+                let ended = format!(
+                    "Once it has ended ({} ends one that hangs)",
+                    self.signal("KILL", pid)
+                );
+                let again = if self.knows_receiver() {
+                    format!(": {}", self.sealift("ship"))
+                } else {
+                    ", start it as it was started.".to_owned()
+                };
+                Fix::from(self.signal("TERM", pid)).then(ended + &again)
+            }
+            (_, _) if !self.knows_receiver() => self.configure("start"),
             (_, _) => self.sealift("ship").into(),
         }
     }
@@ -178,17 +207,30 @@ impl CommandContext {
             return self.edited(file, then);
         }
         let file = "--config sealift.toml";
-        let words = [&self.sealift(&format!("setup {file}")), &self.receiver];
-        let words: Vec<_> = words.into_iter().filter(|it| !it.is_empty()).collect();
-        let words: Vec<_> = words.into_iter().map(String::as_str).collect();
+        let (receiver, change) = if self.knows_receiver() {
+            (self.receiver.as_str(), "change sealift.toml")
+        } else {
+            let change = "set receiver.url in sealift.toml, which is an example there since no receiver is named here";
+            (EXAMPLE_RECEIVER, change)
+        };
+        let setup = self.sealift(&format!("setup {file}"));
         let stop = self
             .daemon_pid
             .map(|pid| format!(" stop the daemon that runs ({}),", self.signal("TERM", pid)));
-        Fix::from(words.join(" ")).then(format!(
-            "Then change sealift.toml,{} and start it with that file: {}",
+        Fix::from(format!("{setup} {receiver}")).then(format!(
+            "Then {change},{} and start it with that file: {}",
             stop.unwrap_or_default(),
             self.sealift(&format!("ship {file}"))
         ))
+    }
+
+    /// Another certificate, or another token, where one is configured; else the key that would name
+    /// one.
+    pub(in crate::operate) fn change_credential(&self) -> Fix {
+        match &self.credential {
+            Some(file) => self.edited(file, "reload"),
+            None => self.configure("reload"),
+        }
     }
 
     /// Changes a file that the daemon reads, and lets it know.
@@ -278,6 +320,7 @@ mod tests {
             options: "--data /d".to_owned(),
             receiver: String::new(),
             file: None,
+            credential: None,
         }
     }
 
@@ -322,7 +365,29 @@ mod tests {
             has_unit: false,
             ..hands
         };
-        assert_eq!(&*hands.unit_to("start"), "sealift ship --data /d");
+        // It would be refused without an address: a file is made in which one is set.
+        let start = hands.unit_to("start");
+        assert_eq!(
+            &*start,
+            "sealift setup --config sealift.toml --data /d --receiver https://receiver.example:8490"
+        );
+        let then = start.then.unwrap();
+        assert!(
+            then.contains("set receiver.url in sealift.toml")
+                && then.ends_with(": sealift ship --config sealift.toml --data /d"),
+            "{then}"
+        );
+        let hung = CommandContext {
+            daemon_pid: Some(7),
+            ..hands.clone()
+        };
+        let then = hung.unit_to("restart").then.unwrap();
+        assert!(then.ends_with("start it as it was started."), "{then}");
+        let mut snapshot = Snapshot::default();
+        snapshot.destination.url = "http://r".to_owned();
+        let hands = hands.with_receiver_of(Some(&snapshot));
+        let ship = "sealift ship --data /d --receiver http://r";
+        assert_eq!(&*hands.unit_to("start"), ship);
         let running = CommandContext {
             daemon_pid: Some(7),
             ..hands.clone()
@@ -331,7 +396,10 @@ mod tests {
         let restart = running.unit_to("restart");
         assert_eq!(&*restart, "sudo kill -TERM 7");
         assert!(
-            restart.then.unwrap().ends_with(": sealift ship --data /d"),
+            restart
+                .then
+                .unwrap()
+                .ends_with(": sealift ship --data /d --receiver http://r"),
             "what is stopped is started again"
         );
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
@@ -340,10 +408,6 @@ mod tests {
             ..hands
         };
         assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");
-        let hands = CommandContext {
-            receiver: "--receiver http://r".to_owned(),
-            ..hands
-        };
         assert_eq!(
             hands.sealift("doctor"),
             "sealift doctor --data /d --receiver http://r"

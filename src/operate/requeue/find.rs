@@ -439,7 +439,7 @@ fn at(folder: &Path, error: &io::Error) -> io::Error {
 pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String> {
     match &candidate.record {
         FiledRecord::Rejected(Some(reason)) if reason.verdict.as_deref() == Some(ORPHAN) => {
-            return Some(only_an_archive(reason, &candidate.folder));
+            return Some(only_an_archive(reason, layout, &candidate.folder));
         }
         FiledRecord::Conflict => {
             let look = scan::look(&layout.episodes, &candidate.id);
@@ -493,15 +493,16 @@ pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
 }
 
 /// The reason says what it is. What an earlier version named there to be typed is not shown.
-fn only_an_archive(reason: &QuarantineReason, folder: &Path) -> String {
+fn only_an_archive(reason: &QuarantineReason, layout: &Layout, folder: &Path) -> String {
     let said = reason.error.as_deref().unwrap_or_default();
     let said = said.split(" To ship ").next().unwrap_or_default();
     let said = Some(said).filter(|said| said.len() <= MAX_SHOWN);
     format!(
         "it is an archive without its episode, which cannot be put back as it is. {} Where it is wanted, unpack it. {TYPE}sealift requeue \
-         --unpack {}",
+         --unpack {}{}",
         printable(said.unwrap_or("Its quarantine_reason.json says more.")),
-        text::word(folder.file_name().unwrap_or_default())
+        text::word(folder.file_name().unwrap_or_default()),
+        record_files::about(layout)
     )
 }
 

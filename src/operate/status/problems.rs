@@ -152,6 +152,7 @@ mod tests {
             options: "--data /d".to_owned(),
             receiver: String::new(),
             file: None,
+            credential: None,
         }
     }
 
@@ -245,7 +246,11 @@ mod tests {
                 ..hands()
             },
         );
-        assert_eq!(said[0].fix.as_deref(), Some("sealift ship --data /d"));
+        let setup = said[0].fix.as_deref().unwrap();
+        assert!(
+            setup.starts_with("sealift setup --config sealift.toml --data /d --receiver "),
+            "no receiver is named: {said:?}"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-fn stuck_finding(stuck: &Stuck, how: &str) -> TrialFinding {
+fn stuck_finding(stuck: &Stuck, how: &str, layout: &super::Layout) -> TrialFinding {
     let Stuck { count, first, why } = stuck;
     let are = if *count == 1 {
         "1 episode is".to_owned()
@@ -33,7 +33,7 @@ fn stuck_finding(stuck: &Stuck, how: &str) -> TrialFinding {
         kind: TrialKind::Stuck,
         what_to_do: format!("{are} {how}. {first}: {why}."),
         in_short: format!("{are} {how} ({such_as}{first})"),
-        fix: record_files::command_in(why).map(str::to_owned),
+        fix: record_files::command_in(why, layout).map(str::to_owned),
     }
 }
 
@@ -62,7 +62,8 @@ impl Daemon {
             (&overview.left_behind, left),
             (&overview.in_the_way, "sealed and cannot be packed"),
         ];
-        let findings = stuck.map(|(stuck, how)| Some(stuck_finding(stuck.as_ref()?, how)));
+        let layout = &self.options.layout;
+        let findings = stuck.map(|(stuck, how)| Some(stuck_finding(stuck.as_ref()?, how, layout)));
         snapshot.trial.extend(findings.into_iter().flatten());
         snapshot
             .trial
@@ -100,7 +101,11 @@ impl Daemon {
 
     /// What may not be read is given to this process's user.
     fn kept_back(&self, kept: &Stuck) -> TrialFinding {
-        let mut finding = stuck_finding(kept, "kept back by a fault of this host");
+        let mut finding = stuck_finding(
+            kept,
+            "kept back by a fault of this host",
+            &self.options.layout,
+        );
         if finding.fix.is_none() && kept.why.contains("(os error 13)") {
             let us = rustix::process::geteuid().as_raw();
             let episode = self.options.layout.episode(&kept.first);

@@ -38,7 +38,8 @@ impl Workers {
                 Moved::Changed
             }
             Err(error) => {
-                let advice = record_files::advice(&error, &episode, &self.layout.shipped);
+                let advice =
+                    record_files::advice(&error, &episode, &self.layout.shipped, &self.layout);
                 Moved::Failed(format!(
                     "it was copied away, but what is left of it cannot be removed: {error}{advice}"
                 ))

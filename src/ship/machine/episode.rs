@@ -418,7 +418,10 @@ impl Episode {
         // What is transient at a receiver that stays the same, and what it asked for
         // (Retry-After), are as they were.
         let waits_for_the_operator = match &self.stage {
-            Stage::Resting(AfterRest::Send(_), Rest::Refused) => true,
+            Stage::Resting(AfterRest::Send(_), Rest::Refused)
+            | Stage::Resting(_, Rest::NameTaken) => true,
+            // What could not be read, written or moved; not what waits for its recorder.
+            Stage::Resting(_, Rest::Local) => self.failures.local > 0,
             Stage::Resting(AfterRest::Send(_), Rest::Transient) | Stage::Parked(_) => elsewhere,
             Stage::Resting(..)
             | Stage::Open
@@ -435,6 +438,8 @@ impl Episode {
         if waits_for_the_operator {
             self.failures.refused = 0;
             self.failures.transient = 0;
+            // What is told of it stays until it is over.
+            self.failures.local = self.failures.local.min(1);
             self.wake = Some(now);
         }
     }

@@ -71,11 +71,11 @@ impl Reconcile {
         }
     }
 
-    /// The operator has changed the interval. What is under way sets its own next time when it
-    /// comes back.
+    /// The operator has changed something, and may have mended a folder: it is looked at now, and
+    /// watched again. A pass that is under way sets its own next time when it comes back.
     pub(super) fn configured(&mut self, cx: &Context) {
-        if !self.is_scanning {
-            self.within_the_interval(cx);
+        if !self.is_scanning && !cx.is_once() {
+            self.next = cx.now();
         }
     }
 
@@ -135,6 +135,17 @@ mod tests {
         assert!(!reconcile.begin_if_due(&mut cx), "one at a time");
         reconcile.ended(&cx);
         assert_eq!(reconcile.deadline(), Some(cx.now()));
+    }
+
+    #[test]
+    fn a_reload_looks_everywhere_at_once() {
+        let mut cx = context(|_| {});
+        let mut reconcile = Reconcile::new(cx.now());
+        reconcile.begin_if_due(&mut cx);
+        reconcile.ended(&cx);
+        assert!(!reconcile.begin_if_due(&mut cx), "its time has not come");
+        reconcile.configured(&cx);
+        assert!(reconcile.begin_if_due(&mut cx));
     }
 
     #[test]

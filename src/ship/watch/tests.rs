@@ -111,6 +111,43 @@ fn a_mount_over_the_root_whose_events_cannot_be_trusted_is_looked_at_often_until
     );
 }
 
+#[test]
+fn a_root_that_is_removed_is_told_at_once_and_watched_by_the_next_look_after_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("episodes");
+    std::fs::create_dir(&root).unwrap();
+    let (hints, mut hinted) = tokio::sync::mpsc::channel(100);
+    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let mut watching = Watching::new(root.clone(), InotifyUse::Always, hints, events);
+    watching.refresh();
+    std::fs::remove_dir(&root).unwrap();
+    // By the kernel, before any tick.
+    assert!(matches!(heard.blocking_recv(), Some(Event::WatchesLost)));
+    watching.refresh();
+    let trouble = watching.life.trouble.lock().clone().unwrap();
+    assert!(
+        trouble.why.ends_with("/episodes is not there"),
+        "{trouble:?}"
+    );
+    let mut told = || std::iter::from_fn(|| heard.try_recv().ok()).collect::<Vec<_>>();
+    assert!(
+        told()
+            .iter()
+            .any(|event| matches!(event, Event::Watching(false)))
+    );
+
+    std::fs::create_dir(&root).unwrap();
+    watching.refresh();
+    assert!(watching.life.trouble.lock().is_none());
+    let said = told();
+    assert!(
+        matches!(&said[..], [Event::Watching(true), Event::WatchesLost]),
+        "{said:?}"
+    );
+    std::fs::create_dir(root.join("a")).unwrap();
+    assert_eq!(hinted.blocking_recv(), EpisodeId::parse("a").ok());
+}
+
 /// Another folder under the same name. The old one stays: its inode number is not used again.
 #[expect(clippy::disallowed_methods, reason = "an operator moves as they like")]
 fn replace(root: &Path, inside: &[&str]) {

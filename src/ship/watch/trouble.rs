@@ -1,11 +1,11 @@
 //! Why watches cannot be had, and what to type.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use notify::{Error, ErrorKind};
 use rustix::io::Errno;
 
-use crate::model::text::printable;
+use crate::{disk::tree::shown, model::text::printable};
 
 /// Why watches cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,14 @@ impl Trouble {
     pub(super) fn untrusted(name: &str) -> Self {
         Self {
             why: format!("events cannot be trusted on {name}"),
+            fix: None,
+        }
+    }
+
+    /// There is nothing to watch.
+    pub(super) fn missing(episodes: &Path) -> Self {
+        Self {
+            why: format!("{} is not there", shown(episodes)),
             fix: None,
         }
     }

@@ -28,6 +28,13 @@ pub(super) struct UsableSettings {
     pub(super) client: Option<Client>,
 }
 
+impl UsableSettings {
+    /// What the receiver knows us by, where that is configured.
+    pub(super) fn credential(&self) -> Option<&PathBuf> {
+        self.receiver.as_ref().and_then(|(it, _)| it.credential())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) facts: SettingsFacts,
@@ -146,7 +153,6 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
             unreadable,
         });
     }
-    facts.credential_file = cert.clone().or_else(|| receiver.token_file.clone());
     facts.client_certificate_ends = cert.and_then(|path| {
         let chain = key_files::read_chain("receiver.client_cert_file", &path).ok()?;
         // Of our own one, and not of what leads up from it.

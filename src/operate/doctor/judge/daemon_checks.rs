@@ -86,6 +86,10 @@ impl<'a> DaemonChecks<'a> {
         rows.retain(|row| {
             row.status == RowStatus::Red || (row.status == RowStatus::Yellow && row.id != Id::Names)
         });
+        // What passes by itself is mended where the receiver is: nothing is typed here.
+        for row in rows.iter_mut().filter(|row| super::is_transient(row)) {
+            row.fix = None;
+        }
         super::step_back_for_what_can_be_mended(&mut rows);
         rows.sort_by_key(|row| {
             let passes = row.status != RowStatus::Red && super::is_transient(row);

@@ -67,6 +67,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             options: "--data /d".to_owned(),
             receiver: String::new(),
             file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
+            credential: None,
         },
         settings: SettingsFacts {
             file: Some(PathBuf::from("/etc/sealift/sealift.toml")),

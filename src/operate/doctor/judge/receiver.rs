@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
-    http::client::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, Wait},
+    http::client::{CERTIFICATE_OF_AN_AUTHORITY, ClientError, OUR_CERTIFICATE, Wait},
     model::{
         records::{RELEASED, WallTime},
         snapshot::{HoldStatus, WEATHER_LASTS_S},
@@ -204,12 +204,12 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
             );
             vec![named, met(Id::ReceiverReachable, summary, wake().into())]
         }
-        ClientError::Tls(why) if why.contains("client certificate") => {
+        ClientError::Tls(why) if why.contains(OUR_CERTIFICATE) => {
             let summary = format!("{origin} does not take us: {said}.");
             vec![
                 named,
                 reached,
-                DoctorRow::red(Id::ReceiverCredential, summary, credential_fix(facts)),
+                DoctorRow::red(Id::ReceiverCredential, summary, hands.change_credential()),
             ]
         }
         // rustls's words.
@@ -330,15 +330,6 @@ fn curl(facts: &Facts, how: &str, url: &str) -> String {
     format!("curl {how} --max-time 5{files} {}", word(url))
 }
 
-/// Another certificate, or another token, where one is set; else the key that would name one.
-fn credential_fix(facts: &Facts) -> Fix {
-    let hands = &facts.hands;
-    match &facts.settings.credential_file {
-        Some(file) => hands.edited(file, "reload"),
-        None => hands.configure("reload"),
-    }
-}
-
 fn answered(
     facts: &Facts,
     receiver: &ReceiverFacts,
@@ -400,7 +391,7 @@ fn answered(
             DoctorRow::red(
                 Id::ReceiverCredential,
                 format!("It does not know who we are: {said}."),
-                credential_fix(facts),
+                hands.change_credential(),
             )
             .with("status_code", status),
         ],
@@ -409,7 +400,7 @@ fn answered(
             DoctorRow::red(
                 Id::ReceiverCredential,
                 format!("It knows us, and does not let us in: {said}."),
-                credential_fix(facts),
+                hands.change_credential(),
             )
             .with("status_code", status),
         ],

@@ -9,7 +9,7 @@ use super::{
 use crate::operate::doctor::{
     facts::{DaemonState, Facts, SettingsProblem},
     row::{DoctorRow, Id},
-    words::{Fix, foreign, word},
+    words::{EXAMPLE_RECEIVER, Fix, foreign},
 };
 
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
@@ -95,17 +95,17 @@ fn configuration(facts: &Facts) -> DoctorRow {
 /// knows.
 fn no_receiver(facts: &Facts) -> DoctorRow {
     let (id, hands) = (Id::Configuration, &facts.hands);
-    let ask = |url: &str| hands.sealift("doctor") + " --receiver " + &word(url);
     match &facts.daemon {
-        DaemonState::Answers(snapshot) => DoctorRow::yellow(
+        DaemonState::Answers(_) => DoctorRow::yellow(
             id,
             "No receiver is named on the command line, and no file was read: what depends on it is not checked.",
-            ask(&snapshot.destination.url),
+            // With the receiver that the daemon names.
+            hands.sealift("doctor"),
         ),
         _ => DoctorRow::red(
             id,
             "No receiver is named: give --receiver URL, or a configuration with receiver.url (--config FILE).",
-            ask("https://receiver.example:8490"),
+            hands.sealift("doctor") + " " + EXAMPLE_RECEIVER,
         ),
     }
 }

@@ -262,8 +262,15 @@ pub(super) const BROKEN: &[(&str, Breaks)] = &[
         let path = facts.folders[0].path.join(id.as_str());
         let denied = std::io::ErrorKind::PermissionDenied.into();
         let shipped = Path::new("/");
-        let said = crate::disk::record_files::advice(&denied, &path, shipped);
-        let fix = crate::disk::record_files::command_in(&said).map(str::to_owned);
+        let layout = facts.layout.as_ref().unwrap();
+        let said = crate::disk::record_files::advice(&denied, &path, shipped, layout);
+        let typed = said.rsplit_once(crate::disk::record_files::TYPE).unwrap().1;
+        assert!(
+            super::words_of(typed)
+                .unwrap()
+                .contains(&"--data".to_owned())
+        );
+        let fix = crate::disk::record_files::command_in(&said, layout).map(str::to_owned);
         moves(facts, TrialKind::Stuck, fix);
     }),
     ("open ones that could not be moved", |facts, _| {
@@ -401,7 +408,7 @@ pub(super) const BROKEN: &[(&str, Breaks)] = &[
         fails(facts, ClientError::Tls("certificate expired".to_owned()));
     }),
     ("a receiver that does not know us", |facts, _| {
-        facts.settings.credential_file = Some(facts.folders[0].path.join("token"));
+        facts.hands.credential = Some(facts.folders[0].path.join("token"));
         answers(facts, 401, None);
     }),
     ("one that no credential is for", |facts, _| {

@@ -116,7 +116,7 @@ async fn what_lost_its_marker_is_left_with_the_command_that_seals_it() {
     let place = one.options.layout.quarantine.join("it's");
     crate::disk::durable::remove_file(&place.join(MARKER)).unwrap();
     let why = one.hindrance_of_the_first().await.unwrap();
-    let command = record_files::command_in(&why).unwrap();
+    let command = record_files::command_in(&why, &one.options.layout).unwrap();
     let expected = format!("sealift seal --again {}", typed_path(&place));
     assert_eq!(command, expected);
 }
@@ -127,7 +127,7 @@ async fn an_archive_alone_is_left_with_the_command_that_unpacks_it_and_not_with_
     one.quarantine("a", "a", ORPHAN);
     let why = one.hindrance_of_the_first().await.unwrap();
     assert_eq!(
-        record_files::command_in(&why),
+        record_files::command_in(&why, &one.options.layout),
         Some("sealift requeue --unpack a")
     );
     assert!(

@@ -53,6 +53,44 @@ fn one_that_was_refused_is_sent_again_at_once_after_a_reload() {
 }
 
 #[test]
+fn what_could_not_be_read_or_moved_is_tried_at_once_after_a_reload() {
+    let mut bench = Bench::new();
+    bench.seal("secret", 1);
+    for _ in 0..9 {
+        bench.fail_pack(
+            "secret",
+            PackFailure::Unreadable("data.bin: Permission denied".to_owned()),
+        );
+        bench.wait_for_deadline();
+    }
+    bench.fail_pack(
+        "secret",
+        PackFailure::Unreadable("data.bin: Permission denied".to_owned()),
+    );
+    assert_eq!(bench.take("pack"), [""; 0]);
+    reload(&mut bench, false);
+    assert_eq!(bench.take("pack"), ["secret"]);
+    bench.hear(Event::Packed(of("secret"), Ok(packed("secret"))));
+    assert_eq!(bench.take("send"), ["secret"]);
+    bench.answer("secret", 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), ["secret"]);
+    let denied = Moved::Failed("Permission denied".to_owned());
+    bench.hear(Event::Retired(of("secret"), denied));
+    assert_eq!(bench.take("retire"), [""; 0]);
+    reload(&mut bench, false);
+    assert_eq!(bench.take("retire"), ["secret"]);
+}
+
+#[test]
+fn everything_is_looked_at_by_a_reload_and_not_by_the_next_pass() {
+    let mut bench = Bench::new();
+    bench.wait_s(1);
+    assert_eq!(bench.take("scan"), [""; 0]);
+    reload(&mut bench, false);
+    assert_eq!(bench.take("scan").len(), 1);
+}
+
+#[test]
 fn a_reload_takes_no_patience_from_the_weather_unless_it_leads_elsewhere() {
     for (elsewhere, sent) in [(false, &[][..]), (true, &["a"])] {
         let mut bench = Bench::new();

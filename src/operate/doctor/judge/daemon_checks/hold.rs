@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::DaemonChecks;
 use crate::{
+    http::client::OUR_CERTIFICATE,
     model::snapshot::WEATHER_LASTS_S,
     operate::doctor::{
         row::{DoctorRow, Id},
@@ -53,13 +54,28 @@ impl DaemonChecks<'_> {
                 format!("Nothing is sent since {since}: {why}. It is tried again in {next}.")
             }
         };
+        let is_about_us = match hold.status_code {
+            Some(code) => matches!(code, 401 | 403) && !no_receiver,
+            None => hold.why.contains(OUR_CERTIFICATE),
+        };
         // These get no better by themselves: something other than the receiver answers, or it does
         // not let us in.
         let is_ours_to_change = matches!(
             hold.status_code,
             Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501)
         );
-        let (summary, fix) = if no_receiver || is_ours_to_change {
+        let (summary, fix) = if is_about_us {
+            let known_by = match hold.status_code {
+                Some(_) => {
+                    "Does the receiver know our token (receiver.token_file) or certificate (receiver.client_cert_file), and let it in?"
+                }
+                None => "Is our certificate right (receiver.client_cert_file)?",
+            };
+            (
+                format!("{summary} {known_by}"),
+                self.hands.change_credential(),
+            )
+        } else if no_receiver || is_ours_to_change || hold.why.contains(UNKNOWN_NAME) {
             let url = &self.snapshot.destination.url;
             (
                 format!("{summary} Is receiver.url right ({url})?"),
@@ -69,7 +85,11 @@ impl DaemonChecks<'_> {
             // Whatever has been mended since is tried at once then.
             (summary, self.hands.unit_to("reload"))
         };
-        let row = if hold.is_for_a_person() {
+        let row = if hold.is_for_a_person() && hold.weather {
+            let summary =
+                format!("{summary} It goes on by itself once the receiver can be used again.");
+            DoctorRow::red(id, summary, fix)
+        } else if hold.is_for_a_person() {
             DoctorRow::red(id, summary, fix)
         } else {
             let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
@@ -89,6 +109,9 @@ impl DaemonChecks<'_> {
             .with("weather", hold.weather)
     }
 }
+
+/// What the shipper says where no resolver knows the receiver's name.
+const UNKNOWN_NAME: &str = "name cannot be resolved";
 
 /// What the shipper says behind the words of a server that is no receiver.
 const NOT_A_RECEIVER: &str = "(not a receiver's words)";

@@ -301,6 +301,14 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
         row.summary,
         "Nothing is sent since 5 min: expired. It is tried again in 20 s."
     );
+    let unresolved = HoldStatus {
+        why: "the receiver's name cannot be resolved: no such host".to_owned(),
+        ..hold.clone()
+    };
+    let row = of(Id::Hold, |snapshot| {
+        snapshot.destination.held = Some(unresolved);
+    });
+    assert!(row.summary.contains("Is receiver.url right"), "{row:?}");
     for (status, why) in [
         (
             501,
@@ -310,7 +318,6 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
             413,
             "answered 413 with 413 Request Entity Too Large (not a receiver's words)",
         ),
-        (401, "answered 401 with \"who are you\""),
         (301, "answered 301 with nothing"),
     ] {
         let hold = HoldStatus {
@@ -327,6 +334,35 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
             row.summary
         );
     }
+    for (status_code, why, key) in [
+        (
+            Some(401),
+            "answered 401 with The token is not known here.",
+            "receiver.token_file",
+        ),
+        (
+            Some(403),
+            "answered 403 with not you",
+            "receiver.client_cert_file",
+        ),
+        (
+            None,
+            "the receiver refuses our client certificate: it has expired",
+            "receiver.client_cert_file",
+        ),
+    ] {
+        let hold = HoldStatus {
+            status_code,
+            why: why.to_owned(),
+            ..hold.clone()
+        };
+        let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+        assert!(
+            row.summary.contains(key) && !row.summary.contains("receiver.url"),
+            "{row:?}"
+        );
+        assert!(row.fix.unwrap().ends_with("sealift.toml"), "{why}");
+    }
     for (for_s, status) in [
         (0, RowStatus::Yellow),
         (299, RowStatus::Yellow),
@@ -337,6 +373,11 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
             weather: true,
             ..hold.clone()
         };
+        let told = with(|snapshot| snapshot.destination.held = Some(hold.clone()));
+        assert!(
+            told[0].fix.is_none() && told[0].summary.contains("by itself"),
+            "{told:?}"
+        );
         let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
         assert_eq!(row.status, status, "{for_s}");
     }
