@@ -203,7 +203,7 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
 /// The first of what is wrong, of a status or a row of the doctor.
 fn first_fix(told: Output) -> (String, String) {
     let document: Value = serde_json::from_slice(&told.stdout).unwrap();
-    let (fix, what) = match document["rows"].as_array() {
+    let (fix, what) = match document["checks"].as_array() {
         Some(rows) => {
             let hold = rows.iter().find(|row| row["id"] == "hold").unwrap();
             (hold["fix"].clone(), hold["summary"].clone())
