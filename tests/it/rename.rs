@@ -261,7 +261,10 @@ fn what_is_sealed_under_a_name_that_no_episode_can_have_is_warned_of_with_the_co
         assert_eq!(said.contains("WARNING"), typed.is_some(), "{name}: {said}");
         if let Some(typed) = typed {
             assert!(
-                said.contains(&format!("sealift rename {typed} NEW")),
+                said.contains(&format!(
+                    "sealift rename --data {} {typed} NEW",
+                    sandbox.data().display()
+                )),
                 "{said}"
             );
         }

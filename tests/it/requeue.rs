@@ -333,7 +333,11 @@ fn an_archive_without_an_episode_is_told_about_with_what_to_type() {
     assert_eq!(code, 1);
     assert!(told.contains("an archive without its episode"), "{told}");
     let typed = told.split_once("Type: ").unwrap().1.lines().next().unwrap();
-    assert_eq!(typed, "sealift requeue --unpack a");
+    let data = sandbox.data();
+    assert_eq!(
+        typed,
+        format!("sealift requeue --unpack a --data {}", data.display())
+    );
     let (code, told) = requeue(&sandbox, &["--unpack", "a"]);
     assert_eq!(code, 0, "{told}");
     sandbox.ship_once();
