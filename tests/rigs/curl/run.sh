@@ -44,8 +44,8 @@ bash -euo pipefail token.sh
 "$sealift" config check --config receiver.toml >/dev/null
 NO_COLOR=1 "$sealift" receive --config receiver.toml 2>receiver.log &
 receiver_pid=$!
-until_true "$receiver_pid" grep -q 'receiving local_addr' receiver.log || { cat receiver.log >&2; exit 1; }
-port=$(sed -n 's/.*receiving local_addr=127\.0\.0\.1:\([0-9]*\).*/\1/p' receiver.log)
+until_true "$receiver_pid" grep -q ' local_addr=' receiver.log || { cat receiver.log >&2; exit 1; }
+port=$(sed -n 's/.*local_addr=127\.0\.0\.1:\([0-9]*\).*/\1/p' receiver.log)
 
 size=8000000
 head -c "$size" /dev/urandom >run-7.tar.zst

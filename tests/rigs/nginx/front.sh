@@ -32,8 +32,8 @@ bash -euo pipefail certificates.sh >certificates.log 2>&1 || { cat certificates.
 NO_COLOR=1 "$sealift" receive --listen 127.0.0.1:0 --store store 2>receiver.log &
 receiver_pid=$!
 pids+=("$receiver_pid")
-until_true "$receiver_pid" grep -q 'receiving local_addr' receiver.log || { cat receiver.log >&2; exit 1; }
-behind=$(sed -n 's/.*receiving local_addr=127\.0\.0\.1:\([0-9]*\).*/\1/p' receiver.log)
+until_true "$receiver_pid" grep -q ' local_addr=' receiver.log || { cat receiver.log >&2; exit 1; }
+behind=$(sed -n 's/.*local_addr=127\.0\.0\.1:\([0-9]*\).*/\1/p' receiver.log)
 
 # nginx cannot be asked for a free port: take one that nobody listens on.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
