@@ -139,6 +139,8 @@ fn a_web_server_in_the_receivers_place_is_held_and_the_fix_gives_the_right_addre
     });
     host.configure(&host.naming(&server.url()));
     host.daemon().signal("HUP");
+    // Until then it goes where the daemon was told at its start.
+    host.daemon().wait_log("reloaded");
     host.sandbox.seal("run-1", &[]);
     eventually("it is held", || {
         host.doctor().row("hold")["status"] == "red"
