@@ -23,6 +23,7 @@ mod effect;
 mod episode;
 mod episodes;
 mod event;
+pub mod limits;
 pub mod liveness;
 pub mod look_back;
 mod notice;
@@ -56,9 +57,9 @@ pub use self::{
     effect::{Effect, Shipped},
     episodes::Order,
     event::{Event, LookedBack, Scanned},
+    limits::SMALL_BYTES,
     notice::Notice,
     overview::Tally,
-    schedule::SMALL_BYTES,
     settings::Settings,
 };
 use crate::{

@@ -8,26 +8,20 @@ use std::{
 use super::{
     Effect, Notice, Settings, Tally,
     destination::backoff::{Backoff, Jitter},
+    limits::{DISK_STEPS, MOST_GATHERED, SMALL_BYTES},
 };
 use crate::model::episode::EpisodeId;
-
-/// Moves and what finishes them, orphans and flushes at once: enough to keep a disk busy beside
-/// packing.
-pub(super) const DISK_STEPS: usize = 4;
 
 /// A time that does not come.
 pub(super) const NEVER: Duration = Duration::MAX;
 
-/// None waits since zero: that means that it was not tried.
+/// None waits since zero: that means that it was not tried. Fixed by the type, as its next value.
 pub(super) const AT_ONCE: Duration = Duration::from_nanos(1);
-/// Later than any clock says, seconds after 1970.
+/// Fixed by the meaning of seconds after 1970: later than any clock says.
 const BEHIND_EVERY_STAMP: Duration = Duration::from_secs(1 << 60);
 
-/// So many moves may wait for a disk before no further upload is begun: what is acknowledged and
-/// not moved yet is sent again after a kill, and with a disk that is slower than the receiver that
-/// would be most of a backlog. Of large ones a quarter, from [`MOST_BYTES_BEHIND`] on.
-const MOST_MOVES_BEHIND: usize = 64;
-const MOST_BYTES_BEHIND: u64 = 1 << 30;
+/// So much may wait for its move where it is large.
+const MOST_BYTES_GATHERED: u64 = MOST_GATHERED as u64 * SMALL_BYTES;
 
 /// The settings, the time, the dice, and where effects go.
 #[derive(Debug)]
@@ -210,21 +204,22 @@ impl Context {
         None
     }
 
-    /// Whether acknowledged episodes wait for a disk that is slower than the receiver. Counted
-    /// among the steps that were queued last, so that many orphans to look at hold up nothing.
+    /// Whether acknowledged episodes wait for a disk that is slower than the receiver: what is
+    /// acknowledged and not moved yet is sent again after a kill, and that would be most of a
+    /// backlog. Of large ones fewer are let gather. Counted among the steps that were queued last, so that many orphans to look at hold up nothing.
     pub(super) fn moves_are_behind(&self) -> bool {
-        let most_large = MOST_MOVES_BEHIND / 4;
+        let most_large = MOST_GATHERED / 4;
         if self.steps.disk.len() < most_large {
             return false;
         }
         let (mut moves, mut bytes) = (0, 0);
-        for step in self.steps.disk.iter().rev().take(2 * MOST_MOVES_BEHIND) {
+        for step in self.steps.disk.iter().rev().take(2 * MOST_GATHERED) {
             if let Effect::Retire { packed, .. } = step {
                 moves += 1;
                 bytes += packed.facts.size_bytes;
             }
         }
-        moves >= MOST_MOVES_BEHIND || (moves >= most_large && bytes >= MOST_BYTES_BEHIND)
+        moves >= MOST_GATHERED || (moves >= most_large && bytes >= MOST_BYTES_GATHERED)
     }
 
     /// Nothing is to be done, and neither a disk step nor a look is under way.

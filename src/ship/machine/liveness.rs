@@ -19,16 +19,16 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use super::{Effect, Event};
+use super::{Effect, Event, limits::LOOK_EVERY};
 use crate::model::episode::EpisodeId;
 
-/// Between two looks at most so many ticks count.
-const TICKS_THAT_COUNT: u32 = 3;
+/// So many looks within the watchdog's patience, so that two beats may be late and the third is in
+/// time; and between two looks at most so many ticks count. Promised in docs/operations.md: "Three
+/// times within `WatchdogSec=`".
+const TICKS_IN_PATIENCE: u32 = 3;
 
-/// The longest time between two looks. Without a watchdog: what `status` says is no older than
-/// this.
-pub const LONGEST_TICK: Duration = Duration::from_secs(60);
-/// The shortest, whatever the watchdog asks for.
+/// The shortest time between two looks, whatever the watchdog asks for. Fixed by the timers of
+/// tokio, which are no finer.
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
 /// What a part does.
@@ -120,13 +120,15 @@ struct TaskProgress {
     told: bool,
 }
 
-/// How long between two looks: a third of the watchdog's patience, so that two beats may be late
-/// and the third is in time. A patience of nothing is no watchdog.
+/// How long between two looks: a third of the watchdog's patience. A patience of nothing is no
+/// watchdog. Without one, what `status` says is no older than the longest.
 #[must_use]
 pub fn tick(watchdog: Option<Duration>) -> Duration {
     match watchdog {
-        Some(patience) if !patience.is_zero() => (patience / 3).clamp(SHORTEST_TICK, LONGEST_TICK),
-        Some(_) | None => LONGEST_TICK,
+        Some(patience) if !patience.is_zero() => {
+            (patience / TICKS_IN_PATIENCE).clamp(SHORTEST_TICK, LOOK_EVERY)
+        }
+        Some(_) | None => LOOK_EVERY,
     }
 }
 
@@ -197,7 +199,7 @@ impl Pulse {
         now: Duration,
     ) -> PulseReading {
         let since_last = now.saturating_sub(self.last_look.replace(now).unwrap_or(now));
-        self.watched += since_last.min(self.tick * TICKS_THAT_COUNT);
+        self.watched += since_last.min(self.tick * TICKS_IN_PATIENCE);
         let before = std::mem::take(&mut self.parts);
         let mut look = PulseReading::default();
         for (part, count) in under_way {

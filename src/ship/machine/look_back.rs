@@ -10,7 +10,7 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use super::{Effect, LookedBack, Shipped, context::Context};
 use crate::model::{episode::EpisodeId, records::WallTime};
 
-/// How long after its move.
+/// How long after its move. Promised in docs/recorders.md: "A minute after the delivery".
 pub const AFTER: Duration = Duration::from_secs(60);
 /// So many wait for their look; of more than that, in one minute, the oldest go without one.
 const MOST: usize = 4096;

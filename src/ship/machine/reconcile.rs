@@ -7,7 +7,8 @@ use super::{
     context::{Context, NEVER},
 };
 
-/// The reconcile interval where watches cannot be had.
+/// The reconcile interval where watches cannot be had. Promised in docs/configuration.md: "5 where
+/// only reconcile passes find anything".
 const BLIND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The reconcile passes.

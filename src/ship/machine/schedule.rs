@@ -16,12 +16,9 @@ use super::{
     Settings,
     destination::circuit_breaker::{Hold, Probe},
     episodes::{Episodes, Queue},
+    limits::SMALL_BYTES,
 };
 use crate::model::episode::EpisodeId;
-
-/// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on
-/// a slow line.
-pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Who has a slot.
 #[derive(Debug, Default)]

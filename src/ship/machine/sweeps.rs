@@ -13,11 +13,13 @@ use std::time::Duration;
 use super::{
     Effect, Notice,
     context::{Context, NEVER},
+    limits::LOOK_EVERY,
 };
 
 /// When to try again a sweep that could not believe the clock.
-const CLOCK_RETRY: Duration = Duration::from_secs(60);
-/// A machine that has just started may need some minutes to find its time server.
+const CLOCK_RETRY: Duration = LOOK_EVERY;
+/// A machine that has just started may need some minutes to find its time server. Promised in
+/// docs/configuration.md: "after an hour a warning says what to do".
 const DOUBT_IS_TOLD_AFTER: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]

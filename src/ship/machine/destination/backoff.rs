@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::ship::machine::limits::{BRIEF, LOOK_EVERY, PAUSE, SHORTEST_WAIT, SOON};
+
 /// A ceiling that doubles from `base` to `cap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -15,55 +17,59 @@ pub struct Backoff {
     pub cap: Duration,
 }
 
+/// The longest pause where something has to be mended, or the weather keeps one from being delivered.
+/// Promised in docs/architecture.md: "pauses up to 5 minutes".
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// One that is refused alone may wait longer. Promised in docs/architecture.md: "refused: stays, its
+/// own pauses, up to an hour".
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// One episode that the weather keeps from being delivered.
 pub const TRANSIENT: Backoff = Backoff {
-    base: Duration::from_secs(1),
-    cap: Duration::from_secs(300),
+    base: BRIEF,
+    cap: LONGEST_PAUSE,
 };
 /// One episode that goes on where it broke off, as long as each attempt gets further than the one
 /// before.
 pub const MOVING: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    cap: Duration::from_millis(100),
+    base: SOON,
+    cap: SOON,
 };
 /// One episode that is refused while others are delivered, or by something that is no receiver.
 pub const REFUSED: Backoff = Backoff {
-    base: Duration::from_secs(5),
-    cap: Duration::from_secs(3600),
+    base: PAUSE,
+    cap: HOUR,
 };
 /// One episode that is still being written to after its marker appeared.
 pub const SETTLING: Backoff = Backoff {
     base: Duration::from_millis(500),
-    cap: Duration::from_secs(60),
+    cap: LOOK_EVERY,
 };
 /// One episode of which a file is open for writing: most are closed within a moment.
 pub const OPEN_FILE: Backoff = Backoff {
     base: Duration::from_millis(40),
-    cap: Duration::from_secs(5),
+    cap: PAUSE,
 };
 /// One episode that our own disk or permissions keep from moving on.
 pub const LOCAL: Backoff = Backoff {
-    base: Duration::from_secs(5),
-    cap: Duration::from_secs(300),
+    base: PAUSE,
+    cap: LONGEST_PAUSE,
 };
 /// One episode that holds what the file system of its next folder cannot.
 pub const UNHELD: Backoff = Backoff {
-    base: Duration::from_secs(300),
-    cap: Duration::from_secs(300),
+    base: LONGEST_PAUSE,
+    cap: LONGEST_PAUSE,
 };
 /// The probes of a destination that is at fault: a person has to mend something there.
 pub const FAULT_PROBE: Backoff = Backoff {
     base: Duration::from_secs(2),
-    cap: Duration::from_secs(300),
+    cap: LONGEST_PAUSE,
 };
 /// The probes of a destination behind bad weather.
 pub const WEATHER_PROBE: Backoff = Backoff {
-    base: Duration::from_secs(1),
-    cap: Duration::from_secs(60),
+    base: BRIEF,
+    cap: LOOK_EVERY,
 };
-
-/// No wait is shorter, so that a run of lucky draws is not a busy loop.
-const SHORTEST: Duration = Duration::from_millis(20);
 
 /// The machine's own stream of numbers: seeded from outside, so that a run can be replayed
 /// (splitmix64; S. Vigna, 2015).
@@ -92,7 +98,7 @@ impl Jitter {
         let millis = u64::try_from(ceiling.as_millis())
             .unwrap_or(u64::MAX)
             .max(1);
-        Duration::from_millis(self.draw() % millis).max(SHORTEST)
+        Duration::from_millis(self.draw() % millis).max(SHORTEST_WAIT)
     }
 }
 

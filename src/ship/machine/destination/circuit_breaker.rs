@@ -27,19 +27,23 @@ use super::{
 };
 use crate::{
     model::episode::EpisodeId,
-    ship::outcome::{Fault, Outcome, Phase},
+    ship::{
+        machine::limits::LOOK_EVERY,
+        outcome::{Fault, Outcome, Phase},
+    },
 };
 
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold
-/// the destination.
+/// the destination. Promised in docs/architecture.md: "held for it after two episodes in a row".
 const TRANSIENT_STREAK: u32 = 2;
 
 /// However long a silence something in between asks for, one that was not tried is tried each time
-/// that this has gone by: it may ask only those for it that it refuses.
-const UNTRIED_EVERY_IN_SILENCE: Duration = Duration::from_secs(60);
+/// that this has gone by: it may ask only those for it that it refuses. Promised in
+/// docs/architecture.md: "one episode that was not tried goes each minute all the same".
+const UNTRIED_EVERY_IN_SILENCE: Duration = LOOK_EVERY;
 /// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time
 /// that this has gone by.
-const NEW_EVERY: Duration = Duration::from_secs(60);
+const NEW_EVERY: Duration = LOOK_EVERY;
 
 /// Whom a silence binds that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

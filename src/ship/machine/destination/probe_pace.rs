@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use super::backoff::{Backoff, FAULT_PROBE};
+use super::backoff::{Backoff, FAULT_PROBE, LONGEST_PAUSE};
+use crate::ship::machine::limits::{PAUSE, SOON};
 
 /// So many are tried at once, one after another, while it is held for bad weather.
 const AT_ONCE: u32 = 4;
@@ -17,12 +18,12 @@ const AT_ONCE_WHERE_REFUSED: u32 = 16;
 /// Beyond these, one is tried each time that this has gone by: what something in between refuses,
 /// however many, must not keep the others from being found, and costs them hardly more than its own
 /// turn.
-const EVERY: Duration = Duration::from_millis(100);
+const EVERY: Duration = SOON;
 /// The same where it looks like the destination, which refuses, or has too much to do.
 const EVERY_WHERE_REFUSED: Duration = Duration::from_secs(2);
-const EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
+const EVERY_IN_BAD_WEATHER: Duration = PAUSE;
 /// Where nothing was delivered for so long, it does, whatever the answers are.
-const NOTHING_FOR_LONG: Duration = Duration::from_secs(300);
+const NOTHING_FOR_LONG: Duration = LONGEST_PAUSE;
 /// After each so many of those the pause grows by as much again: it looks more and more like the
 /// destination.
 const PER_PACE: u32 = 64;

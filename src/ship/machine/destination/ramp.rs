@@ -20,14 +20,13 @@
 
 use std::time::Duration;
 
-use super::{backoff::Jitter, circuit_breaker::Hold, signs::Signs};
+use super::{
+    backoff::{Jitter, WEATHER_PROBE},
+    circuit_breaker::Hold,
+    signs::Signs,
+};
+use crate::ship::machine::limits::{BRIEF, SHORTEST_WAIT};
 
-/// The first pause after a hold is no longer than this; mostly it is half.
-const FIRST: Duration = Duration::from_secs(1);
-/// The longest pause: as long as that between two probes in bad weather.
-const LONGEST: Duration = Duration::from_secs(60);
-/// A pause that is shorter than this is none.
-const SHORTEST: Duration = Duration::from_millis(20);
 /// So many deliveries at full speed, and none refused among them, and it is forgotten that there
 /// was not enough for all.
 const FORGOTTEN_AFTER: u32 = 100;
@@ -74,9 +73,9 @@ impl Ramp {
         }
         let before = self.climb.map_or(Duration::ZERO, |climb| climb.ceiling);
         let ceiling = if self.careful {
-            before.max(SHORTEST)
+            before.max(SHORTEST_WAIT)
         } else {
-            FIRST
+            BRIEF
         };
         self.climb = Some(Climb {
             ceiling,
@@ -99,7 +98,7 @@ impl Ramp {
             } else {
                 climb.ceiling / 2
             };
-            if climb.ceiling < SHORTEST {
+            if climb.ceiling < SHORTEST_WAIT {
                 climb.ceiling = Duration::ZERO;
             }
         } else {
@@ -143,7 +142,7 @@ impl Ramp {
         if climb.parts > PARTS {
             climb.parts = (climb.parts / 2).max(PARTS);
         } else {
-            climb.ceiling = (climb.ceiling * 2).clamp(SHORTEST, LONGEST);
+            climb.ceiling = (climb.ceiling * 2).clamp(SHORTEST_WAIT, WEATHER_PROBE.cap);
         }
     }
 

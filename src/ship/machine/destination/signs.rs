@@ -10,11 +10,14 @@
 //! ours, only its own words are its word.
 
 use super::verdict::is_ours;
-use crate::ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase};
+use crate::ship::{
+    machine::limits::ENOUGH,
+    outcome::{Answer, AnswerBody, Fault, Outcome, Phase},
+};
 
 /// So many failures later it is forgotten that one came through: those with which something is
 /// wrong never do, and where there is not enough for all, many fail for each that does.
-const MOST: i8 = 3;
+const MOST: i8 = ENOUGH.cast_signed();
 
 /// So many failures in a row without a page, and none delivered between, speak for the destination
 /// once more.

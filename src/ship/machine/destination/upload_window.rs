@@ -16,14 +16,11 @@ use std::{fmt, num::NonZeroU64, time::Duration};
 use crate::ship::machine::{
     Effect, Notice,
     context::{Context, NEVER},
+    limits::{LEAST_BYTES, LOOK_EVERY},
 };
 
+/// Fixed by the clock on the wall.
 const DAY_S: u32 = 86_400;
-/// No longer than this goes by between two looks at the clock, in which it may have been set.
-const LOOK_EVERY_S: u32 = 60;
-/// So much of a limited line is needed for each upload, bytes a second. Receivers give up what
-/// comes too slowly; ours below a kibibyte a second.
-const LEAST_PER_UPLOAD: u64 = 16 * 1024;
 
 /// A time of day by the wall clock, in seconds since midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,11 +143,9 @@ impl Uploads {
             .windows
             .iter()
             .flat_map(|window| [window.from, window.to]);
-        let next = boundaries
-            .map(|boundary| now.until(boundary))
-            .min()
-            .unwrap_or(LOOK_EVERY_S);
-        Duration::from_secs(next.min(LOOK_EVERY_S).into())
+        let next = boundaries.map(|boundary| Duration::from_secs(now.until(boundary).into()));
+        // The clock may be set meanwhile.
+        next.fold(LOOK_EVERY, Duration::min)
     }
 }
 
@@ -245,7 +240,7 @@ impl UploadGate {
     pub(crate) fn at_most(&self, slots: usize) -> usize {
         match self.pace {
             Some(Pace::AtMost(limit)) => {
-                let most = usize::try_from(limit.get() / LEAST_PER_UPLOAD).unwrap_or(usize::MAX);
+                let most = usize::try_from(limit.get() / LEAST_BYTES).unwrap_or(usize::MAX);
                 slots.min(most.max(1))
             }
             Some(Pace::Free | Pace::Closed(_)) | None => slots,

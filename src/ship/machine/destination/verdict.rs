@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The longest `Retry-After` that is honoured, seconds: a receiver that asks for more is asked
-/// again after an hour.
+/// again after an hour. Promised in docs/architecture.md: "or as `Retry-After` asks, up to an hour".
 pub const MAX_RETRY_AFTER_S: u64 = 3600;
 
 /// The longest piece of a receiver's words that is kept in a message, characters.

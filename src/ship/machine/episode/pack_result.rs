@@ -11,17 +11,17 @@ use crate::{
     ship::machine::{
         Effect, Notice,
         context::Context,
-        destination::backoff::SETTLING,
+        destination::backoff::{LONGEST_PAUSE, SETTLING},
         step_result::{Check, PackFailure, Packed},
     },
 };
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's
-/// fault.
+/// fault. Promised in docs/recorders.md: "is waited for, for a minute".
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
 
 /// How often an episode in conflict is compared with what was packed.
-const CONFLICT_RECHECK: Duration = Duration::from_secs(600);
+const CONFLICT_RECHECK: Duration = LONGEST_PAUSE.saturating_mul(2);
 
 impl Episode {
     /// Its turn with a packer has come: looks whether its archive still fits.

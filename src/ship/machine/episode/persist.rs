@@ -1,20 +1,16 @@
 //! An archive becomes durable under its final name while its upload runs, and what is to be
 //! remembered of it is written beside it.
 
-use std::time::Duration;
-
 use super::{
     AfterRest, Episode, Stage,
     archive::{ArchiveState, Preparation, TriedNote},
 };
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{Effect, Notice, context::Context, destination::backoff::LOCAL},
+    ship::machine::{
+        Effect, Notice, context::Context, destination::backoff::LOCAL, limits::PERSIST_AFTER,
+    },
 };
-
-/// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner,
-/// and making its archive durable would only compete with the receiver for the disk.
-const PERSIST_AFTER: Duration = Duration::from_millis(250);
 
 impl Episode {
     /// Makes the archive durable, and remembers a conflict beside it.

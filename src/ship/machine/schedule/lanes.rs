@@ -27,21 +27,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 #[cfg(doc)]
 use super::SMALL_BYTES;
-use crate::{model::episode::EpisodeId, ship::machine::episodes::Order};
+use crate::{
+    model::episode::EpisodeId,
+    ship::machine::{
+        episodes::Order,
+        limits::{BACKLOG, BRIEF, ENOUGH, OLDEST_EVERY, SILENT},
+    },
+};
 
-/// What has its slot for longer than this takes long, whatever its size.
-const LONG: Duration = Duration::from_secs(1);
-/// What was sent to its last byte, and is not answered for so long, hangs, for all that is known: a
-/// receiver has nothing left to do but to hash and to flush. Where it takes others meanwhile, it
-/// may take one after the other, and the time begins anew.
-const SILENT: Duration = Duration::from_secs(10);
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so
-/// long.
-const SLOW_PROBE: Duration = Duration::from_secs(30);
-/// A queue that is no longer than this is no backlog: it is served in its order.
-const BACKLOG: usize = 8;
-/// With the newest first, every so many turns are the oldest one's.
-const OLDEST_EVERY: u32 = 4;
+/// long. It may hash and flush for a silence, and so may what is taken before it.
+const SLOW_PROBE: Duration = SILENT.saturating_mul(ENOUGH as u32);
 
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,9 +191,9 @@ impl Lanes {
     /// One has begun. `large`: it is known to take long.
     pub(crate) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large {
-            (now, now + LONG)
+            (now, now + BRIEF)
         } else {
-            (now + LONG, now + SLOW_PROBE)
+            (now + BRIEF, now + SLOW_PROBE)
         };
         self.under_way.insert(
             id.clone(),
@@ -303,8 +299,8 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.begin(&of("a"), Lane::Any, false, NOW);
         assert!(!lanes.free(1, 0, 0, NOW).any());
-        assert_eq!(lanes.opens_at(1, NOW), Some(NOW + LONG));
-        assert!(lanes.free(1, 0, 0, NOW + LONG).any());
+        assert_eq!(lanes.opens_at(1, NOW), Some(NOW + BRIEF));
+        assert!(lanes.free(1, 0, 0, NOW + BRIEF).any());
     }
 
     #[test]

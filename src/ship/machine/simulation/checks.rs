@@ -16,8 +16,8 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Tally,
-            context::DISK_STEPS,
             destination::upload_window::Pace,
+            limits::DISK_STEPS,
             step_result::{Check, PackFailure, Packed, Reason},
         },
         outcome::{Answer, AnswerBody, Attempt, Outcome},

@@ -15,14 +15,15 @@
 use std::fmt;
 
 /// A tar header, and the extended header that long names, sizes and times may take (PAX: header,
-/// records, padding).
+/// records, padding). Fixed by the format.
 const MEMBER_BYTES: u64 = 3 * 512;
 /// Both ends of the streams, the sidecar, and what a file system takes for names.
 const AROUND_BYTES: u64 = 64 * 1024;
 /// What is kept for recorders where the configuration does not say how much: time to send something
-/// and remove it. Of a small disk, a tenth.
+/// and remove it. Of a small disk, a tenth. Promised in docs/configuration.md: "1 GiB; of a file
+/// system under 10 GiB, a tenth".
 const MIN_FREE_BYTES: u64 = 1 << 30;
-/// zstd stores what it cannot compress, with some bytes a block; so much is its own bound
+/// zstd stores what it cannot compress, with some bytes a block. Fixed by zstd's own bound
 /// (`ZSTD_COMPRESSBOUND`).
 const COMPRESSION_GAIN_SHIFT: u32 = 8;
 

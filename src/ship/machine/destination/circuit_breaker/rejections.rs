@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// So many different episodes that are rejected alike, and none delivered between, are no fault of
-/// theirs.
+/// theirs. Promised in docs/architecture.md: "held where three different episodes are rejected".
 const REJECTED_ALIKE: usize = 3;
 
 /// What is known of the address that is sent to now, as far as a rejection is judged by it.
