@@ -291,8 +291,9 @@ impl Destination {
             cx.log(Notice::Cleared(span));
             // A pass from cron waits for nothing.
             if !cx.is_once() {
+                let slots = cx.settings().concurrency;
                 self.ramp
-                    .held_until(now, &ended, self.breaker.signs(), cx.jitter());
+                    .held_until(now, &ended, self.breaker.signs(), slots, cx.jitter());
             }
         }
         if delivered {
@@ -337,9 +338,8 @@ impl Destination {
         let is_own = past.blame == Blame::AllItsFailures;
         if !is_own {
             if self.hold().is_none() {
-                let own_refusals = past.blame > Blame::Destination;
                 let slots = cx.settings().concurrency;
-                self.ramp.refused(own_refusals, self.breaker.signs(), slots);
+                self.ramp.refused(self.breaker.signs(), slots);
             }
             let silence = asked.map(|lasts| Silence { lasts, by_ours });
             let now = cx.now();
