@@ -26,6 +26,19 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Of words from outside, so much is shown, characters.
+const MAX_SHOWN_CHARS: usize = 300;
+
+/// The beginning of text from outside, made harmless.
+pub(crate) fn excerpt(text: &str) -> String {
+    let text = text.trim();
+    let mut short: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    printable(&short)
+}
+
 /// Text whose characters may be written as [`printable`] shows them: `\u{202e}`. What is no such
 /// escape stays as it is.
 #[must_use]

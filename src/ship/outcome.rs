@@ -8,6 +8,9 @@ use serde_json::Value;
 pub use crate::http::client::Wait as Phase;
 use crate::model::{episode::FolderLook, records::WallTime, wire::ProblemType};
 
+/// The longest answer that is read, bytes. A receipt has a few hundred.
+pub(crate) const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {

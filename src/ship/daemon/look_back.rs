@@ -41,7 +41,8 @@ use crate::{
     },
 };
 
-/// So many are remembered: twice what waits for its look.
+/// Of so many the stamps are remembered; of more than that, in a minute, the receipt says what
+/// arrived.
 const MOST: usize = 8192;
 
 /// The coarsest mtimes are those of vfat, every two seconds.

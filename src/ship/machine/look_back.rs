@@ -12,8 +12,6 @@ use crate::model::{episode::EpisodeId, records::WallTime};
 
 /// How long after its move. Promised in docs/recorders.md: "A minute after the delivery".
 pub const AFTER: Duration = Duration::from_secs(60);
-/// So many wait for their look; of more than that, in one minute, the oldest go without one.
-const MOST: usize = 4096;
 
 /// Those that wait for it, in the order of their turns.
 #[derive(Debug, Default)]
@@ -71,9 +69,6 @@ impl LookBack {
     }
 
     fn push(&mut self, due: Duration, id: EpisodeId, path: PathBuf) {
-        if self.waiting.len() >= MOST {
-            self.waiting.pop_front();
-        }
         let place = self.waiting.partition_point(|(before, ..)| *before <= due);
         self.waiting.insert(place, (due, id, path));
     }

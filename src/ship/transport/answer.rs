@@ -7,11 +7,8 @@ use super::fault;
 use crate::{
     http::client::{Answered, BodyEnd, ClientError, ShortBody},
     model::{records::WallTime, text::printable, wire},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
+    ship::outcome::{Answer, AnswerBody, Fault, MAX_ANSWER_BYTES, Outcome, Voucher},
 };
-
-/// The longest answer that is read, bytes. A receipt has a few hundred.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// How much of a foreign answer is kept, characters.
 const EXCERPT_CHARS: usize = 200;

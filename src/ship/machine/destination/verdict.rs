@@ -38,18 +38,16 @@ use crate::{
     model::{
         episode::{Digest, EpisodeId},
         records::{ArchiveFacts, WallTime},
-        text::printable,
+        text::{self, printable},
         wire::{ProblemType, Receipt},
     },
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
 };
 
 /// The longest `Retry-After` that is honoured, seconds: a receiver that asks for more is asked
-/// again after an hour. Promised in docs/architecture.md: "or as `Retry-After` asks, up to an hour".
+/// again after an hour. Promised in docs/architecture.md: "or as `Retry-After` asks, up to an
+/// hour".
 pub const MAX_RETRY_AFTER_S: u64 = 3600;
-
-/// The longest piece of a receiver's words that is kept in a message, characters.
-const MAX_DETAIL_CHARS: usize = 300;
 
 /// What is said of an answer that acknowledges what is not held.
 const NO_RECEIVER: &str = "this is no receiver: is the host name or path right?";
@@ -499,7 +497,7 @@ fn refusal(answer: &Answer) -> Refusal {
         AnswerBody::Empty => (format!("no body ({})", answer.head_says), Value::Null),
         AnswerBody::Json(body) => (receiver_words(body), body.clone()),
         AnswerBody::Garbled { excerpt } | AnswerBody::Foreign { excerpt, .. } => (
-            format!("{} (not a receiver's words)", shorten(excerpt)),
+            format!("{} (not a receiver's words)", text::excerpt(excerpt)),
             Value::String(excerpt.clone()),
         ),
     };
@@ -522,21 +520,13 @@ fn receiver_words(body: &Value) -> String {
     let words: Vec<_> = said
         .into_iter()
         .chain(member("remediation"))
-        .map(shorten)
+        .map(text::excerpt)
         .collect();
     if words.is_empty() {
-        shorten(&body.to_string())
+        text::excerpt(&body.to_string())
     } else {
         format!("\"{}\"", words.join("; "))
     }
-}
-
-fn shorten(text: &str) -> String {
-    let mut short: String = text.trim().chars().take(MAX_DETAIL_CHARS).collect();
-    if short.len() < text.trim().len() {
-        short.push('…');
-    }
-    printable(&short)
 }
 
 #[cfg(test)]

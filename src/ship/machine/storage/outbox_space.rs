@@ -14,11 +14,13 @@
 
 use std::fmt;
 
+use crate::ship::outcome::MAX_ANSWER_BYTES;
+
 /// A tar header, and the extended header that long names, sizes and times may take (PAX: header,
 /// records, padding). Fixed by the format.
 const MEMBER_BYTES: u64 = 3 * 512;
-/// Both ends of the streams, the sidecar, and what a file system takes for names.
-const AROUND_BYTES: u64 = 64 * 1024;
+/// What is around it: most of all the sidecar, which may keep an answer of the receiver.
+const AROUND_BYTES: u64 = MAX_ANSWER_BYTES as u64;
 /// What is kept for recorders where the configuration does not say how much: time to send something
 /// and remove it. Of a small disk, a tenth. Promised in docs/configuration.md: "1 GiB; of a file
 /// system under 10 GiB, a tenth".

@@ -595,5 +595,5 @@ fn a_remediation_is_shown_without_its_escapes_and_bounded() {
     };
     let shown = refusal(&answer).detail;
     assert_eq!(shown, "answered 412 with \"old; run \\u{1b}[2Jupdate\"");
-    assert!(shorten(&"x".repeat(9000)).chars().count() <= MAX_DETAIL_CHARS + 1);
+    assert!(text::excerpt(&"x".repeat(9000)).chars().count() <= 301);
 }
