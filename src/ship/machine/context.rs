@@ -8,7 +8,7 @@ use std::{
 use super::{
     Effect, Notice, Settings, Tally,
     destination::backoff::{Backoff, Jitter},
-    limits::{DISK_STEPS, MOST_GATHERED, SMALL_BYTES},
+    limits::{DISK_STEPS, FEW, MANY, SMALL_BYTES},
 };
 use crate::model::episode::EpisodeId;
 
@@ -20,8 +20,12 @@ pub(super) const AT_ONCE: Duration = Duration::from_nanos(1);
 /// Fixed by the meaning of seconds after 1970: later than any clock says.
 const BEHIND_EVERY_STAMP: Duration = Duration::from_secs(1 << 60);
 
-/// So much may wait for its move where it is large.
-const MOST_BYTES_GATHERED: u64 = MOST_GATHERED as u64 * SMALL_BYTES;
+/// So many moves may wait for a disk before no further upload is begun: what is acknowledged and
+/// not moved yet is sent again after a kill, and with a disk that is slower than the receiver that
+/// would be most of a backlog. Of large ones fewer, from [`MOST_BYTES_BEHIND`] on.
+const MOST_MOVES_BEHIND: usize = MANY as usize;
+const MOST_LARGE_BEHIND: usize = (MANY / FEW) as usize;
+const MOST_BYTES_BEHIND: u64 = MANY as u64 * SMALL_BYTES;
 
 /// The settings, the time, the dice, and where effects go.
 #[derive(Debug)]
@@ -204,22 +208,20 @@ impl Context {
         None
     }
 
-    /// Whether acknowledged episodes wait for a disk that is slower than the receiver: what is
-    /// acknowledged and not moved yet is sent again after a kill, and that would be most of a
-    /// backlog. Of large ones fewer are let gather. Counted among the steps that were queued last, so that many orphans to look at hold up nothing.
+    /// Whether acknowledged episodes wait for a disk that is slower than the receiver. Counted
+    /// among the steps that were queued last, so that many orphans to look at hold up nothing.
     pub(super) fn moves_are_behind(&self) -> bool {
-        let most_large = MOST_GATHERED / 4;
-        if self.steps.disk.len() < most_large {
+        if self.steps.disk.len() < MOST_LARGE_BEHIND {
             return false;
         }
         let (mut moves, mut bytes) = (0, 0);
-        for step in self.steps.disk.iter().rev().take(2 * MOST_GATHERED) {
+        for step in self.steps.disk.iter().rev().take(2 * MOST_MOVES_BEHIND) {
             if let Effect::Retire { packed, .. } = step {
                 moves += 1;
                 bytes += packed.facts.size_bytes;
             }
         }
-        moves >= MOST_GATHERED || (moves >= most_large && bytes >= MOST_BYTES_GATHERED)
+        moves >= MOST_MOVES_BEHIND || (moves >= MOST_LARGE_BEHIND && bytes >= MOST_BYTES_BEHIND)
     }
 
     /// Nothing is to be done, and neither a disk step nor a look is under way.

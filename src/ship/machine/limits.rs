@@ -32,8 +32,8 @@ pub(super) const PERSIST_AFTER: Duration = Duration::from_millis(250);
 /// the next attempt may well succeed.
 pub(super) const BRIEF: Duration = Duration::from_secs(1);
 
-/// The first pause where it hardly will, since something has to be mended; and between looks that
-/// cost something.
+/// The first pause where it hardly will, since something has to be mended; and between looks, or
+/// attempts, that cost something.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 /// What was sent to its last byte, and is not answered for so long, hangs, for all that is known: a
@@ -48,15 +48,27 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// packing.
 pub(super) const DISK_STEPS: usize = 4;
 
-/// So many that wait for their move, or that are packed for probes, may gather before no further
-/// one is begun.
-pub(super) const MOST_GATHERED: usize = 64;
+/// So many are few: that are tried at once while the destination may have too much to do.
+pub(super) const FEW: u32 = 4;
+
+/// So many are some: that are tried at once where they are refused, which is no sign of too much to
+/// do, or in one pass, which has no other time; and that add hardly anything, one after another.
+pub(super) const SOME: u32 = 16;
+
+/// So many are many: that wait for their move before no further upload is begun, or that fail in a
+/// row before it looks (more) like the destination.
+pub(super) const MANY: u32 = 64;
+
+/// While the destination is held, so many may be packed for probes, beyond what keeps the uploads
+/// busy.
+pub(super) const MOST_FRESH_AHEAD: usize = 256;
 
 /// A queue that is no longer than this is no backlog: it is served in its order.
 pub(super) const BACKLOG: usize = 8;
 
-/// With the newest first, every so many turns are the oldest one's.
-pub(super) const OLDEST_EVERY: u32 = 4;
+/// What comes so often in a row is hardly chance. Promised in docs/architecture.md: "held for it
+/// after two episodes in a row".
+pub(super) const TWICE: u32 = 2;
 
-/// What comes so often in a row is no chance.
+/// And so often it is none.
 pub(super) const ENOUGH: u8 = 3;

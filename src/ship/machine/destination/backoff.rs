@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::ship::machine::limits::{BRIEF, LOOK_EVERY, PAUSE, SHORTEST_WAIT, SOON};
+use crate::ship::machine::limits::{BRIEF, LOOK_EVERY, PAUSE, PERSIST_AFTER, SHORTEST_WAIT, SOON};
 
 /// A ceiling that doubles from `base` to `cap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct Backoff {
     pub cap: Duration,
 }
 
-/// The longest pause where something has to be mended, or the weather keeps one from being delivered.
-/// Promised in docs/architecture.md: "pauses up to 5 minutes".
+/// The longest pause where something has to be mended, or the weather keeps one from being
+/// delivered. Promised in docs/architecture.md: "pauses up to 5 minutes".
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// One that is refused alone may wait longer. Promised in docs/architecture.md: "refused: stays, its
-/// own pauses, up to an hour".
+/// One that is refused alone may wait longer. Promised in docs/architecture.md: "refused: stays,
+/// its own pauses, up to an hour".
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One episode that the weather keeps from being delivered.
@@ -42,12 +42,12 @@ pub const REFUSED: Backoff = Backoff {
 };
 /// One episode that is still being written to after its marker appeared.
 pub const SETTLING: Backoff = Backoff {
-    base: Duration::from_millis(500),
+    base: PERSIST_AFTER,
     cap: LOOK_EVERY,
 };
 /// One episode of which a file is open for writing: most are closed within a moment.
 pub const OPEN_FILE: Backoff = Backoff {
-    base: Duration::from_millis(40),
+    base: SHORTEST_WAIT,
     cap: PAUSE,
 };
 /// One episode that our own disk or permissions keep from moving on.
@@ -61,10 +61,7 @@ pub const UNHELD: Backoff = Backoff {
     cap: LONGEST_PAUSE,
 };
 /// The probes of a destination that is at fault: a person has to mend something there.
-pub const FAULT_PROBE: Backoff = Backoff {
-    base: Duration::from_secs(2),
-    cap: LONGEST_PAUSE,
-};
+pub const FAULT_PROBE: Backoff = TRANSIENT;
 /// The probes of a destination behind bad weather.
 pub const WEATHER_PROBE: Backoff = Backoff {
     base: BRIEF,

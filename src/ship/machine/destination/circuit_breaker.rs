@@ -28,14 +28,10 @@ use super::{
 use crate::{
     model::episode::EpisodeId,
     ship::{
-        machine::limits::LOOK_EVERY,
+        machine::limits::{LOOK_EVERY, TWICE},
         outcome::{Fault, Outcome, Phase},
     },
 };
-
-/// So many attempts in a row, met by the weather with no answer of a receiver between them, hold
-/// the destination. Promised in docs/architecture.md: "held for it after two episodes in a row".
-const TRANSIENT_STREAK: u32 = 2;
 
 /// However long a silence something in between asks for, one that was not tried is tried each time
 /// that this has gone by: it may ask only those for it that it refuses. Promised in
@@ -269,7 +265,7 @@ impl CircuitBreaker {
     ) -> bool {
         self.transient_streak += 1;
         let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
-        if self.hold.is_some() || self.transient_streak >= TRANSIENT_STREAK {
+        if self.hold.is_some() || self.transient_streak >= TWICE {
             // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is,
             // and what is not known to speak for a destination with too much to do.
             let too_much = self.signs.of_too_much();
@@ -301,7 +297,7 @@ impl CircuitBreaker {
                     hold.new_from = hold.new_from.max(now) + NEW_EVERY;
                 }
                 Probe::Untried | Probe::SealedSince => {
-                    hold.untried.went(hold.schedule, now);
+                    hold.untried.went(now);
                 }
             }
         }

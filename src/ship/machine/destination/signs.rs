@@ -11,7 +11,7 @@
 
 use super::verdict::is_ours;
 use crate::ship::{
-    machine::limits::ENOUGH,
+    machine::limits::{ENOUGH, MANY, TWICE},
     outcome::{Answer, AnswerBody, Fault, Outcome, Phase},
 };
 
@@ -21,10 +21,10 @@ const MOST: i8 = ENOUGH.cast_signed();
 
 /// So many failures in a row without a page, and none delivered between, speak for the destination
 /// once more.
-const MOST_IN_A_ROW: u32 = 64;
+const MOST_IN_A_ROW: u32 = MANY;
 /// So often something is delivered between them, and nothing that had failed, before they are
 /// weighed.
-const MIXED: u8 = 2;
+const MIXED: u32 = TWICE;
 
 /// Who has turned one away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) struct Signs {
     /// Failures since the last delivery.
     in_a_row: u32,
     /// How often one was delivered between those that may be a receiver's word.
-    mixed: u8,
+    mixed: u32,
 }
 
 impl Signs {

@@ -15,12 +15,10 @@ use super::{AfterRest, Episode, Rest, Stage};
 use crate::{
     model::episode::EpisodeId,
     ship::machine::{
-        Notice, context::Context, destination::backoff::OPEN_FILE, step_result::OpenFilePolicy,
+        Notice, context::Context, destination::backoff::OPEN_FILE, limits::ENOUGH,
+        step_result::OpenFilePolicy,
     },
 };
-
-/// Looks that find a file open within the first moments say nothing: it is being closed.
-const QUIET_LOOKS: u32 = 3;
 
 impl Episode {
     /// `sealed_for`: how long the marker has stood, by the wall clock.
@@ -84,7 +82,8 @@ impl Episode {
     pub(super) fn found_open_again(&mut self, cx: &mut Context) -> (Duration, bool) {
         let pause = self.failed(|failures| &mut failures.open_file, OPEN_FILE, cx);
         let looks = self.failures.open_file;
-        let is_told = cx.is_once() || (looks > QUIET_LOOKS && looks.is_power_of_two());
+        // A file that is open for a moment is being closed.
+        let is_told = cx.is_once() || (looks > ENOUGH.into() && looks.is_power_of_two());
         (pause, is_told)
     }
 

@@ -12,6 +12,7 @@ use crate::{
         Effect, Notice,
         context::Context,
         destination::backoff::{LONGEST_PAUSE, SETTLING},
+        limits::TWICE,
         step_result::{Check, PackFailure, Packed},
     },
 };
@@ -21,7 +22,7 @@ use crate::{
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
 
 /// How often an episode in conflict is compared with what was packed.
-const CONFLICT_RECHECK: Duration = LONGEST_PAUSE.saturating_mul(2);
+const CONFLICT_RECHECK: Duration = LONGEST_PAUSE.saturating_mul(TWICE);
 
 impl Episode {
     /// Its turn with a packer has come: looks whether its archive still fits.

@@ -17,10 +17,10 @@ use std::{
 };
 
 use super::Episodes;
-use crate::model::episode::EpisodeId;
+use crate::{model::episode::EpisodeId, ship::machine::destination::backoff::LONGEST_PAUSE};
 
 /// What was tried lets everything by that was sealed within so long after it came back.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = LONGEST_PAUSE;
 
 /// Which end of the queue is served first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

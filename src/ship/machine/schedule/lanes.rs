@@ -31,13 +31,15 @@ use crate::{
     model::episode::EpisodeId,
     ship::machine::{
         episodes::Order,
-        limits::{BACKLOG, BRIEF, ENOUGH, OLDEST_EVERY, SILENT},
+        limits::{BACKLOG, BRIEF, ENOUGH, SILENT},
     },
 };
 
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so
 /// long. It may hash and flush for a silence, and so may what is taken before it.
 const SLOW_PROBE: Duration = SILENT.saturating_mul(ENOUGH as u32);
+/// With the newest first. Promised in docs/operations.md: "every fourth turn is the oldest one's".
+const OLDEST_EVERY: u32 = 4;
 
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,10 @@
 use super::{Circumstances, Lane, Schedule};
 use crate::{
     model::episode::EpisodeId,
-    ship::machine::{destination::circuit_breaker::Probe, episodes::Queue},
+    ship::machine::{
+        destination::circuit_breaker::Probe, episodes::Queue, limits::MOST_FRESH_AHEAD,
+    },
 };
-
-/// While the destination is held, so many small ones may be packed beyond what keeps the uploads
-/// busy.
-const MOST_FRESH_AHEAD: usize = 256;
 
 impl Schedule {
     /// Who is packed next, and on which slot.
