@@ -427,6 +427,103 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
     );
 }
 
+/// A constant of a module: its name, its value in one line without what stands in quotes, and its
+/// comment.
+struct Constant {
+    name: String,
+    value: String,
+    comment: String,
+}
+
+fn constants_of(source: &Source) -> Vec<Constant> {
+    let (mut found, mut comment) = (Vec::new(), String::new());
+    let mut lines = source.text.lines();
+    while let Some(line) = lines.next() {
+        if source.is_test || line.starts_with("mod tests {") {
+            break;
+        }
+        if let Some(words) = line.strip_prefix("///") {
+            comment += words;
+            continue;
+        }
+        let said = std::mem::take(&mut comment);
+        let plain = line.split_once("const ").filter(|(before, _)| {
+            before.is_empty() || (before.starts_with("pub") && before.ends_with(' '))
+        });
+        let Some((name, value)) = plain.and_then(|(_, rest)| rest.split_once(": ")) else {
+            continue;
+        };
+        let mut value = value.to_owned();
+        while !value.ends_with(';') {
+            value += lines.next().unwrap().trim();
+        }
+        found.push(Constant {
+            name: name.to_owned(),
+            value: value.split('"').step_by(2).collect(),
+            comment: said,
+        });
+    }
+    found
+}
+
+/// Whether a number is written here, and no part of a name such as `u32`.
+fn has_number(text: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.split(|c| !is_word(c))
+        .any(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The words in quotes behind `Promised in FILE:`, and the file.
+fn promise(comment: &str) -> Option<(&str, &str)> {
+    let (file, rest) = comment.split_once("Promised in ")?.1.split_once(": \"")?;
+    Some((file.trim(), rest.split_once('"')?.0))
+}
+
+#[test]
+fn each_number_of_the_machine_has_its_one_place_or_says_what_fixes_it() {
+    const MOST: usize = 16;
+    let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let manual = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let (mut found, mut free) = (Vec::new(), 0);
+    let sources = sources();
+    for source in sources.iter().filter(|it| it.is_in("ship/machine")) {
+        for Constant {
+            name,
+            value,
+            comment,
+        } in constants_of(source)
+        {
+            if !has_number(&value) || comment.contains("Fixed by ") {
+                continue;
+            }
+            if let Some((file, words)) = promise(&comment) {
+                let document = fs::read_to_string(root().join(file)).unwrap_or_default();
+                if !in_one_line(&document).contains(words) {
+                    found.push(format!("{}: {name}: {file} has no {words:?}", source.name));
+                }
+            } else if source.name == "ship/machine/limits.rs" {
+                free += 1;
+                if !manual.contains(&format!("| `{name}` |")) {
+                    found.push(format!("{name} is not in docs/architecture.md"));
+                }
+            } else {
+                found.push(format!("{}: {name}: {value}", source.name));
+            }
+        }
+        // Nor is one hidden in what is done.
+        for (line, text) in source.code().filter(|(_, text)| !text.contains("const ")) {
+            let spans = text.split("Duration::from_").skip(1);
+            for span in spans.filter_map(|span| span.split_once('(')) {
+                if span.1.starts_with(|c: char| c.is_ascii_digit()) {
+                    found.push(format!("{}:{line}: {}", source.name, text.trim()));
+                }
+            }
+        }
+    }
+    none("numbers stand in limits.rs, or say what fixes them", found);
+    assert!(free <= MOST, "{free} numbers could be others");
+}
+
 #[test]
 fn every_fsync_rename_link_and_removal_is_in_durable() {
     let mut found = Vec::new();

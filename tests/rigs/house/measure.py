@@ -22,6 +22,19 @@ TYPE = re.compile(r"^(?:pub(?:\([^)]*\))? )?(?:struct|enum|trait|type|union) (\w
 TEST_FILE = re.compile(r"#\[cfg\(test\)\]\n(?:#\[[^\n]*\n)*(?:pub(?:\([^)]*\))? )?mod (\w+);")
 TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\n(?:#\[[^\n]*\n)*(?:pub(?:\([^)]*\))? )?mod \w+ \{\n.*?^\}\n", re.S | re.M)
 
+CONSTANT = re.compile(r"^((?:///[^\n]*\n)*)(?:pub(?:\([^)]*\))? )?const (\w+): ([^;]*);", re.M)
+
+
+def kind_of(comment, name, value):
+    """What a constant is, by its comment: the test in tests/it/tidy.rs holds that the words of a
+    promise are in the document, and that what could be another number stands in limits.rs."""
+    comment = re.sub(r"\n?///", "", comment)
+    if not re.search(r"(?<!\w)\d", re.sub(r'"[^"]*"', "", value)):
+        return "derived"
+    if "Fixed by " in comment:
+        return "fixed"
+    return "promised" if "Promised in " in comment else "tuning"
+
 
 def formatted(src):
     files = [str(path) for path in src.rglob("*.rs")]
@@ -89,13 +102,16 @@ def main():
     machine = body_of(decisions, "struct Machine")
     episode = body_of(decisions, "struct Episode")
     impls = sum(1 for text in decisions.values() if re.search(r"^impl Machine\b", text, re.M))
-    constants = sum(len(re.findall(r"^(?:pub(?:\([^)]*\))? )?const ", text, re.M)) for text in decisions.values())
+    kinds = collections.Counter(
+        kind_of(*constant) for text in decisions.values() for constant in CONSTANT.findall(text)
+    )
     print(f"product files            {len(texts)}")
     print(f"product code             {code} lines")
     print(f"type names               {len(types)}, in two files or more {len(twice)} ({100 * len(twice) / len(types):.1f} %)")
     print(f"fields of Machine        {sum(1 for line in machine if ':' in line)}, files with impl Machine {impls}")
     print(f"booleans of Episode      {sum(1 for line in episode if line.endswith(': bool,'))}")
-    print(f"constants of the machine {constants}")
+    print(f"constants of the machine {kinds.total()}: tuning {kinds['tuning']}, promised {kinds['promised']}, "
+          f"fixed {kinds['fixed']}, derived from others or words {kinds['derived']}")
     print(f"unwanted words in src/   {words}")
     print(f"comment lines > {WIDTH}      {wide}; lines of documents but tables {wide_documents}")
     if "--names" in sys.argv:
