@@ -29,12 +29,15 @@ use super::{
     upload_session::Taking,
     window::SaidCommit,
 };
-use crate::model::{
-    episode::{Digest, EpisodeId},
-    structured_field,
-    wire::{
-        self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
-        UPLOAD_OFFSET,
+use crate::{
+    clock,
+    model::{
+        episode::{Digest, EpisodeId},
+        structured_field,
+        wire::{
+            self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE,
+            UPLOAD_LENGTH, UPLOAD_OFFSET,
+        },
     },
 };
 
@@ -87,7 +90,8 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, RequestRefusal> {
         let headers = &self.head.headers;
-        let is_complete = is_complete(headers)?.unwrap_or(true);
+        let said_complete = is_complete(headers)?;
+        let is_complete = said_complete.unwrap_or(true);
         if headers.contains_key(header::CONTENT_RANGE) {
             return Err(invalid(
                 "A part is sent by PATCH; this is the whole (RFC 9110, section 14.5).",
@@ -112,29 +116,53 @@ impl<S: Store> Exchange<'_, S> {
         // Behind every other refusal (RFC 9110, section 13.2.1).
         if precondition::is_asked_of_write(headers) {
             let held = self.receiver.store.find(&part.key).await?;
-            let held = held.as_ref().map(|held| (&held.sha256, held.stored_at));
+            let held = held.as_ref().map(|held| {
+                let modified = precondition::last_modified(held.stored_at, clock::wall_now());
+                (&held.sha256, modified)
+            });
             if precondition::of_write(headers, held) == Precondition::Fails {
                 return Err(precondition_failed());
             }
         }
+        let address = format!(
+            "{}{}/{}",
+            wire::UPLOADS_PATH,
+            id.percent_encoded(),
+            offer.sha256
+        );
         let promise = match admitted {
-            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Held(receipt) => {
+                let reply = Reply::receipt(StatusCode::OK, &receipt);
+                return Ok(match said_complete {
+                    None => reply,
+                    Some(true) => completed(reply, offer.size_bytes),
+                    // What was announced is there already, at this address where it is the very
+                    // archive.
+                    Some(false) => {
+                        let reply = completed(reply, offer.size_bytes)
+                            .with(UPLOAD_LENGTH, offer.size_bytes);
+                        if receipt.sha256 == offer.sha256 {
+                            reply.with_text("location", &address)
+                        } else {
+                            reply
+                        }
+                    }
+                });
+            }
             Admitted::Wanted(promise) => promise,
         };
         let part_room = self.part_room(&part, &offer, is_complete)?;
         let upload = self.receiver.store.begin(&part, &offer);
         let taking = Taking::new(self, upload, promise, part_room, &part);
         if is_complete {
-            return self.take(taking, caller, &part, &offer, body).await;
+            let reply = self.take(taking, caller, &part, &offer, body).await?;
+            return Ok(match said_complete {
+                Some(_) => completed(reply, offer.size_bytes),
+                None => reply,
+            });
         }
         let offset = taking.take(body).await?.keep().await?;
-        let place = format!(
-            "{}{}/{}",
-            wire::UPLOADS_PATH,
-            id.percent_encoded(),
-            offer.sha256
-        );
-        Ok(state(StatusCode::CREATED, offset, None).with_text("location", &place))
+        Ok(state(StatusCode::CREATED, offset, None).with_text("location", &address))
     }
 
     /// HEAD, GET, PATCH and DELETE of an upload.
@@ -155,16 +183,28 @@ impl<S: Store> Exchange<'_, S> {
             // body.
             Method::HEAD | Method::GET => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
-            Method::DELETE => match self.receiver.store.discard(&part).await? {
-                true => {
-                    self.receiver.room.part_gone(&part);
-                    Ok(Reply::nothing())
+            Method::DELETE => {
+                self.is_as_it_is_to_be()?;
+                match self.receiver.store.discard(&part).await? {
+                    true => {
+                        self.receiver.room.part_gone(&part);
+                        Ok(Reply::nothing())
+                    }
+                    false => Ok(Reply::busy(
+                        "Another receiver on this store is writing this upload.",
+                    )),
                 }
-                false => Ok(Reply::busy(
-                    "Another receiver on this store is writing this upload.",
-                )),
-            },
+            }
             _ => Ok(Reply::method_not_allowed(UPLOAD_METHODS)),
+        }
+    }
+
+    /// Whether an upload is as the preconditions have it, once nothing else speaks against what is
+    /// to be done with it.
+    fn is_as_it_is_to_be(&self) -> Result<(), RequestRefusal> {
+        match precondition::of_upload(&self.head.headers) {
+            Precondition::Fails => Err(precondition_failed()),
+            Precondition::Holds | Precondition::NotModified => Ok(()),
         }
     }
 
@@ -240,12 +280,14 @@ impl<S: Store> Exchange<'_, S> {
         };
         let promise = match self.admit(caller, part, &offer, coming).await? {
             Admitted::Held(receipt) => {
+                self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &receipt);
                 return Ok(completed(reply, offer.size_bytes));
             }
             Admitted::Wanted(promise) => promise,
         };
         let part_room = self.part_room(part, &offer, is_complete)?;
+        self.is_as_it_is_to_be()?;
         let upload = match store.resume(part, &offer, at).await? {
             PartResumed::Upload(upload) => upload,
             PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
@@ -292,6 +334,7 @@ impl<S: Store> Exchange<'_, S> {
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
         match self.receiver.store.find(&part.key).await? {
             Some(held) if held.sha256 == part.sha256 => {
+                self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &held.receipt());
                 Ok(completed(reply, held.size_bytes))
             }

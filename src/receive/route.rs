@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// What the server as a whole takes.
+const SERVER_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
 /// Answers one request. One that brings an archive outlives its connection: hyper drops what it
 /// waits for when that goes, and what has arrived is to be published, kept and told of all the
 /// same. Any other ends with the connection.
@@ -77,7 +80,7 @@ async fn exchange<S: Store>(
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
     let caller = caller.and_then(|caller| receiver.hosts.admit(caller));
-    let place = Route::of(head.uri.path());
+    let place = Route::of(&head);
     let exchange = Exchange {
         receiver: &receiver,
         peer: &peer,
@@ -140,13 +143,15 @@ enum Route {
     Admission,
     Health,
     Metrics,
-    /// All of it: `OPTIONS *` (RFC 9112, section 3.2.4).
+    /// All of it: `OPTIONS *`, or as a proxy is asked for it, `OPTIONS http://host` (RFC 9112,
+    /// section 3.2.4).
     Server,
     Nowhere,
 }
 
 impl Route {
-    fn of(path: &str) -> Self {
+    fn of(head: &Parts) -> Self {
+        let path = head.uri.path();
         if let Some(episode) = admit::episode_of(path) {
             return Self::Episode(episode);
         }
@@ -158,6 +163,8 @@ impl Route {
             "/healthz" => Self::Health,
             "/metrics" => Self::Metrics,
             "*" => Self::Server,
+            // An empty path is not told from this one.
+            "/" if head.method == Method::OPTIONS && head.uri.authority().is_some() => Self::Server,
             _ => Self::Nowhere,
         }
     }
@@ -218,7 +225,7 @@ impl<S: Store> Exchange<'_, S> {
             return Ok(self.metrics().await);
         }
         if let (Route::Server, &Method::OPTIONS) = (place, method) {
-            return Ok(Reply::options());
+            return Ok(Reply::options(SERVER_METHODS));
         }
         if peer.is_spare {
             let detail = "Each connection that this receiver takes has a request under way.";

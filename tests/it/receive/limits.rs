@@ -554,13 +554,25 @@ async fn a_request_says_once_for_which_host_it_is() {
 #[tokio::test]
 async fn the_server_as_a_whole_says_what_it_takes() {
     let rig = Rig::new().await;
-    let answer = rig.request(&head("OPTIONS", "*", &[]), b"").await;
     let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
-    assert_eq!(
-        (answer.status, answer.headers["allow"].as_str()),
-        (204, allowed)
-    );
-    assert_eq!(rig.request(&head("GET", "*", &[]), b"").await.status, 404);
+    // The second and third are how a proxy is asked for the same.
+    for target in ["*", "http://receiver", "http://receiver:8490/"] {
+        let answer = rig.request(&head("OPTIONS", target, &[]), b"").await;
+        assert_eq!(
+            (answer.status, answer.headers["allow"].as_str()),
+            (204, allowed),
+            "{target}"
+        );
+    }
+    for (method, target) in [
+        ("GET", "*"),
+        ("OPTIONS", "/"),
+        ("GET", "http://receiver"),
+        ("OPTIONS", "http://receiver/other"),
+    ] {
+        let answer = rig.request(&head(method, target, &[]), b"").await;
+        assert_eq!(answer.status, 404, "{method} {target}");
+    }
 }
 
 #[tokio::test]
