@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::Metadata,
+    fs::{FileType, Metadata},
     io,
     ops::ControlFlow,
     os::unix::fs::MetadataExt as _,
@@ -115,13 +115,19 @@ fn each_archive(
     for entry in if_there(std::fs::read_dir(folder))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(id) = episode_of(&entry.file_name())
-            && entry.file_type()?.is_file()
+            && is(entry.file_type(), FileType::is_file)?
             && visit(id)?.is_break()
         {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// Whether what a folder lists is of this kind. Where the file system does not say so with the name
+/// (readdir(3), `d_type`) it is looked at, and may be gone since.
+fn is(found: io::Result<FileType>, kind: impl Fn(&FileType) -> bool) -> io::Result<bool> {
+    Ok(if_there(found)?.as_ref().is_some_and(kind))
 }
 
 /// When a file was given its name, or last changed otherwise (ctime, inode(7)).
@@ -148,7 +154,7 @@ pub(super) fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
     for entry in if_there(std::fs::read_dir(episodes))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(host) = host_of(&entry.file_name())
-            && entry.file_type()?.is_dir()
+            && is(entry.file_type(), FileType::is_dir)?
         {
             hosts.push(host);
         }
@@ -161,4 +167,22 @@ fn host_of(name: &OsStr) -> Option<HostName> {
     let id = EpisodeId::from_percent_encoded(encoded).ok()?;
     let host = HostName::parse(id.as_str()).ok()?;
     (host.percent_encoded() == encoded).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_since_it_was_listed_ends_no_walk() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.tar.zst");
+        std::fs::write(&file, b"archive").unwrap();
+        let kind = |path: &Path| path.symlink_metadata().map(|found| found.file_type());
+        assert!(is(kind(&file), FileType::is_file).unwrap());
+        assert!(!is(kind(folder.path()), FileType::is_file).unwrap());
+        assert!(!is(kind(&folder.path().join("gone")), FileType::is_file).unwrap());
+        let unreadable = Err(io::ErrorKind::PermissionDenied.into());
+        assert!(is(unreadable, FileType::is_file).is_err());
+    }
 }
