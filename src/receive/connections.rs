@@ -14,10 +14,25 @@
 //! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
 //! and not those that hold one.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// Whose address this is: a machine has any number of addresses of IPv6 in its network of 64 bits
+/// (RFC 7421), so that they count as one, as those behind one address of IPv4 do.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
 
 /// Places beside those that are asked for, in which nothing but `/healthz` is answered.
 const SPARE: usize = 16;
@@ -87,6 +102,7 @@ impl Connections {
     }
 
     fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
+        let peer = network_of(peer);
         let mut taken = self.taken.lock();
         let all_taken = taken.places.len() - taken.spare >= self.most;
         let is_spare = all_taken && taken.close_one(false).is_none();
@@ -213,6 +229,24 @@ mod tests {
             .as_mut()
             .poll(&mut Context::from_waker(std::task::Waker::noop()))
             .is_ready()
+    }
+
+    #[test]
+    fn the_addresses_of_a_network_of_64_bits_are_one_peer() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        for (one, other, same) in [
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            assert_eq!(network(one) == network(other), same, "{one} {other}");
+        }
+        let connections = Connections::new(3);
+        let take = |text: &str| connections.try_take(text.parse().unwrap()).unwrap();
+        let places = ["192.0.2.1", "2001:db8::1", "2001:db8::2"].map(take);
+        let _newcomer = take("192.0.2.3");
+        assert_eq!(places.each_ref().map(told), [false, true, false]);
     }
 
     #[test]
