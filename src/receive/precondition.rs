@@ -238,10 +238,7 @@ mod tests {
         let ours = Digest::of(b"held");
         let line = [b"\"\xc3\xa9\", ", etag(&ours).as_bytes()].concat();
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::IF_MATCH,
-            HeaderValue::from_bytes(&line).unwrap(),
-        );
+        headers.insert(header::IF_MATCH, HeaderValue::from_bytes(&line).unwrap());
         assert_eq!(of_read(&headers, &ours, None), Precondition::Holds);
     }
 

@@ -7,7 +7,7 @@ use http::{
     uri::Authority,
 };
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     admit,
@@ -36,7 +36,8 @@ use crate::{
 /// What the server as a whole takes.
 const SERVER_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
-/// Answers one request. One that brings an archive outlives its connection: hyper drops what it
+/// Answers one request, each in a task of its own, so that a fault of ours ends that request alone.
+/// One that brings an archive outlives its connection: hyper drops what it
 /// waits for when that goes, and what has arrived is to be published, kept and told of all the
 /// same. Any other ends with the connection.
 ///
@@ -51,14 +52,27 @@ pub(super) async fn answer<S: Store>(
         *request.method(),
         Method::PUT | Method::POST | Method::PATCH
     );
-    let answering = exchange(receiver, peer, request);
-    let answered = if brings_bytes {
-        tokio::spawn(answering)
-            .await
-            .unwrap_or_else(|_| Ok(panicked()))
-    } else {
-        answering.await
-    };
+    let (started, tally) = (Instant::now(), Arc::clone(&receiver.tally));
+    let (method, uri, address) = (
+        request.method().clone(),
+        request.uri().clone(),
+        peer.address,
+    );
+    let task = tokio::spawn(exchange(receiver, peer, request));
+    let _ends_with_this = (!brings_bytes).then(|| AbortOnDrop(task.abort_handle()));
+    let ended = task.await;
+    let answered = ended.unwrap_or_else(|error| {
+        let elapsed = started.elapsed();
+        tally.answered(&method, 500, 0, elapsed);
+        tally.panicked();
+        let (method, path) = (printable(method.as_str()), printable(uri.path()));
+        tracing::error!(
+            %method, %path, peer = %address, status_code = 500, %error,
+            elapsed_ms = clock::milliseconds(elapsed),
+            "{method} {path} from {address}: 500, a fault in the receiver itself: {error}"
+        );
+        Ok(panicked())
+    });
     answered.map(|mut response| {
         // Every answer says how things are now, and some depend on who asks. A cache that kept one
         // would say that an episode is held that has gone, or admit a commit that is refused.
@@ -67,6 +81,15 @@ pub(super) async fn answer<S: Store>(
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     })
+}
+
+/// Ends a task that is not waited for any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn exchange<S: Store>(

@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
@@ -221,7 +221,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => told_of_panic(&ended, &self.receiver.tally),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         // Meanwhile further ones wait in the kernel's queue.
@@ -253,7 +253,9 @@ impl Server {
         drop(self.listener);
         drop(stop);
         let ended = timeout(SHUTDOWN_GRACE, async {
-            while connections.join_next().await.is_some() {}
+            while let Some(ended) = connections.join_next().await {
+                told_of_panic(&ended, &self.receiver.tally);
+            }
         })
         .await;
         if ended.is_err() {
@@ -276,6 +278,16 @@ impl Server {
         {
             tracing::warn!("stopping while what broke off is still being kept");
         }
+    }
+}
+
+/// An archive on its way out is read by its connection.
+fn told_of_panic(ended: &Result<(), JoinError>, tally: &ReceiveCounts) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tally.panicked();
+        tracing::error!(%error, "a connection ended by a fault in the receiver itself: {error}");
     }
 }
 
