@@ -23,10 +23,10 @@ use super::{
     precondition::{self, Precondition},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
-    room::{PartRoom, Promise},
+    room::{PartRoom, Promise, RoomFor},
     store::{Part, PartKey, PartResumed, Publication, Store},
     stored_episode::{Offer, StoredEpisode},
-    upload_session::Taking,
+    upload_session::{Taking, no_room_to_keep},
     window::SaidCommit,
 };
 use crate::{
@@ -112,7 +112,10 @@ impl<S: Store> Exchange<'_, S> {
             }
         }
         let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
-        let admitted = self.admit(caller, &part, &offer, offer.size_bytes).await?;
+        let room_for = RoomFor::Whole(&part);
+        let admitted = self
+            .admit(caller, &part, &offer, room_for, offer.size_bytes)
+            .await?;
         // Behind every other refusal (RFC 9110, section 13.2.1).
         if precondition::is_asked_of_write(headers) {
             let held = self.receiver.store.find(&part.key).await?;
@@ -151,7 +154,7 @@ impl<S: Store> Exchange<'_, S> {
             }
             Admitted::Wanted(promise) => promise,
         };
-        let part_room = self.part_room(&part, &offer, is_complete)?;
+        let part_room = self.part_room(&part, &offer, 0, is_complete, &promise)?;
         let upload = self.receiver.store.begin(&part, &offer);
         let taking = Taking::new(self, upload, promise, part_room, &part);
         if is_complete {
@@ -278,7 +281,9 @@ impl<S: Store> Exchange<'_, S> {
         let Some(Part { offer, .. }) = kept else {
             return self.nothing_kept(part).await;
         };
-        let promise = match self.admit(caller, part, &offer, coming).await? {
+        let room_for = RoomFor::Rest(part);
+        let admitted = self.admit(caller, part, &offer, room_for, coming).await?;
+        let promise = match admitted {
             Admitted::Held(receipt) => {
                 self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &receipt);
@@ -286,7 +291,7 @@ impl<S: Store> Exchange<'_, S> {
             }
             Admitted::Wanted(promise) => promise,
         };
-        let part_room = self.part_room(part, &offer, is_complete)?;
+        let part_room = self.part_room(part, &offer, at, is_complete, &promise)?;
         self.is_as_it_is_to_be()?;
         let upload = match store.resume(part, &offer, at).await? {
             PartResumed::Upload(upload) => upload,
@@ -317,18 +322,19 @@ impl<S: Store> Exchange<'_, S> {
         &self,
         part: &PartKey,
         offer: &Offer,
+        at: u64,
         is_complete: bool,
+        promise: &Promise,
     ) -> Result<Option<PartRoom>, Problem> {
-        if is_complete && offer.size_bytes <= wire::RESUMABLE_OVER_BYTES {
+        if is_complete && at == 0 && offer.size_bytes <= wire::RESUMABLE_OVER_BYTES {
             return Ok(None);
         }
-        let reserved = self.receiver.room.reserve_part(part, offer.size_bytes);
-        if reserved.is_some() || is_complete {
+        let room = &self.receiver.room;
+        let reserved = room.reserve_part(part, offer.size_bytes, at, promise);
+        if is_complete || reserved.as_ref().is_some_and(|room| room.is_for_whole) {
             return Ok(reserved);
         }
-        let detail =
-            "Uploads that are not complete have as much room as they may: send the whole at once.";
-        Err(Problem::new(ProblemType::NoSpace, detail))
+        Err(no_room_to_keep())
     }
 
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
@@ -355,10 +361,7 @@ impl<S: Store> Exchange<'_, S> {
     ) -> Result<Reply, RequestRefusal> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
-            Publication::Stored(held) => {
-                self.receiver.room.stored(caller.name(), offer.size_bytes);
-                Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
-            }
+            Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
             Publication::NameTaken => match self.held(caller, part, offer).await? {
                 Some(OfferReply::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
                 // Every byte of it was here just now: it belongs to the host that sent them.
@@ -397,6 +400,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         part: &PartKey,
         offer: &Offer,
+        room_for: RoomFor<'_>,
         coming: u64,
     ) -> Result<Admitted, RequestRefusal> {
         match self.held(caller, part, offer).await? {
@@ -407,11 +411,8 @@ impl<S: Store> Exchange<'_, S> {
             Some(OfferReply::Unowned(_)) => {}
             None => self.is_taken(caller, offer)?,
         }
-        let promise = self
-            .receiver
-            .room
-            .promise(&self.receiver.store, caller.name(), coming)
-            .await?;
+        let store = &self.receiver.store;
+        let promise = self.receiver.room.promise(store, room_for, coming).await?;
         Ok(Admitted::Wanted(promise?))
     }
 

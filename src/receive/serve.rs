@@ -209,7 +209,7 @@ impl Server {
         watching.spawn(Arc::clone(&self.receiver.access).watch());
         watching.spawn(sweep(Arc::clone(&self.receiver)));
         let receiver = Arc::clone(&self.receiver);
-        watching.spawn(async move { receiver.room.keep_sums(&receiver.store, wall_clock).await });
+        watching.spawn(async move { receiver.room.keep_sums(&receiver.store).await });
         // Of most stores all is known before the first question.
         let first_sums = timeout(FIRST_SUMS_WAIT, self.receiver.room.walked());
         tokio::select! {

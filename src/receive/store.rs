@@ -158,12 +158,12 @@ pub(crate) trait Store: Send + Sync + 'static {
         before_parts: SystemTime,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// How much is stored, and by whom, but for archives that were given their names at
-    /// `named_before` or later. Walks the whole store: for the caller to remember. Where the caller
-    /// waits no more, the walk ends too.
+    /// How much is stored, and by whom, but for archives of which the caller says that it counts
+    /// them itself. Walks the whole store: for the caller to remember. Where the caller waits no
+    /// more, the walk ends too.
     fn usage(
         &self,
-        named_before: SystemTime,
+        is_counted: impl Fn(&Key) -> bool + Send + 'static,
     ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// How much room there is. Cheap.
@@ -287,15 +287,6 @@ impl Usage {
         self.episodes += 1;
         self.bytes += bytes;
         *self.by_owner.entry(owner).or_default() += bytes;
-    }
-
-    /// The archives of another.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.episodes += other.episodes;
-        self.bytes += other.bytes;
-        for (owner, bytes) in &other.by_owner {
-            *self.by_owner.entry(owner.clone()).or_default() += bytes;
-        }
     }
 }
 

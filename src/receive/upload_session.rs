@@ -9,6 +9,7 @@ use super::{
     room::{PartRoom, Promise},
     store::{PartKey, Publication, Store, StoreError, Upload as _},
 };
+use crate::model::wire::{self, Problem, ProblemType};
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
@@ -65,7 +66,11 @@ impl<S: Store> Taking<S> {
     pub(super) async fn publish(&mut self) -> Result<Publication, RequestRefusal> {
         match self.upload.take() {
             Some(upload) => {
+                let named = self.receiver.room.names(&self.part.key);
                 let published = upload.publish().await?;
+                if let Publication::Stored(held) = &published {
+                    named.stored(self.part.owner.as_ref(), held.size_bytes);
+                }
                 self.receiver.room.part_gone(&self.part);
                 Ok(published)
             }
@@ -74,6 +79,9 @@ impl<S: Store> Taking<S> {
     }
 
     pub(super) async fn keep(mut self) -> Result<u64, RequestRefusal> {
+        if self.part_room.as_ref().is_some_and(|room| !room.take()) {
+            return Err(no_room_to_keep().into());
+        }
         let Some(upload) = self.upload.take() else {
             return Err(fenced());
         };
@@ -87,28 +95,58 @@ impl<S: Store> Taking<S> {
 
 impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
-        let (Some(upload), Some(room)) = (self.upload.take(), self.part_room.take()) else {
+        let Some(upload) = self.upload.take() else {
             return;
         };
+        let (room, part) = (self.part_room.take(), self.part.clone());
+        if room.is_none() && self.received <= wire::RESUMABLE_OVER_BYTES {
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let id = self.part.key.id.clone();
         // A receiver that ends waits until this is dropped.
         let receiver = Arc::clone(&self.receiver);
         runtime.spawn(async move {
-            let _receiver = receiver;
+            let id = &part.key.id;
+            // A walk may have found what was flushed of it on the way.
+            let look_again = async || {
+                if let Ok(found) = receiver.store.part(&part).await {
+                    let offset = found.map_or(0, |found| found.offset);
+                    receiver.room.part_is(&part, offset);
+                }
+            };
+            let Some(room) = room else {
+                drop(upload);
+                return look_again().await;
+            };
+            let has_room = room.take();
             match upload.keep().await {
-                Ok(offset) => {
+                Ok(offset) if has_room => {
                     room.kept(offset);
                     tracing::info!(episode = %id, offset, "the upload of {id} broke off, and its {offset} bytes are kept");
                 }
+                // What was flushed of it on the way would stay by itself.
+                Ok(_) => {
+                    let discarded = receiver.store.discard(&part).await;
+                    receiver.room.part_gone(&part);
+                    let why = "what is kept of others leaves no room";
+                    tracing::info!(episode = %id, ?discarded, "the upload of {id} broke off and is not kept: {why}");
+                }
                 Err(error) => {
+                    look_again().await;
                     tracing::info!(episode = %id, %error, "the upload of {id} broke off and is not kept: {error}");
                 }
             }
         });
     }
+}
+
+/// An upload that is announced in pieces has to be kept.
+pub(super) fn no_room_to_keep() -> Problem {
+    let detail =
+        "Uploads that are not complete have as much room as they may: send the whole at once.";
+    Problem::new(ProblemType::NoSpace, detail)
 }
 
 fn fenced() -> RequestRefusal {

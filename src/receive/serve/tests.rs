@@ -181,7 +181,7 @@ impl Store for Failing {
         Ok(0)
     }
 
-    async fn usage(&self, _: SystemTime) -> Result<Usage, StoreError> {
+    async fn usage(&self, _: impl Fn(&Key) -> bool + Send + 'static) -> Result<Usage, StoreError> {
         self.fail()
     }
 

@@ -342,10 +342,13 @@ impl Store for FolderStore {
             .await
     }
 
-    async fn usage(&self, named_before: SystemTime) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        is_counted: impl Fn(&Key) -> bool + Send + 'static,
+    ) -> Result<Usage, StoreError> {
         let stop = StopWithCaller::default();
         let work = stop.0.clone();
-        self.on_disk(move |places| places.usage(named_before, &work))
+        self.on_disk(move |places| places.usage(&is_counted, &work))
             .await
     }
 

@@ -1,14 +1,6 @@
 //! The disk side of questions about the whole store. Everything here blocks, and walks.
 
-use std::{
-    ffi::OsStr,
-    fs::{FileType, Metadata},
-    io,
-    ops::ControlFlow,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsStr, fs::FileType, io, ops::ControlFlow, path::Path};
 
 use super::{
     StoreSpace, Usage,
@@ -24,12 +16,16 @@ use crate::{
 };
 
 impl Places {
-    pub(super) fn usage(&self, named_before: SystemTime, work: &Progress) -> io::Result<Usage> {
+    pub(super) fn usage(
+        &self,
+        is_counted: &dyn Fn(&Key) -> bool,
+        work: &Progress,
+    ) -> io::Result<Usage> {
         let mut usage = Usage {
             parts: self.parts()?,
             ..Usage::default()
         };
-        let mut add = |host| self.add(&mut usage, host, named_before, work);
+        let mut add = |host| self.add(&mut usage, host, is_counted, work);
         match self.namespace {
             Namespace::None => add(None)?,
             Namespace::Host => hosts(&self.episodes)?
@@ -43,7 +39,7 @@ impl Places {
         &self,
         usage: &mut Usage,
         host: Option<&HostName>,
-        named_before: SystemTime,
+        is_counted: &dyn Fn(&Key) -> bool,
         work: &Progress,
     ) -> io::Result<()> {
         let _ = each_archive(&self.folder_of(host)?, |id| {
@@ -55,7 +51,7 @@ impl Places {
             let Ok(metadata) = self.archive(&key)?.symlink_metadata() else {
                 return Ok(ControlFlow::Continue(()));
             };
-            if changed(&metadata) >= named_before {
+            if is_counted(&key) {
                 return Ok(ControlFlow::Continue(()));
             }
             // Where the place says whose it is, nothing needs to be read.
@@ -128,13 +124,6 @@ fn each_archive(
 /// (readdir(3), `d_type`) it is looked at, and may be gone since.
 fn is(found: io::Result<FileType>, kind: impl Fn(&FileType) -> bool) -> io::Result<bool> {
     Ok(if_there(found)?.as_ref().is_some_and(kind))
-}
-
-/// When a file was given its name, or last changed otherwise (ctime, inode(7)).
-fn changed(metadata: &Metadata) -> SystemTime {
-    let seconds = Duration::from_secs(metadata.ctime().try_into().unwrap_or_default());
-    let nanoseconds = Duration::from_nanos(metadata.ctime_nsec().try_into().unwrap_or_default());
-    SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
 /// The hosts that have stored something. A folder that was left empty is no host's.

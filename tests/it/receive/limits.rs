@@ -146,6 +146,37 @@ async fn a_host_that_has_used_its_share_up_is_told_so_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn what_is_kept_of_an_upload_takes_no_share_from_the_whole_of_it() {
+    let rig = Rig::with(|config, rig| {
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+        config.limits.host_quota_bytes = Some(3_500_000);
+    })
+    .await;
+    let (archive, bearer) = (noise(3_000_000), ("Authorization", "Bearer alpha"));
+    let put = put_with("a", &archive, &[bearer]);
+    let mut breaks_off = rig.connect().await;
+    breaks_off.send(put.as_bytes()).await;
+    breaks_off.send(&archive[..2_000_000]).await;
+    drop(breaks_off);
+    let upload = format!("/v1/uploads/a/{}", Digest::of(&archive));
+    let asked = head("HEAD", &upload, &[bearer]);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let kept = async {
+        while rig.request(&asked, b"").await.status != 204 {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, kept)
+        .await
+        .expect("it is not kept");
+    let other = put_with("b", &archive, &[bearer]);
+    let refused = rig.request(&other, &archive).await;
+    assert_eq!(refused.problem().0, "quota-exceeded");
+    assert_eq!(rig.request(&put, &archive).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_host_has_no_more_requests_under_way_than_it_may() {
     let rig = Rig::with(|config, rig| {
         let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
