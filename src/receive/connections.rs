@@ -12,16 +12,24 @@
 //!
 //! Of those that wait, one of the peer that has the most connections is closed, and of these the
 //! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
-//! and not those that hold one.
+//! and not those that hold one. But a connection has time for its first head before it makes room
+//! for another of its own peer: behind one address there may be a monitor and a whole laboratory.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+/// So long a connection has at least for its first head to come and to be read.
+const HEAD_TIME: Duration = Duration::from_millis(100);
 
 /// Whose address this is: a machine has any number of addresses of IPv6 in its network of 64 bits
 /// (RFC 7421), so that they count as one, as those behind one address of IPv4 do.
@@ -34,8 +42,9 @@ pub(super) fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Places beside those that are asked for, in which nothing but `/healthz` is answered.
-const SPARE: usize = 16;
+/// Places beside those that are asked for, in which nothing but `/healthz` is answered. So many
+/// newcomers of one peer, in the time above, do not keep one another from being heard.
+const SPARE: usize = 48;
 
 /// All the places.
 #[derive(Debug)]
@@ -64,6 +73,9 @@ struct ConnectionSeen {
     under_way: usize,
     /// Since when there is none.
     waits_since: u64,
+    /// A request of its has come.
+    has_asked: bool,
+    since: Instant,
     leave: Arc<Notify>,
     is_spare: bool,
 }
@@ -97,7 +109,8 @@ impl Connections {
             if let Some(place) = self.try_take(peer) {
                 return place;
             }
-            self.changed.notified().await;
+            // By then those that have places now have had their time.
+            let _ = timeout(HEAD_TIME, self.changed.notified()).await;
         }
     }
 
@@ -105,9 +118,9 @@ impl Connections {
         let peer = network_of(peer);
         let mut taken = self.taken.lock();
         let all_taken = taken.places.len() - taken.spare >= self.most;
-        let is_spare = all_taken && taken.close_one(false).is_none();
+        let is_spare = all_taken && taken.close_one(false, peer).is_none();
         if is_spare && taken.spare >= SPARE {
-            taken.close_one(true)?;
+            taken.close_one(true, peer)?;
         }
         let number = taken.next();
         let leave = Arc::new(Notify::new());
@@ -115,6 +128,8 @@ impl Connections {
             peer,
             under_way: 0,
             waits_since: number,
+            has_asked: false,
+            since: Instant::now(),
             leave: Arc::clone(&leave),
             is_spare,
         };
@@ -139,20 +154,35 @@ impl Taken {
     }
 
     /// Its place is free at once; the connection itself ends as soon as its task runs.
-    fn close_one(&mut self, is_spare: bool) -> Option<()> {
-        let places = self.places.iter();
-        let waiting = places.filter(|(_, it)| it.under_way == 0 && it.is_spare == is_spare);
-        let (&number, _) = waiting.max_by_key(|(_, seen)| {
-            (
-                self.of_peer.get(&seen.peer),
-                std::cmp::Reverse(seen.waits_since),
-            )
-        })?;
+    fn close_one(&mut self, is_spare: bool, newcomer: IpAddr) -> Option<()> {
+        let number = self.to_be_closed(is_spare, newcomer)?;
         if let Some(seen) = self.give_back(number) {
             tracing::debug!(peer = %seen.peer, "closed a connection of {}: all are taken, and it has no request under way", seen.peer);
             seen.leave.notify_one();
         }
         Some(())
+    }
+
+    fn to_be_closed(&self, is_spare: bool, newcomer: IpAddr) -> Option<u64> {
+        let connections = |peer| self.of_peer.get(&peer).copied().unwrap_or_default();
+        let waiting = || {
+            let places = self.places.iter();
+            places.filter(|(_, it)| it.under_way == 0 && it.is_spare == is_spare)
+        };
+        let order =
+            |seen: &ConnectionSeen| (connections(seen.peer), std::cmp::Reverse(seen.waits_since));
+        let had_its_time =
+            |seen: &ConnectionSeen| seen.has_asked || seen.since.elapsed() >= HEAD_TIME;
+        let has_more = |seen: &ConnectionSeen| connections(seen.peer) > connections(newcomer) + 1;
+        let (number, first) = waiting().max_by_key(|(_, seen)| order(seen))?;
+        if has_more(first) || had_its_time(first) {
+            return Some(*number);
+        }
+        let others = waiting().filter(|(_, seen)| {
+            had_its_time(seen) && connections(seen.peer) >= connections(newcomer)
+        });
+        let (number, _) = others.max_by_key(|(_, seen)| order(seen))?;
+        Some(*number)
     }
 
     fn give_back(&mut self, number: u64) -> Option<ConnectionSeen> {
@@ -178,6 +208,7 @@ impl ConnectionSlot {
     pub(super) fn request(&self) -> RequestUnderWay {
         if let Some(seen) = self.connections.taken.lock().places.get_mut(&self.number) {
             seen.under_way += 1;
+            seen.has_asked = true;
         }
         RequestUnderWay {
             connections: Arc::clone(&self.connections),
@@ -272,6 +303,29 @@ mod tests {
             [&oldest, &first, &third, &newcomer].map(told),
             [false, false, true, false]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_many_behind_an_address_is_heard_before_it_makes_room_for_its_neighbours() {
+        let connections = Connections::new(1);
+        let under_way = connections.try_take(peer(1)).unwrap();
+        let _download = under_way.request();
+        let neighbours: Vec<_> = (0..SPARE)
+            .map(|_| connections.try_take(peer(1)).unwrap())
+            .collect();
+        assert!(connections.try_take(peer(1)).is_none());
+        // Another address waits for none of them.
+        let other = connections.try_take(peer(2)).unwrap();
+        assert!(told(&neighbours[0]) && other.is_spare);
+        // What has been answered makes room at once, and has no need to be there.
+        drop(neighbours[7].request());
+        let newcomer = connections.try_take(peer(1)).unwrap();
+        assert!(told(&neighbours[7]) && newcomer.is_spare);
+        // And any that has said nothing in its time.
+        let waiting = Instant::now();
+        let _next = connections.take(peer(1)).await;
+        assert!(told(&neighbours[1]) && waiting.elapsed() < HEAD_TIME * 2);
+        assert!(!told(&newcomer));
     }
 
     #[tokio::test]
