@@ -361,7 +361,12 @@ impl<S: Store> Exchange<'_, S> {
     ) -> Result<Reply, RequestRefusal> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
-            Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
+            Publication::Stored(held) => {
+                if let Some(host) = &part.key.host {
+                    self.receiver.hosts.filed(host);
+                }
+                Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
+            }
             Publication::NameTaken => match self.held(caller, part, offer).await? {
                 Some(OfferReply::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
                 // Every byte of it was here just now: it belongs to the host that sent them.

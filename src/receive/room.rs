@@ -266,7 +266,7 @@ impl StoreSums {
         stored
             .copied()
             .into_iter()
-            .chain(parts.map(|(_, sum)| sum.kept_bytes))
+            .chain(parts.map(|(_, sum)| sum.beside_promise()))
             .chain(promises.map(|promise| promise.coming.bytes))
             .fold(0, u64::saturating_add)
     }
@@ -310,13 +310,16 @@ impl StoreRoom {
     }
 
     /// Walks through the store, at once and then whenever its sums are asked for and no longer
-    /// young. Never ends.
-    pub(super) async fn keep_sums<S: Store>(&self, store: &S) {
+    /// young, and says what each has found. Never ends.
+    pub(super) async fn keep_sums<S: Store>(&self, store: &S, tell: impl Fn(&Usage)) {
         loop {
             let began = Instant::now();
             self.sums.lock().walk_begins();
             match store.usage(self.counted_here()).await {
-                Ok(found) => self.sums.lock().found(found, began),
+                Ok(found) => {
+                    tell(&found);
+                    self.sums.lock().found(found, began);
+                }
                 Err(error) => tracing::warn!(%error, "cannot sum up what the store holds: {error}"),
             }
             self.walked.notify_one();
@@ -330,6 +333,16 @@ impl StoreRoom {
     fn counted_here(&self) -> impl Fn(&Key) -> bool + Send + 'static {
         let sums = Arc::clone(&self.sums);
         move |key| sums.lock().is_counted_here(key)
+    }
+
+    /// Says so where nothing can ever be taken.
+    pub(super) async fn look_at<S: Store>(&self, store: &S) {
+        let Ok(space) = space_soon(store).await else {
+            return;
+        };
+        if let Some(why) = never_fits(space, self.min_free_bytes) {
+            tracing::error!("every upload is refused (507): {why}");
+        }
     }
 
     /// Ends after a walk.
@@ -493,11 +506,23 @@ fn fits(bytes: u64, space: StoreSpace, promised: u64, min_free_bytes: u64) -> Re
     if wanted <= space.free_bytes {
         return Ok(());
     }
-    let detail = format!(
-        "{} bytes are free, {promised} of them promised to uploads under way, and {min_free_bytes} are kept free.",
-        space.free_bytes
-    );
+    let detail = never_fits(space, min_free_bytes).unwrap_or_else(|| {
+        format!(
+            "{} bytes are free, {promised} of them promised to uploads under way, and {min_free_bytes} are kept free.",
+            space.free_bytes
+        )
+    });
     Err(Problem::new(ProblemType::NoSpace, detail))
+}
+
+/// Why no upload ever fits, where that is so however much is free.
+fn never_fits(space: StoreSpace, min_free_bytes: u64) -> Option<String> {
+    let total_bytes = space.total_bytes;
+    (min_free_bytes >= total_bytes).then(|| {
+        format!(
+            "receive.min_free_bytes = {min_free_bytes} is more than the store's file system has, {total_bytes} bytes: set it lower."
+        )
+    })
 }
 
 fn within_quota(bytes: u64, used: u64, quota: u64) -> Result<(), Problem> {

@@ -102,7 +102,7 @@ async fn exchange<S: Store>(
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
-    let caller = caller.and_then(|caller| receiver.hosts.admit(caller));
+    let caller = caller.and_then(|caller| receiver.hosts.admit(caller, access.tokens.as_deref()));
     let place = Route::of(&head);
     let exchange = Exchange {
         receiver: &receiver,

@@ -351,6 +351,7 @@ mod tests {
         tally.store_was_full("inodes");
         tally.rejected_by_window(None);
         tally.head_refused();
+        tally.panicked();
         let text = expect(1);
         assert!(
             text.contains("p_window_rejection_timestamp_seconds{host=\"\"} "),

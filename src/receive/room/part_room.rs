@@ -30,11 +30,22 @@ pub(super) struct PartSum {
     coming: Option<Arc<Coming>>,
     /// Connections that it is reserved for.
     pub(super) writers: usize,
+    /// The byte at which the last of them began: what comes behind it is promised.
+    begun_at: u64,
     /// How many walks had begun when it last changed here.
     changed: u64,
 }
 
 impl PartSum {
+    /// What is kept beside what is promised to its upload. A walk finds what has come of that, too.
+    pub(super) fn beside_promise(&self) -> u64 {
+        if self.writers > 0 {
+            self.begun_at
+        } else {
+            self.kept_bytes
+        }
+    }
+
     /// What it has for itself.
     fn bytes(&self) -> u64 {
         self.firm().max(self.reserved_bytes)
@@ -90,8 +101,13 @@ impl PartRoom {
             return false;
         }
         sums.changed(&self.part, |sum| {
-            sum.reserved_bytes = bytes;
-            sum.is_here = true;
+            let is_last = sum
+                .coming
+                .as_ref()
+                .is_some_and(|it| Arc::ptr_eq(it, &self.coming));
+            // What the last of its connections may bring is still to come.
+            sum.reserved_bytes = if is_last { bytes } else { reserved.max(bytes) };
+            sum.is_here |= is_last;
         });
         true
     }
@@ -222,6 +238,7 @@ impl StoreRoom {
         let reserved_bytes = if is_for_whole { bytes } else { at };
         sums.changed(part, |sum| {
             sum.writers += 1;
+            sum.begun_at = at;
             sum.kept_bytes = sum.kept_bytes.max(at);
             sum.reserved_bytes = sum.reserved_bytes.max(reserved_bytes);
             sum.coming = Some(Arc::clone(&promise.coming));

@@ -30,6 +30,22 @@ fn what_is_promised_and_what_is_kept_free_is_not_free() {
 }
 
 #[test]
+fn a_disk_that_is_smaller_than_what_is_to_stay_free_is_named_as_such() {
+    let space = |total_bytes| StoreSpace {
+        free_bytes: 100,
+        total_bytes,
+        free_files: None,
+    };
+    let problem = |total_bytes| fits(1, space(total_bytes), 0, 1000).unwrap_err();
+    assert!(
+        problem(1000)
+            .detail
+            .contains("receive.min_free_bytes = 1000 is more")
+    );
+    assert!(problem(1001).detail.contains("100 bytes are free"));
+}
+
+#[test]
 fn inodes_that_are_used_up_are_named_as_such_whatever_room_there_is() {
     for (free_files, fit) in [
         (None, true),
@@ -271,6 +287,32 @@ fn an_upload_that_begins_anew_takes_the_place_of_what_is_kept_of_it_and_of_its_p
         .map(used),
         [0, 40, 130]
     );
+}
+
+#[test]
+fn what_a_walk_finds_of_an_upload_under_way_is_not_counted_beside_its_promise() {
+    let room = room(None);
+    let host = HostName::parse("a").unwrap();
+    let used = || {
+        let room_for = RoomFor::Host(Some(&host));
+        room.sums.lock().used_by(&host, room_for)
+    };
+    let own = part(Some("a"), 1);
+    let (kept, promise) = reserve(&room, &own, 100).unwrap();
+    room.sums.lock().walk_begins();
+    let found = Usage {
+        parts: [(own.clone(), 60)].into(),
+        ..Usage::default()
+    };
+    room.sums.lock().found(found, Instant::now());
+    assert_eq!(used(), 100);
+    kept.kept(60);
+    drop(promise);
+    assert_eq!(used(), 60);
+    // The rest of it.
+    let promise = room.enter(&mut room.sums.lock(), RoomFor::Rest(&own), 40);
+    let _kept = room.reserve_part(&own, 100, 60, &promise).unwrap();
+    assert_eq!(used(), 100);
 }
 
 #[test]

@@ -461,3 +461,20 @@ async fn what_a_store_holds_of_a_host_makes_its_name_known() {
     assert_eq!(refused.problem().0, "unauthenticated");
     assert!(!rig.folder.path().join("store/episodes/ALPHA").exists());
 }
+
+#[tokio::test]
+async fn a_host_is_spelt_anew_by_its_token_at_a_reload_where_nothing_is_filed_under_the_old_name() {
+    for (namespace, status) in [(Namespace::None, 201), (Namespace::Host, 401)] {
+        let rig = Rig::with(|config, rig| {
+            by_token(config, rig);
+            config.namespace = namespace;
+        })
+        .await;
+        rig.put_as("alpha", "a", b"of alpha").await.receipt();
+        let line = format!("ALPHA = \"{}\"\n", Digest::of(b"token-alpha"));
+        rig.file("tokens", &line);
+        rig.reload().await;
+        let answer = rig.put_as("alpha", "b", b"of ALPHA").await;
+        assert_eq!(answer.status, status);
+    }
+}
