@@ -69,8 +69,8 @@ pub(super) fn of_write(
     }
 }
 
-/// Evaluates `If-Match` and `If-None-Match` of what changes an upload. That has no entity tag and no
-/// time, so that nothing but `*` names it.
+/// Evaluates `If-Match` and `If-None-Match` of what changes an upload. That has no entity tag and
+/// no time, so that nothing but `*` names it.
 pub(super) fn of_upload(headers: &HeaderMap) -> Precondition {
     let any = |name| any_member(headers, name, |tag| tag == b"*");
     let fails = any(&header::IF_MATCH) == Some(false) || any(&header::IF_NONE_MATCH) == Some(true);

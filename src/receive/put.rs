@@ -202,6 +202,19 @@ impl<S: Store> Exchange<'_, S> {
         }
     }
 
+    /// Whether what was kept of a connection that was fenced off has its room; it goes where it has
+    /// none.
+    async fn stays(&self, part: &PartKey, offset: u64) -> Result<bool, RequestRefusal> {
+        let room = &self.receiver.room;
+        if room.may_stay(part, offset) {
+            return Ok(true);
+        }
+        if self.receiver.store.discard(part).await? {
+            room.part_gone(part);
+        }
+        Ok(false)
+    }
+
     /// Whether an upload is as the preconditions have it, once nothing else speaks against what is
     /// to be done with it.
     fn is_as_it_is_to_be(&self) -> Result<(), RequestRefusal> {
@@ -215,7 +228,9 @@ impl<S: Store> Exchange<'_, S> {
     /// still believe in.
     async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, RequestRefusal> {
         self.receiver.underway.ebb(part).await;
-        if let Some(kept) = self.receiver.store.settle(part).await? {
+        if let Some(kept) = self.receiver.store.settle(part).await?
+            && self.stays(part, kept.offset).await?
+        {
             return Ok(state(
                 StatusCode::NO_CONTENT,
                 kept.offset,
@@ -295,7 +310,12 @@ impl<S: Store> Exchange<'_, S> {
         self.is_as_it_is_to_be()?;
         let upload = match store.resume(part, &offer, at).await? {
             PartResumed::Upload(upload) => upload,
-            PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            PartResumed::Elsewhere { offset } => {
+                return match self.stays(part, offset).await? {
+                    true => Ok(elsewhere(at, offset)),
+                    false => self.nothing_kept(part).await,
+                };
+            }
             PartResumed::Nothing => return self.nothing_kept(part).await,
             PartResumed::Busy => {
                 return Ok(Reply::busy("Another connection is writing this upload."));

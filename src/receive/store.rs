@@ -189,11 +189,16 @@ pub(crate) trait Upload: Send + 'static {
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// It is not to be kept: it is published, or nothing is left of what it brings, also after a
+    /// kill, or where a client asks where it goes on.
+    fn forgo(&self);
+
     /// The connection broke off: makes durable all that has arrived and says how many bytes of the
     /// archive that is. Once begun this runs to its end, also when nothing waits for it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew.
+    /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew, or it
+    /// was not to be kept.
     fn keep(self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Makes the archive durable and gives it its name, if it is what was offered and the name is

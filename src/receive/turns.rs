@@ -17,8 +17,8 @@ pub(super) struct Turns(Mutex<BTreeMap<Result<HostName, IpAddr>, Arc<Semaphore>>
 pub(super) type RereadTurn = Option<OwnedSemaphorePermit>;
 
 impl Turns {
-    /// This caller's turn, once it comes; by its name, or its address. Hosts without names that come
-    /// from one network have one turn between them.
+    /// This caller's turn, once it comes; by its name, or its address. Hosts without names that
+    /// come from one network have one turn between them.
     pub(super) fn take(
         &self,
         caller: Result<HostName, IpAddr>,

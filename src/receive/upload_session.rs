@@ -9,7 +9,7 @@ use super::{
     room::{PartRoom, Promise},
     store::{PartKey, Publication, Store, StoreError, Upload as _},
 };
-use crate::model::wire::{self, Problem, ProblemType};
+use crate::model::wire::{Problem, ProblemType};
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
@@ -32,6 +32,9 @@ impl<S: Store> Taking<S> {
         part_room: Option<PartRoom>,
         part: &PartKey,
     ) -> Self {
+        if part_room.is_none() {
+            upload.forgo();
+        }
         Self {
             receiver: Arc::clone(exchange.receiver),
             part: part.clone(),
@@ -98,10 +101,9 @@ impl<S: Store> Drop for Taking<S> {
         let Some(upload) = self.upload.take() else {
             return;
         };
-        let (room, part) = (self.part_room.take(), self.part.clone());
-        if room.is_none() && self.received <= wire::RESUMABLE_OVER_BYTES {
+        let (Some(room), part) = (self.part_room.take(), self.part.clone()) else {
             return;
-        }
+        };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -109,32 +111,27 @@ impl<S: Store> Drop for Taking<S> {
         let receiver = Arc::clone(&self.receiver);
         runtime.spawn(async move {
             let id = &part.key.id;
-            // A walk may have found what was flushed of it on the way.
-            let look_again = async || {
-                if let Ok(found) = receiver.store.part(&part).await {
-                    let offset = found.map_or(0, |found| found.offset);
-                    receiver.room.part_is(&part, offset);
-                }
-            };
-            let Some(room) = room else {
-                drop(upload);
-                return look_again().await;
-            };
             let has_room = room.take();
-            match upload.keep().await {
-                Ok(offset) if has_room => {
+            let kept = upload.keep().await;
+            if !has_room && room.is_alone() {
+                // What was flushed of it on the way would stay by itself.
+                let discarded = receiver.store.discard(&part).await;
+                receiver.room.part_gone(&part);
+                let why = "what is kept of others leaves no room";
+                tracing::info!(episode = %id, ?discarded, "the upload of {id} broke off and is not kept: {why}");
+                return;
+            }
+            match kept {
+                Ok(offset) => {
                     room.kept(offset);
                     tracing::info!(episode = %id, offset, "the upload of {id} broke off, and its {offset} bytes are kept");
                 }
-                // What was flushed of it on the way would stay by itself.
-                Ok(_) => {
-                    let discarded = receiver.store.discard(&part).await;
-                    receiver.room.part_gone(&part);
-                    let why = "what is kept of others leaves no room";
-                    tracing::info!(episode = %id, ?discarded, "the upload of {id} broke off and is not kept: {why}");
-                }
                 Err(error) => {
-                    look_again().await;
+                    // A walk, or a successor, may have found what was flushed of it on the way.
+                    if let Ok(found) = receiver.store.part(&part).await {
+                        let offset = found.map_or(0, |found| found.offset);
+                        receiver.room.part_is(&part, offset);
+                    }
                     tracing::info!(episode = %id, %error, "the upload of {id} broke off and is not kept: {error}");
                 }
             }

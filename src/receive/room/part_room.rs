@@ -112,6 +112,14 @@ impl PartRoom {
         true
     }
 
+    /// Whether no other connection brings the same.
+    pub(in crate::receive) fn is_alone(&self) -> bool {
+        let sums = self.sums.lock();
+        sums.parts
+            .get(&self.part)
+            .is_none_or(|sum| sum.writers == 1)
+    }
+
     /// It broke off, and so much is kept.
     pub(in crate::receive) fn kept(self, bytes: u64) {
         if let Some(sum) = self.sums.lock().parts.get_mut(&self.part) {
@@ -251,6 +259,19 @@ impl StoreRoom {
             at,
             is_for_whole,
         })
+    }
+
+    /// So much is kept of an upload, and of a connection of its that has been fenced off just now,
+    /// where there is one; false where that has no room. What was kept otherwise stays.
+    pub(in crate::receive) fn may_stay(&self, part: &PartKey, kept_bytes: u64) -> bool {
+        let mut sums = self.sums.lock();
+        let under_way = sums.parts.get(part).filter(|sum| sum.writers > 0);
+        let came_beyond = under_way.is_some_and(|sum| kept_bytes > sum.bytes());
+        if came_beyond && sums.lacks_for_part(part, kept_bytes, self.parts_max_bytes) > 0 {
+            return false;
+        }
+        sums.changed(part, |sum| sum.kept_bytes = kept_bytes);
+        true
     }
 
     /// So much is kept of an upload, as its store has it.

@@ -252,6 +252,8 @@ fn what_is_kept_has_its_room_where_the_rest_of_it_has_none() {
     assert!(kept.take(), "it fits");
     promise.took(1);
     assert!(!kept.take());
+    // Nor where a successor has fenced it off, and finds it kept.
+    assert!(!room.may_stay(&another, 40_001) && room.may_stay(&another, 40_000));
 }
 
 #[test]

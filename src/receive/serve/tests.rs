@@ -208,6 +208,8 @@ impl Upload for FailingUpload {
         }
     }
 
+    fn forgo(&self) {}
+
     async fn keep(self) -> Result<u64, StoreError> {
         Err(io::Error::from(self.0).into())
     }

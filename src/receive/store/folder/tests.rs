@@ -355,6 +355,35 @@ async fn a_large_upload_is_durable_in_part_while_it_runs() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_not_to_be_kept_leaves_no_part_on_its_way_and_is_published() {
+    let (_place, store) = sliced(100_000);
+    let (key, archive) = (key(&store, "a"), noise(1_000_000));
+    let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
+    for ending in ["dropped", "asked about", "kept", "published"] {
+        let mut upload = store.begin(&part, &offer);
+        upload.forgo();
+        write(&mut upload, &archive[..900_000]).await;
+        assert_eq!(store.part(&part).await.unwrap(), None);
+        match ending {
+            "dropped" => drop(upload),
+            "asked about" => {
+                assert_eq!(store.settle(&part).await.unwrap(), None);
+                assert!(matches!(upload.keep().await, Err(StoreError::Fenced)));
+            }
+            "kept" => assert!(matches!(upload.keep().await, Err(StoreError::Fenced))),
+            _ => {
+                write(&mut upload, &archive[900_000..]).await;
+                held(upload.publish().await.unwrap());
+            }
+        }
+        eventually("nothing is left", async || {
+            names(&store.places.incoming).is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it_stays() {
     let (_place, store) = sliced(50_000);
     let (key, archive) = (key(&store, "a"), noise(1_000_000));
