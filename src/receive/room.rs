@@ -258,10 +258,16 @@ impl StoreSums {
         let parts = self.parts.iter();
         let parts = parts
             .filter(|(part, _)| part.owner.as_ref() == Some(host) && !room_for.is_replaced(part));
+        // One predecessor may be half open. More are as many uploads.
+        let mut predecessor = room_for.part();
         let promises = self.promises.values();
         let promises = promises.filter(|promise| {
-            let is_same = promise.part.is_some() && promise.part.as_ref() == room_for.part();
-            promise.host.as_ref() == Some(host) && !is_same
+            let is_of_host = promise.host.as_ref() == Some(host);
+            let is_same = predecessor.is_some() && promise.part.as_ref() == predecessor;
+            if is_same {
+                predecessor = None;
+            }
+            is_of_host && !is_same
         });
         stored
             .copied()
@@ -520,7 +526,7 @@ fn never_fits(space: StoreSpace, min_free_bytes: u64) -> Option<String> {
     let total_bytes = space.total_bytes;
     (min_free_bytes >= total_bytes).then(|| {
         format!(
-            "receive.min_free_bytes = {min_free_bytes} is more than the store's file system has, {total_bytes} bytes: set it lower."
+            "receive.min_free_bytes = {min_free_bytes} leaves nothing of the store's file system, which has {total_bytes} bytes: set it lower."
         )
     })
 }

@@ -40,7 +40,7 @@ fn a_disk_that_is_smaller_than_what_is_to_stay_free_is_named_as_such() {
     assert!(
         problem(1000)
             .detail
-            .contains("receive.min_free_bytes = 1000 is more")
+            .contains("receive.min_free_bytes = 1000 leaves nothing")
     );
     assert!(problem(1001).detail.contains("100 bytes are free"));
 }
@@ -289,6 +289,8 @@ fn an_upload_that_begins_anew_takes_the_place_of_what_is_kept_of_it_and_of_its_p
         .map(used),
         [0, 40, 130]
     );
+    let _again = room.enter(&mut room.sums.lock(), RoomFor::Whole(&own), 90);
+    assert_eq!(used(RoomFor::Whole(&own)), 90);
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn a_disk_smaller_than_what_is_to_stay_free_is_told_at_the_start_and_by_healthz(
     fs::write(&toml, "[receive]\nmin_free_bytes = 9000000000000000000\n").unwrap();
     sandbox.start_receiver_with("127.0.0.1:0", toml.to_str().unwrap());
     let why =
-        "receive.min_free_bytes = 9000000000000000000 is more than the store's file system has";
+        "receive.min_free_bytes = 9000000000000000000 leaves nothing of the store's file system";
     sandbox.receiver().wait_log(why);
     let address = sandbox.url().trim_start_matches("http://").to_owned();
     let (status, answer) = get(&address, "/healthz");

@@ -419,6 +419,25 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
     }
 }
 
+#[tokio::test]
+async fn many_that_ask_at_once_whether_the_disk_takes_anything_are_answered_by_one_look() {
+    let (_place, store) = open();
+    let scratch = || store.places.next.load(std::sync::atomic::Ordering::Relaxed);
+    let before = scratch();
+    let look_under_way = store.probes.clone().acquire_owned().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let store = store.clone();
+        asking.spawn(async move { store.probe().await });
+    }
+    tokio::task::yield_now().await;
+    drop(look_under_way);
+    while let Some(told) = asking.join_next().await {
+        told.unwrap().unwrap();
+    }
+    assert_eq!(scratch() - before, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_does_not_answer_is_said_to_within_a_second_and_not_when_it_is_only_busy() {
     let (_place, store) = open();
