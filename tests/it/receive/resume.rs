@@ -434,7 +434,13 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
         (
             "PATCH",
             &path,
-            vec![patch_type, complete, offset, offset, length],
+            vec![
+                patch_type,
+                complete,
+                offset,
+                offset,
+                ("Content-Length", "1145728"),
+            ],
             400,
             "upload-invalid",
         ),
