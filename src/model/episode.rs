@@ -169,11 +169,6 @@ impl HostName {
     pub(crate) fn folded(&self) -> String {
         folded(self.as_str().trim_end_matches('.'))
     }
-
-    /// Whether this is the same name, in whatever spelling.
-    pub(crate) fn is_spelt(&self, other: &Self) -> bool {
-        self.folded() == other.folded()
-    }
 }
 
 impl fmt::Display for HostName {

@@ -79,6 +79,7 @@ pub(crate) fn bytes_in_dictionary(field: &str, key: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// An item stands in one line: of several lines a list would be made, equal or not (section 4.2).
 fn item(headers: &HeaderMap, name: &str) -> Result<Option<Item>, Malformed> {
     let mut lines = headers.get_all(name).iter();
     let (Some(line), other) = (lines.next(), lines.next()) else {
@@ -288,6 +289,8 @@ mod tests {
         ] {
             assert_eq!(number(&headers(&[line]), "field"), expected, "{line:?}");
         }
+        // Two lines are one value with a comma in it (section 4.2), also where they are equal.
+        assert_eq!(number(&headers(&["5", "5"]), "field"), Err(Malformed));
     }
 
     #[test]

@@ -25,7 +25,10 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rustls::{ServerConfig, server::danger::ClientCertVerifier, sign::CertifiedKey};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, timeout},
+};
 
 use super::{
     identity::{Tokens, Ways},
@@ -103,6 +106,8 @@ pub struct Access {
     /// Held for as long as it takes to clone or to put down a pointer, as `reports` is.
     current: RwLock<Arc<AccessRules>>,
     reports: RwLock<Arc<[FileReport]>>,
+    /// Something new is in force.
+    renewed: Notify,
 }
 
 #[derive(Debug)]
@@ -159,12 +164,19 @@ impl Access {
             turn: Arc::default(),
             current: RwLock::new(Arc::new(current)),
             reports: RwLock::new(reports),
+            renewed: Notify::new(),
         })
     }
 
     /// What is in force now.
     pub fn current(&self) -> Arc<AccessRules> {
         Arc::clone(&self.current.read())
+    }
+
+    /// What is in force, once something new is. For one who waits.
+    pub(super) async fn renewed(&self) -> Arc<AccessRules> {
+        self.renewed.notified().await;
+        self.current()
     }
 
     /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
@@ -229,7 +241,10 @@ impl Access {
             return;
         }
         match files.snapshot() {
-            Ok(snapshot) => *self.current.write() = Arc::new(snapshot),
+            Ok(snapshot) => {
+                *self.current.write() = Arc::new(snapshot);
+                self.renewed.notify_one();
+            }
             Err(error) => tracing::error!(%error, "{error}; what was read before stays in use"),
         }
     }

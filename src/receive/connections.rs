@@ -12,15 +12,39 @@
 //!
 //! Of those that wait, one of the peer that has the most connections is closed, and of these the
 //! one that has waited the longest: a peer that holds all the places makes room for the newcomer,
-//! and not those that hold one.
+//! and not those that hold one. But a connection has time for its first head before it makes room
+//! for another of its own peer: behind one address there may be a monitor and a whole laboratory.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
-/// Places beside those that are asked for, in which nothing but `/healthz` is answered.
-const SPARE: usize = 16;
+/// So long a connection has at least for its first head to come and to be read.
+const HEAD_TIME: Duration = Duration::from_millis(100);
+
+/// Whose address this is: a machine has any number of addresses of IPv6 in its network of 64 bits
+/// (RFC 7421), so that they count as one, as those behind one address of IPv4 do.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
+
+/// Places beside those that are asked for, in which nothing but `/healthz` is answered. So many
+/// newcomers of one peer, in the time above, do not keep one another from being heard.
+const SPARE: usize = 48;
 
 /// All the places.
 #[derive(Debug)]
@@ -49,6 +73,9 @@ struct ConnectionSeen {
     under_way: usize,
     /// Since when there is none.
     waits_since: u64,
+    /// A request of its has come.
+    has_asked: bool,
+    since: Instant,
     leave: Arc<Notify>,
     is_spare: bool,
 }
@@ -82,16 +109,18 @@ impl Connections {
             if let Some(place) = self.try_take(peer) {
                 return place;
             }
-            self.changed.notified().await;
+            // By then those that have places now have had their time.
+            let _ = timeout(HEAD_TIME, self.changed.notified()).await;
         }
     }
 
     fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
+        let peer = network_of(peer);
         let mut taken = self.taken.lock();
         let all_taken = taken.places.len() - taken.spare >= self.most;
-        let is_spare = all_taken && taken.close_one(false).is_none();
+        let is_spare = all_taken && taken.close_one(false, peer).is_none();
         if is_spare && taken.spare >= SPARE {
-            taken.close_one(true)?;
+            taken.close_one(true, peer)?;
         }
         let number = taken.next();
         let leave = Arc::new(Notify::new());
@@ -99,6 +128,8 @@ impl Connections {
             peer,
             under_way: 0,
             waits_since: number,
+            has_asked: false,
+            since: Instant::now(),
             leave: Arc::clone(&leave),
             is_spare,
         };
@@ -123,20 +154,35 @@ impl Taken {
     }
 
     /// Its place is free at once; the connection itself ends as soon as its task runs.
-    fn close_one(&mut self, is_spare: bool) -> Option<()> {
-        let places = self.places.iter();
-        let waiting = places.filter(|(_, it)| it.under_way == 0 && it.is_spare == is_spare);
-        let (&number, _) = waiting.max_by_key(|(_, seen)| {
-            (
-                self.of_peer.get(&seen.peer),
-                std::cmp::Reverse(seen.waits_since),
-            )
-        })?;
+    fn close_one(&mut self, is_spare: bool, newcomer: IpAddr) -> Option<()> {
+        let number = self.to_be_closed(is_spare, newcomer)?;
         if let Some(seen) = self.give_back(number) {
             tracing::debug!(peer = %seen.peer, "closed a connection of {}: all are taken, and it has no request under way", seen.peer);
             seen.leave.notify_one();
         }
         Some(())
+    }
+
+    fn to_be_closed(&self, is_spare: bool, newcomer: IpAddr) -> Option<u64> {
+        let connections = |peer| self.of_peer.get(&peer).copied().unwrap_or_default();
+        let waiting = || {
+            let places = self.places.iter();
+            places.filter(|(_, it)| it.under_way == 0 && it.is_spare == is_spare)
+        };
+        let order =
+            |seen: &ConnectionSeen| (connections(seen.peer), std::cmp::Reverse(seen.waits_since));
+        let had_its_time =
+            |seen: &ConnectionSeen| seen.has_asked || seen.since.elapsed() >= HEAD_TIME;
+        let has_more = |seen: &ConnectionSeen| connections(seen.peer) > connections(newcomer) + 1;
+        let (number, first) = waiting().max_by_key(|(_, seen)| order(seen))?;
+        if has_more(first) || had_its_time(first) {
+            return Some(*number);
+        }
+        let others = waiting().filter(|(_, seen)| {
+            had_its_time(seen) && connections(seen.peer) >= connections(newcomer)
+        });
+        let (number, _) = others.max_by_key(|(_, seen)| order(seen))?;
+        Some(*number)
     }
 
     fn give_back(&mut self, number: u64) -> Option<ConnectionSeen> {
@@ -162,6 +208,7 @@ impl ConnectionSlot {
     pub(super) fn request(&self) -> RequestUnderWay {
         if let Some(seen) = self.connections.taken.lock().places.get_mut(&self.number) {
             seen.under_way += 1;
+            seen.has_asked = true;
         }
         RequestUnderWay {
             connections: Arc::clone(&self.connections),
@@ -216,6 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_of_a_network_of_64_bits_are_one_peer() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        for (one, other, same) in [
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            assert_eq!(network(one) == network(other), same, "{one} {other}");
+        }
+        let connections = Connections::new(3);
+        let take = |text: &str| connections.try_take(text.parse().unwrap()).unwrap();
+        let places = ["192.0.2.1", "2001:db8::1", "2001:db8::2"].map(take);
+        let _newcomer = take("192.0.2.3");
+        assert_eq!(places.each_ref().map(told), [false, true, false]);
+    }
+
+    #[test]
     fn whoever_holds_most_gives_up_what_has_waited_longest() {
         let connections = Connections::new(4);
         let take = |last| connections.try_take(peer(last)).unwrap();
@@ -238,6 +303,29 @@ mod tests {
             [&oldest, &first, &third, &newcomer].map(told),
             [false, false, true, false]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_many_behind_an_address_is_heard_before_it_makes_room_for_its_neighbours() {
+        let connections = Connections::new(1);
+        let under_way = connections.try_take(peer(1)).unwrap();
+        let _download = under_way.request();
+        let neighbours: Vec<_> = (0..SPARE)
+            .map(|_| connections.try_take(peer(1)).unwrap())
+            .collect();
+        assert!(connections.try_take(peer(1)).is_none());
+        // Another address waits for none of them.
+        let other = connections.try_take(peer(2)).unwrap();
+        assert!(told(&neighbours[0]) && other.is_spare);
+        // What has been answered makes room at once, and has no need to be there.
+        drop(neighbours[7].request());
+        let newcomer = connections.try_take(peer(1)).unwrap();
+        assert!(told(&neighbours[7]) && newcomer.is_spare);
+        // And any that has said nothing in its time.
+        let waiting = Instant::now();
+        let _next = connections.take(peer(1)).await;
+        assert!(told(&neighbours[1]) && waiting.elapsed() < HEAD_TIME * 2);
+        assert!(!told(&newcomer));
     }
 
     #[tokio::test]

@@ -11,10 +11,13 @@ use super::{
     store::Store,
     stored_episode::{Key, Namespace, StoredEpisode},
 };
-use crate::model::{
-    episode::{EpisodeId, HostName},
-    structured_field,
-    wire::{Problem, ProblemType, REREAD},
+use crate::{
+    clock,
+    model::{
+        episode::{EpisodeId, HostName},
+        structured_field,
+        wire::{Problem, ProblemType, REREAD},
+    },
 };
 
 impl<S: Store> Exchange<'_, S> {
@@ -81,7 +84,8 @@ impl<S: Store> Exchange<'_, S> {
 
     /// What is answered instead, where the request's preconditions say so.
     fn condition(&self, held: &StoredEpisode) -> Result<Option<Reply>, RequestRefusal> {
-        match precondition::of_read(&self.head.headers, &held.sha256, held.stored_at) {
+        let modified = precondition::last_modified(held.stored_at, clock::wall_now());
+        match precondition::of_read(&self.head.headers, &held.sha256, modified) {
             Precondition::Holds => Ok(None),
             Precondition::NotModified => Ok(Some(Reply::not_modified(held))),
             Precondition::Fails => Err(precondition_failed()),
@@ -147,7 +151,7 @@ fn gone() -> RequestRefusal {
 }
 
 pub(super) fn precondition_failed() -> RequestRefusal {
-    let detail = "What is held is not what If-Match or If-Unmodified-Since asks for.";
+    let detail = "What is here is not as the request's preconditions have it.";
     Problem::new(ProblemType::PreconditionFailed, detail).into()
 }
 

@@ -165,7 +165,11 @@ pub(crate) fn name_of(certificate_der: &[u8]) -> Result<HostName, NameError> {
 
 /// The tokens that are known: digests, never the tokens.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Tokens(Vec<(HostName, Digest)>);
+pub struct Tokens {
+    known: Vec<(HostName, Digest)>,
+    /// The names by what their spellings have in common.
+    spellings: BTreeMap<String, HostName>,
+}
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -192,6 +196,7 @@ impl Tokens {
             )
         })?;
         let mut tokens: Vec<(HostName, Digest)> = Vec::with_capacity(table.len());
+        let mut spellings = BTreeMap::new();
         for (name, value) in table {
             if value.is_table() {
                 return Err(format!(
@@ -203,7 +208,7 @@ impl Tokens {
             })?;
             let name = HostName::parse(&name)
                 .map_err(|why| format!("{name:?} cannot be a name: {why}"))?;
-            if let Some((other, _)) = tokens.iter().find(|(known, _)| known.is_spelt(&name)) {
+            if let Some(other) = spellings.insert(name.folded(), name.clone()) {
                 return Err(format!(
                     "{other} and {name} are two spellings of one name; a host has one"
                 ));
@@ -215,12 +220,20 @@ impl Tokens {
             }
             tokens.push((name, digest));
         }
-        Ok(Self(tokens))
+        Ok(Self {
+            known: tokens,
+            spellings,
+        })
     }
 
     /// Whose tokens are known.
     pub(crate) fn names(&self) -> impl Iterator<Item = &HostName> {
-        self.0.iter().map(|(name, _)| name)
+        self.known.iter().map(|(name, _)| name)
+    }
+
+    /// How the name is spelt that has this in common with its other spellings.
+    pub(super) fn spelling_of(&self, folded: &str) -> Option<&HostName> {
+        self.spellings.get(folded)
     }
 
     /// Whose token this is. Looks at every entry and compares in constant time, so that how long it
@@ -228,10 +241,10 @@ impl Tokens {
     pub fn name_of(&self, token: &[u8]) -> Option<&HostName> {
         let shown = Digest::of(token);
         let mut place = u64::MAX;
-        for (n, (_, known)) in (0..).zip(&self.0) {
+        for (n, (_, known)) in (0..).zip(&self.known) {
             place.conditional_assign(&n, known.0.ct_eq(&shown.0));
         }
-        self.0
+        self.known
             .get(usize::try_from(place).ok()?)
             .map(|(name, _)| name)
     }

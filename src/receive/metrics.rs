@@ -12,6 +12,7 @@ start_time_seconds gauge When the receiver started, Unix time.
 requests_total counter Requests answered, by method and status (0: dropped).
 request_seconds histogram From a request's head to its answer.
 heads_refused_total counter Request heads that are no HTTP/1, or too long: answered 400, 414 or 431.
+panics_total counter Requests and connections that a fault in the receiver itself has ended.
 received_bytes_total counter Bytes of bodies that came in.
 requests_in_flight gauge Requests under way.
 connections gauge Connections open.

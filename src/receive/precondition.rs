@@ -3,7 +3,7 @@
 //! Pure. What is held never changes in place, so that a digest and a time speak for it alike. But
 //! it may be taken away and another put there within a second, so a time is a weak validator.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::model::{episode::Digest, records::WallTime};
 
@@ -18,14 +18,19 @@ pub(super) enum Precondition {
     Fails,
 }
 
-/// Evaluates the preconditions of a GET or HEAD, in the order of section 13.2.2.
-pub(super) fn of_read(headers: &HeaderMap, sha256: &Digest, modified: WallTime) -> Precondition {
+/// Evaluates the preconditions of a GET or HEAD, in the order of section 13.2.2. Without a time no
+/// date is compared (sections 13.1.3 and 13.1.4).
+pub(super) fn of_read(
+    headers: &HeaderMap,
+    sha256: &Digest,
+    modified: Option<WallTime>,
+) -> Precondition {
     if of_write(headers, Some((sha256, modified))) == Precondition::Fails {
         return Precondition::Fails;
     }
     let has_it = match names(headers, &header::IF_NONE_MATCH, sha256, Comparison::Weak) {
         Some(named) => named,
-        None => date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|since| modified <= since),
+        None => is_from_before(headers, &header::IF_MODIFIED_SINCE, modified) == Some(true),
     };
     if has_it {
         Precondition::NotModified
@@ -43,14 +48,17 @@ pub(super) fn is_asked_of_write(headers: &HeaderMap) -> bool {
 
 /// Evaluates `If-Match` and `If-Unmodified-Since` of a PUT; `held` is what is there.
 /// `If-None-Match` asks that nothing be overwritten, and nothing ever is.
-pub(super) fn of_write(headers: &HeaderMap, held: Option<(&Digest, WallTime)>) -> Precondition {
+pub(super) fn of_write(
+    headers: &HeaderMap,
+    held: Option<(&Digest, Option<WallTime>)>,
+) -> Precondition {
     let is_there = headers.contains_key(header::IF_MATCH);
     let holds = match held {
         None => !is_there,
         Some((sha256, modified)) => {
             let named = names(headers, &header::IF_MATCH, sha256, Comparison::Strong);
             named.unwrap_or_else(|| {
-                date(headers, &header::IF_UNMODIFIED_SINCE).is_none_or(|since| modified <= since)
+                is_from_before(headers, &header::IF_UNMODIFIED_SINCE, modified) != Some(false)
             })
         }
     };
@@ -59,6 +67,24 @@ pub(super) fn of_write(headers: &HeaderMap, held: Option<(&Digest, WallTime)>) -
     } else {
         Precondition::Fails
     }
+}
+
+/// Evaluates `If-Match` and `If-None-Match` of what changes an upload. That has no entity tag and
+/// no time, so that nothing but `*` names it.
+pub(super) fn of_upload(headers: &HeaderMap) -> Precondition {
+    let any = |name| any_member(headers, name, |tag| tag == b"*");
+    let fails = any(&header::IF_MATCH) == Some(false) || any(&header::IF_NONE_MATCH) == Some(true);
+    if fails {
+        Precondition::Fails
+    } else {
+        Precondition::Holds
+    }
+}
+
+/// When what is held was last modified, as far as that can be said now: a stamp by a clock that is
+/// ahead of ours says nothing (section 8.8.2.1).
+pub(super) fn last_modified(stored_at: WallTime, now: WallTime) -> Option<WallTime> {
+    (stored_at <= now).then_some(stored_at)
 }
 
 /// The strong validator of an archive: its digest (RFC 9110, section 8.8.3).
@@ -79,18 +105,40 @@ fn names(
     sha256: &Digest,
     comparison: Comparison,
 ) -> Option<bool> {
-    headers.contains_key(name).then(|| {
-        let ours = etag(sha256);
-        let lines = headers.get_all(name).iter();
-        let lines = lines.filter_map(|line| line.to_str().ok());
-        lines.flat_map(|line| line.split(',')).any(|tag| {
-            let tag = tag.trim();
-            let opaque = tag
-                .strip_prefix("W/")
-                .filter(|_| comparison == Comparison::Weak);
-            tag == "*" || opaque.unwrap_or(tag) == ours
-        })
+    let ours = etag(sha256);
+    any_member(headers, name, |tag| {
+        let opaque = tag
+            .strip_prefix(b"W/")
+            .filter(|_| comparison == Comparison::Weak);
+        tag == b"*" || opaque.unwrap_or(tag) == ours.as_bytes()
     })
+}
+
+/// Whether one of the list's members is such a one; `None` where the header is not there. A comma
+/// in a tag's quotes separates nothing, and no byte in them is escaped (RFC 9110, section 8.8.3).
+fn any_member(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    is_it: impl Fn(&[u8]) -> bool,
+) -> Option<bool> {
+    let any_of = |line: &HeaderValue| {
+        let mut is_quoted = false;
+        let mut members = line.as_bytes().split(|byte| {
+            is_quoted ^= *byte == b'"';
+            *byte == b',' && !is_quoted
+        });
+        members.any(|member| is_it(member.trim_ascii()))
+    };
+    let mut lines = headers.get_all(name).iter();
+    headers.contains_key(name).then(|| lines.any(any_of))
+}
+
+fn is_from_before(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    modified: Option<WallTime>,
+) -> Option<bool> {
+    Some(modified? <= date(headers, name)?)
 }
 
 /// A date that cannot be read is no date, and is ignored (sections 13.1.3 and 13.1.4).
@@ -103,8 +151,6 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<WallTime> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -117,7 +163,7 @@ mod tests {
         }
         let (sha256, modified) = (
             Digest::of(b"held"),
-            WallTime::from_unix_seconds(784_111_777),
+            Some(WallTime::from_unix_seconds(784_111_777)),
         );
         (
             of_read(&headers, &sha256, modified),
@@ -132,6 +178,9 @@ mod tests {
         let ours = etag(&Digest::of(b"held"));
         let (weak, other) = (format!("W/{ours}"), etag(&Digest::of(b"other")));
         let listed = format!("{other} , \"x\",{ours}");
+        // What stands in a tag's quotes is of the tag.
+        let inside = format!("\"a,*,b\", \"W/\", \"c, {}\"", ours.trim_matches('"'));
+        let behind = format!("{inside},{ours}");
         for (lines, read, write) in [
             (vec![], Holds, Holds),
             (vec![(IF_MATCH, ours.as_str())], Holds, Holds),
@@ -142,6 +191,10 @@ mod tests {
             (vec![(IF_MATCH, &weak)], Fails, Fails),
             (vec![(IF_MATCH, ours.trim_matches('"'))], Fails, Fails),
             (vec![(IF_MATCH, "")], Fails, Fails),
+            (vec![(IF_MATCH, &inside)], Fails, Fails),
+            (vec![(IF_MATCH, &behind)], Holds, Holds),
+            (vec![(IF_NONE_MATCH, &inside)], Holds, Holds),
+            (vec![(IF_NONE_MATCH, &behind)], NotModified, Holds),
             (vec![(IF_UNMODIFIED_SINCE, THEN)], Holds, Holds),
             (vec![(IF_UNMODIFIED_SINCE, BEFORE)], Fails, Fails),
             (vec![(IF_UNMODIFIED_SINCE, "then")], Holds, Holds),
@@ -178,5 +231,55 @@ mod tests {
         assert_eq!(of_write(&headers, None), Precondition::Holds);
         headers.insert(header::IF_MATCH, HeaderValue::from_static("*"));
         assert_eq!(of_write(&headers, None), Precondition::Fails);
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_in_one_tag_hide_no_other() {
+        let ours = Digest::of(b"held");
+        let line = [b"\"\xc3\xa9\", ", etag(&ours).as_bytes()].concat();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_MATCH, HeaderValue::from_bytes(&line).unwrap());
+        assert_eq!(of_read(&headers, &ours, None), Precondition::Holds);
+    }
+
+    #[test]
+    fn a_stamp_that_is_ahead_of_our_clock_is_no_time_and_no_date_is_compared_with_it() {
+        let now = WallTime::from_unix_seconds(784_111_777);
+        let ahead = WallTime::from_unix_seconds(784_111_778);
+        assert_eq!(last_modified(now, now), Some(now));
+        assert_eq!(last_modified(ahead, now), None);
+        let sha256 = Digest::of(b"held");
+        for name in [header::IF_UNMODIFIED_SINCE, header::IF_MODIFIED_SINCE] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(THEN));
+            assert_eq!(of_read(&headers, &sha256, None), Precondition::Holds);
+            assert_eq!(
+                of_write(&headers, Some((&sha256, None))),
+                Precondition::Holds
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_but_an_asterisk_names_an_upload() {
+        for (name, value, holds) in [
+            (header::IF_MATCH, "*", true),
+            (header::IF_MATCH, "\"x\", *", true),
+            (header::IF_MATCH, "\"x\"", false),
+            (header::IF_MATCH, "\"*\"", false),
+            (header::IF_NONE_MATCH, "*", false),
+            (header::IF_NONE_MATCH, "\"x\"", true),
+            (header::IF_UNMODIFIED_SINCE, BEFORE, true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            let holds = if holds {
+                Precondition::Holds
+            } else {
+                Precondition::Fails
+            };
+            assert_eq!(of_upload(&headers), holds, "{headers:?}");
+        }
+        assert_eq!(of_upload(&HeaderMap::new()), Precondition::Holds);
     }
 }

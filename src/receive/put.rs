@@ -23,18 +23,21 @@ use super::{
     precondition::{self, Precondition},
     reply::Reply,
     request_context::{Exchange, RequestRefusal},
-    room::{PartRoom, Promise},
+    room::{PartRoom, Promise, RoomFor},
     store::{Part, PartKey, PartResumed, Publication, Store},
     stored_episode::{Offer, StoredEpisode},
-    upload_session::Taking,
+    upload_session::{Taking, no_room_to_keep},
     window::SaidCommit,
 };
-use crate::model::{
-    episode::{Digest, EpisodeId},
-    structured_field,
-    wire::{
-        self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
-        UPLOAD_OFFSET,
+use crate::{
+    clock,
+    model::{
+        episode::{Digest, EpisodeId},
+        structured_field,
+        wire::{
+            self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE,
+            UPLOAD_LENGTH, UPLOAD_OFFSET,
+        },
     },
 };
 
@@ -87,7 +90,8 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, RequestRefusal> {
         let headers = &self.head.headers;
-        let is_complete = is_complete(headers)?.unwrap_or(true);
+        let said_complete = is_complete(headers)?;
+        let is_complete = said_complete.unwrap_or(true);
         if headers.contains_key(header::CONTENT_RANGE) {
             return Err(invalid(
                 "A part is sent by PATCH; this is the whole (RFC 9110, section 14.5).",
@@ -108,33 +112,60 @@ impl<S: Store> Exchange<'_, S> {
             }
         }
         let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
-        let admitted = self.admit(caller, &part, &offer, offer.size_bytes).await?;
+        let room_for = RoomFor::Whole(&part);
+        let admitted = self
+            .admit(caller, &part, &offer, room_for, offer.size_bytes)
+            .await?;
         // Behind every other refusal (RFC 9110, section 13.2.1).
         if precondition::is_asked_of_write(headers) {
             let held = self.receiver.store.find(&part.key).await?;
-            let held = held.as_ref().map(|held| (&held.sha256, held.stored_at));
+            let held = held.as_ref().map(|held| {
+                let modified = precondition::last_modified(held.stored_at, clock::wall_now());
+                (&held.sha256, modified)
+            });
             if precondition::of_write(headers, held) == Precondition::Fails {
                 return Err(precondition_failed());
             }
         }
-        let promise = match admitted {
-            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
-            Admitted::Wanted(promise) => promise,
-        };
-        let part_room = self.part_room(&part, &offer, is_complete)?;
-        let upload = self.receiver.store.begin(&part, &offer);
-        let taking = Taking::new(self, upload, promise, part_room, &part);
-        if is_complete {
-            return self.take(taking, caller, &part, &offer, body).await;
-        }
-        let offset = taking.take(body).await?.keep().await?;
-        let place = format!(
+        let address = format!(
             "{}{}/{}",
             wire::UPLOADS_PATH,
             id.percent_encoded(),
             offer.sha256
         );
-        Ok(state(StatusCode::CREATED, offset, None).with_text("location", &place))
+        let promise = match admitted {
+            Admitted::Held(receipt) => {
+                let reply = Reply::receipt(StatusCode::OK, &receipt);
+                return Ok(match said_complete {
+                    None => reply,
+                    Some(true) => completed(reply, offer.size_bytes),
+                    // What was announced is there already, at this address where it is the very
+                    // archive.
+                    Some(false) => {
+                        let reply = completed(reply, offer.size_bytes)
+                            .with(UPLOAD_LENGTH, offer.size_bytes);
+                        if receipt.sha256 == offer.sha256 {
+                            reply.with_text("location", &address)
+                        } else {
+                            reply
+                        }
+                    }
+                });
+            }
+            Admitted::Wanted(promise) => promise,
+        };
+        let part_room = self.part_room(&part, &offer, 0, is_complete, &promise)?;
+        let upload = self.receiver.store.begin(&part, &offer);
+        let taking = Taking::new(self, upload, promise, part_room, &part);
+        if is_complete {
+            let reply = self.take(taking, caller, &part, &offer, body).await?;
+            return Ok(match said_complete {
+                Some(_) => completed(reply, offer.size_bytes),
+                None => reply,
+            });
+        }
+        let offset = taking.take(body).await?.keep().await?;
+        Ok(state(StatusCode::CREATED, offset, None).with_text("location", &address))
     }
 
     /// HEAD, GET, PATCH and DELETE of an upload.
@@ -155,16 +186,41 @@ impl<S: Store> Exchange<'_, S> {
             // body.
             Method::HEAD | Method::GET => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
-            Method::DELETE => match self.receiver.store.discard(&part).await? {
-                true => {
-                    self.receiver.room.part_gone(&part);
-                    Ok(Reply::nothing())
+            Method::DELETE => {
+                self.is_as_it_is_to_be()?;
+                match self.receiver.store.discard(&part).await? {
+                    true => {
+                        self.receiver.room.part_gone(&part);
+                        Ok(Reply::nothing())
+                    }
+                    false => Ok(Reply::busy(
+                        "Another receiver on this store is writing this upload.",
+                    )),
                 }
-                false => Ok(Reply::busy(
-                    "Another receiver on this store is writing this upload.",
-                )),
-            },
+            }
             _ => Ok(Reply::method_not_allowed(UPLOAD_METHODS)),
+        }
+    }
+
+    /// Whether what was kept of a connection that was fenced off has its room; it goes where it has
+    /// none.
+    async fn stays(&self, part: &PartKey, offset: u64) -> Result<bool, RequestRefusal> {
+        let room = &self.receiver.room;
+        if room.may_stay(part, offset) {
+            return Ok(true);
+        }
+        if self.receiver.store.discard(part).await? {
+            room.part_gone(part);
+        }
+        Ok(false)
+    }
+
+    /// Whether an upload is as the preconditions have it, once nothing else speaks against what is
+    /// to be done with it.
+    fn is_as_it_is_to_be(&self) -> Result<(), RequestRefusal> {
+        match precondition::of_upload(&self.head.headers) {
+            Precondition::Fails => Err(precondition_failed()),
+            Precondition::Holds | Precondition::NotModified => Ok(()),
         }
     }
 
@@ -172,7 +228,9 @@ impl<S: Store> Exchange<'_, S> {
     /// still believe in.
     async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, RequestRefusal> {
         self.receiver.underway.ebb(part).await;
-        if let Some(kept) = self.receiver.store.settle(part).await? {
+        if let Some(kept) = self.receiver.store.settle(part).await?
+            && self.stays(part, kept.offset).await?
+        {
             return Ok(state(
                 StatusCode::NO_CONTENT,
                 kept.offset,
@@ -238,17 +296,26 @@ impl<S: Store> Exchange<'_, S> {
         let Some(Part { offer, .. }) = kept else {
             return self.nothing_kept(part).await;
         };
-        let promise = match self.admit(caller, part, &offer, coming).await? {
+        let room_for = RoomFor::Rest(part);
+        let admitted = self.admit(caller, part, &offer, room_for, coming).await?;
+        let promise = match admitted {
             Admitted::Held(receipt) => {
+                self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &receipt);
                 return Ok(completed(reply, offer.size_bytes));
             }
             Admitted::Wanted(promise) => promise,
         };
-        let part_room = self.part_room(part, &offer, is_complete)?;
+        let part_room = self.part_room(part, &offer, at, is_complete, &promise)?;
+        self.is_as_it_is_to_be()?;
         let upload = match store.resume(part, &offer, at).await? {
             PartResumed::Upload(upload) => upload,
-            PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            PartResumed::Elsewhere { offset } => {
+                return match self.stays(part, offset).await? {
+                    true => Ok(elsewhere(at, offset)),
+                    false => self.nothing_kept(part).await,
+                };
+            }
             PartResumed::Nothing => return self.nothing_kept(part).await,
             PartResumed::Busy => {
                 return Ok(Reply::busy("Another connection is writing this upload."));
@@ -275,23 +342,25 @@ impl<S: Store> Exchange<'_, S> {
         &self,
         part: &PartKey,
         offer: &Offer,
+        at: u64,
         is_complete: bool,
+        promise: &Promise,
     ) -> Result<Option<PartRoom>, Problem> {
-        if is_complete && offer.size_bytes <= wire::RESUMABLE_OVER_BYTES {
+        if is_complete && at == 0 && offer.size_bytes <= wire::RESUMABLE_OVER_BYTES {
             return Ok(None);
         }
-        let reserved = self.receiver.room.reserve_part(part, offer.size_bytes);
-        if reserved.is_some() || is_complete {
+        let room = &self.receiver.room;
+        let reserved = room.reserve_part(part, offer.size_bytes, at, promise);
+        if is_complete || reserved.as_ref().is_some_and(|room| room.is_for_whole) {
             return Ok(reserved);
         }
-        let detail =
-            "Uploads that are not complete have as much room as they may: send the whole at once.";
-        Err(Problem::new(ProblemType::NoSpace, detail))
+        Err(no_room_to_keep())
     }
 
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
         match self.receiver.store.find(&part.key).await? {
             Some(held) if held.sha256 == part.sha256 => {
+                self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &held.receipt());
                 Ok(completed(reply, held.size_bytes))
             }
@@ -313,7 +382,9 @@ impl<S: Store> Exchange<'_, S> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
             Publication::Stored(held) => {
-                self.receiver.room.stored(caller.name(), offer.size_bytes);
+                if let Some(host) = &part.key.host {
+                    self.receiver.hosts.filed(host);
+                }
                 Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
             }
             Publication::NameTaken => match self.held(caller, part, offer).await? {
@@ -354,6 +425,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         part: &PartKey,
         offer: &Offer,
+        room_for: RoomFor<'_>,
         coming: u64,
     ) -> Result<Admitted, RequestRefusal> {
         match self.held(caller, part, offer).await? {
@@ -364,11 +436,8 @@ impl<S: Store> Exchange<'_, S> {
             Some(OfferReply::Unowned(_)) => {}
             None => self.is_taken(caller, offer)?,
         }
-        let promise = self
-            .receiver
-            .room
-            .promise(&self.receiver.store, caller.name(), coming)
-            .await?;
+        let store = &self.receiver.store;
+        let promise = self.receiver.room.promise(store, room_for, coming).await?;
         Ok(Admitted::Wanted(promise?))
     }
 

@@ -172,9 +172,8 @@ impl Reply {
         Self::problem(&problem).with("allow", HeaderValue::from_static(allowed))
     }
 
-    /// What the server as a whole can be asked (RFC 9110, section 9.3.7).
-    pub(super) fn options() -> Self {
-        let methods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+    /// What can be asked (RFC 9110, section 9.3.7).
+    pub(super) fn options(methods: &'static str) -> Self {
         Self::nothing().with("allow", HeaderValue::from_static(methods))
     }
 
@@ -221,11 +220,18 @@ impl Reply {
 
     /// What the whole archive is, also where a part of it is sent (RFC 9530, section 3.1).
     fn about(self, held: &StoredEpisode) -> Self {
-        let reply = self
+        let now = clock::wall_now();
+        let mut reply = self
             .with_text(REPR_DIGEST, &held.sha256.to_header())
             .with_text("etag", &precondition::etag(&held.sha256))
-            .with_text("last-modified", &http_date(held.stored_at))
             .with_text("accept-ranges", "bytes");
+        if let Some(modified) = precondition::last_modified(held.stored_at, now) {
+            // Never later than the answer's date (RFC 9110, section 8.8.2.1), which hyper renews
+            // once a second.
+            reply = reply
+                .with_text("last-modified", &http_date(modified))
+                .with_text("date", &http_date(now));
+        }
         match held.content.verified() {
             Some(digest) => reply.with_text(CONTENT_DIGEST, &digest.to_header()),
             None => reply,
@@ -233,10 +239,8 @@ impl Reply {
     }
 }
 
-/// Never later than now (RFC 9110, section 8.8.2.1): the file system's clock may have been wrong.
 fn http_date(at: WallTime) -> String {
-    let seconds = at.min(clock::wall_now()).unix_seconds();
-    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let since = Duration::from_secs(u64::try_from(at.unix_seconds()).unwrap_or(0));
     httpdate::fmt_http_date(UNIX_EPOCH + since)
 }
 

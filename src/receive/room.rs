@@ -10,6 +10,8 @@
 //!   beside the work, one at a time  └──▶ every question, which waits for no walk
 //! ```
 
+mod part_room;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -17,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -26,7 +28,13 @@ use tokio::{
     time::{Instant, interval_at, timeout},
 };
 
-use super::store::{PartKey, Store, StoreError, StoreSpace, Usage};
+pub(super) use self::part_room::PartRoom;
+
+use self::part_room::PartSum;
+use super::{
+    store::{PartKey, Store, StoreError, StoreSpace, Usage},
+    stored_episode::Key,
+};
 use crate::{
     config::ReceiveLimits,
     model::{
@@ -43,13 +51,6 @@ const WALK_PAUSE: u32 = 9;
 
 /// An upload makes some files: its part, what is noted of it, its receipt, and scratch of each.
 const LEAST_FILES: u64 = 8;
-
-/// What a part takes at least: two files, whatever is in them.
-const LEAST_PART_BYTES: u64 = 8192;
-/// So many uploads that broke off, or may yet, are kept of one host, or of those without a name,
-/// and of all together: each takes two files.
-const MOST_PARTS_OF_HOST: usize = 1000;
-const MOST_PARTS: usize = 10_000;
 
 /// So long an upload has all the room that it announced. From then on it has what it would fill in
 /// the time below at its rate so far: one that trickles does not keep a disk for itself.
@@ -79,8 +80,11 @@ struct StoreSums {
     walked_at: Option<Instant>,
     /// What is held, by that walk and what was stored since it began.
     held: Usage,
-    /// What was stored since the walk that is under way began.
-    since: Usage,
+    /// What was stored since the walk that is under way began, and whose it is; `None`: there is
+    /// none under way. By name, and not by time: a store may have a clock of its own.
+    since: Option<BTreeMap<Key, (Option<HostName>, u64)>>,
+    /// What is given its name just now.
+    naming: BTreeMap<Key, usize>,
     /// How many walks have begun.
     walks: u64,
     parts: BTreeMap<PartKey, PartSum>,
@@ -88,44 +92,77 @@ struct StoreSums {
     next_promise: u64,
 }
 
-/// What is kept of an upload, or may yet be.
-#[derive(Debug, Default)]
-struct PartSum {
-    kept_bytes: u64,
-    reserved_bytes: u64,
-    /// Connections that it is reserved for.
-    writers: usize,
-    /// How many walks had begun when it last changed here.
-    changed: u64,
+/// Who asks for room, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RoomFor<'a> {
+    /// Whatever this host may bring.
+    Host(Option<&'a HostName>),
+    /// All of an archive, from its beginning: what is kept of it goes.
+    Whole(&'a PartKey),
+    /// The rest of an archive.
+    Rest(&'a PartKey),
 }
 
-impl PartSum {
-    fn bytes(&self) -> u64 {
-        LEAST_PART_BYTES
-            .max(self.kept_bytes)
-            .max(self.reserved_bytes)
+impl<'a> RoomFor<'a> {
+    fn host(self) -> Option<&'a HostName> {
+        match self {
+            Self::Host(host) => host,
+            Self::Whole(part) | Self::Rest(part) => part.owner.as_ref(),
+        }
+    }
+
+    fn part(self) -> Option<&'a PartKey> {
+        match self {
+            Self::Host(_) => None,
+            Self::Whole(part) | Self::Rest(part) => Some(part),
+        }
+    }
+
+    fn is_replaced(self, part: &PartKey) -> bool {
+        matches!(self, Self::Whole(own) if own == part)
+    }
+}
+
+/// The bytes of an upload on their way.
+#[derive(Debug)]
+struct Coming {
+    bytes: u64,
+    left_bytes: AtomicU64,
+    began: Instant,
+}
+
+impl Coming {
+    fn left(&self) -> u64 {
+        self.left_bytes.load(Ordering::Relaxed)
+    }
+
+    fn came(&self) -> u64 {
+        self.bytes - self.left()
+    }
+
+    /// What it would bring at its rate so far; `None` for as long as it has what it announced.
+    fn ahead(&self) -> Option<u64> {
+        let elapsed = self.began.elapsed();
+        if elapsed < PROMISE_GRACE {
+            return None;
+        }
+        let ahead = u128::from(self.came()) * PROMISE_AHEAD.as_millis() / elapsed.as_millis();
+        Some(u64::try_from(ahead).unwrap_or(u64::MAX))
     }
 }
 
 #[derive(Debug)]
 struct Promised {
     host: Option<HostName>,
-    bytes: u64,
-    left_bytes: Arc<AtomicU64>,
-    began: Instant,
+    part: Option<PartKey>,
+    coming: Arc<Coming>,
 }
 
 impl Promised {
     /// What others must leave to it.
     fn counts(&self) -> u64 {
-        let left = self.left_bytes.load(Ordering::Relaxed);
-        let elapsed = self.began.elapsed();
-        if elapsed < PROMISE_GRACE {
-            return left;
-        }
-        let came = u128::from(self.bytes - left);
-        let ahead = came * PROMISE_AHEAD.as_millis() / elapsed.as_millis();
-        left.min(u64::try_from(ahead).unwrap_or(u64::MAX))
+        let left = self.coming.left();
+        self.coming.ahead().map_or(left, |ahead| left.min(ahead))
     }
 }
 
@@ -134,14 +171,14 @@ impl Promised {
 pub(super) struct Promise {
     sums: Shared,
     number: u64,
-    left_bytes: Arc<AtomicU64>,
+    coming: Arc<Coming>,
 }
 
 impl Promise {
     /// So much of it is on the disk now, where the file system counts it.
     pub(super) fn took(&mut self, bytes: u64) {
-        let taken = bytes.min(self.left_bytes.load(Ordering::Relaxed));
-        self.left_bytes.fetch_sub(taken, Ordering::Relaxed);
+        let taken = bytes.min(self.coming.left());
+        self.coming.left_bytes.fetch_sub(taken, Ordering::Relaxed);
     }
 }
 
@@ -151,30 +188,33 @@ impl Drop for Promise {
     }
 }
 
-/// Room for what may be kept of one upload, until its connection has ended.
+/// An archive that is given its name, until this is dropped.
 #[derive(Debug)]
-pub(super) struct PartRoom {
+pub(super) struct NamedNow {
     sums: Shared,
-    part: PartKey,
+    key: Key,
 }
 
-impl PartRoom {
-    /// It broke off, and so much is kept.
-    pub(super) fn kept(self, bytes: u64) {
-        if let Some(sum) = self.sums.lock().parts.get_mut(&self.part) {
-            sum.kept_bytes = bytes;
+impl NamedNow {
+    /// It is stored.
+    pub(super) fn stored(self, owner: Option<&HostName>, bytes: u64) {
+        let mut sums = self.sums.lock();
+        sums.held.add_archive(owner.cloned(), bytes);
+        if let Some(since) = &mut sums.since {
+            since.insert(self.key.clone(), (owner.cloned(), bytes));
         }
     }
 }
 
-impl Drop for PartRoom {
+impl Drop for NamedNow {
     fn drop(&mut self) {
-        self.sums.lock().changed(&self.part, |sum| {
-            sum.writers -= 1;
-            if sum.writers == 0 {
-                sum.reserved_bytes = 0;
+        let mut sums = self.sums.lock();
+        match sums.naming.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => {
+                sums.naming.remove(&self.key);
             }
-        });
+        }
     }
 }
 
@@ -190,45 +230,50 @@ pub(super) struct StoreTotals {
 }
 
 impl StoreSums {
-    fn changed(&mut self, part: &PartKey, change: impl FnOnce(&mut PartSum)) {
-        let sum = self.parts.entry(part.clone()).or_default();
-        change(sum);
-        sum.changed = self.walks;
-        if sum.writers == 0 && sum.kept_bytes == 0 {
-            self.parts.remove(part);
-        }
+    fn walk_begins(&mut self) {
+        self.walks += 1;
+        self.since = Some(BTreeMap::new());
+    }
+
+    /// Whether a walk is to leave an archive out, since it is counted when it has its name, or was.
+    fn is_counted_here(&self, key: &Key) -> bool {
+        let since = self.since.as_ref();
+        self.naming.contains_key(key) || since.is_some_and(|since| since.contains_key(key))
     }
 
     /// What was found by a walk takes the place of what was known when it began.
     fn found(&mut self, mut found: Usage, at: Instant) {
-        found.add(&self.since);
-        for (part, kept_bytes) in std::mem::take(&mut found.parts) {
-            let sum = self.parts.entry(part).or_default();
-            if sum.changed < self.walks {
-                sum.kept_bytes = kept_bytes;
-                // Marks what is there, for the next lines.
-                sum.changed = self.walks;
-            }
+        for (owner, bytes) in self.since.take().unwrap_or_default().into_values() {
+            found.add_archive(owner, bytes);
         }
-        let walks = self.walks;
-        self.parts
-            .retain(|_, sum| sum.changed == walks || sum.writers > 0);
+        self.parts_found(std::mem::take(&mut found.parts));
         self.held = found;
         self.walked_at = Some(at);
     }
 
-    /// What is a host's, or promised to it.
-    fn used_by(&self, host: &HostName) -> u64 {
+    /// What is a host's, or promised to it. An upload of the same archive is not counted beside the
+    /// one that is asked about, which takes its place.
+    fn used_by(&self, host: &HostName, room_for: RoomFor<'_>) -> u64 {
         let stored = self.held.by_owner.get(&Some(host.clone()));
         let parts = self.parts.iter();
-        let parts = parts.filter(|(part, _)| part.owner.as_ref() == Some(host));
+        let parts = parts
+            .filter(|(part, _)| part.owner.as_ref() == Some(host) && !room_for.is_replaced(part));
+        // One predecessor may be half open. More are as many uploads.
+        let mut predecessor = room_for.part();
         let promises = self.promises.values();
-        let promises = promises.filter(|promise| promise.host.as_ref() == Some(host));
+        let promises = promises.filter(|promise| {
+            let is_of_host = promise.host.as_ref() == Some(host);
+            let is_same = predecessor.is_some() && promise.part.as_ref() == predecessor;
+            if is_same {
+                predecessor = None;
+            }
+            is_of_host && !is_same
+        });
         stored
             .copied()
             .into_iter()
-            .chain(parts.map(|(_, sum)| sum.kept_bytes))
-            .chain(promises.map(|promise| promise.bytes))
+            .chain(parts.map(|(_, sum)| sum.beside_promise()))
+            .chain(promises.map(|promise| promise.coming.bytes))
             .fold(0, u64::saturating_add)
     }
 
@@ -271,24 +316,38 @@ impl StoreRoom {
     }
 
     /// Walks through the store, at once and then whenever its sums are asked for and no longer
-    /// young. Never ends.
-    pub(super) async fn keep_sums<S: Store>(&self, store: &S, wall_clock: fn() -> SystemTime) {
+    /// young, and says what each has found. Never ends.
+    pub(super) async fn keep_sums<S: Store>(&self, store: &S, tell: impl Fn(&Usage)) {
         loop {
             let began = Instant::now();
-            let before = {
-                let mut sums = self.sums.lock();
-                sums.walks += 1;
-                sums.since = Usage::default();
-                wall_clock()
-            };
-            match store.usage(before).await {
-                Ok(found) => self.sums.lock().found(found, began),
+            self.sums.lock().walk_begins();
+            match store.usage(self.counted_here()).await {
+                Ok(found) => {
+                    tell(&found);
+                    self.sums.lock().found(found, began);
+                }
                 Err(error) => tracing::warn!(%error, "cannot sum up what the store holds: {error}"),
             }
             self.walked.notify_one();
             let pause = SUMS_AGE.max(began.elapsed() * WALK_PAUSE);
             interval_at(Instant::now() + pause, pause).tick().await;
             self.wanted.notified().await;
+        }
+    }
+
+    /// Which archives a walk is to leave out.
+    fn counted_here(&self) -> impl Fn(&Key) -> bool + Send + 'static {
+        let sums = Arc::clone(&self.sums);
+        move |key| sums.lock().is_counted_here(key)
+    }
+
+    /// Says so where nothing can ever be taken.
+    pub(super) async fn look_at<S: Store>(&self, store: &S) {
+        let Ok(space) = space_soon(store).await else {
+            return;
+        };
+        if let Some(why) = never_fits(space, self.min_free_bytes) {
+            tracing::error!("every upload is refused (507): {why}");
         }
     }
 
@@ -322,31 +381,35 @@ impl StoreRoom {
     pub(super) async fn promise<S: Store>(
         &self,
         store: &S,
-        host: Option<&HostName>,
+        room_for: RoomFor<'_>,
         bytes: u64,
     ) -> Result<Result<Promise, Problem>, StoreError> {
         let space = store.space().await?;
         let mut sums = self.sums.lock();
-        if let Err(problem) = self.fits(&sums, space, host, bytes) {
+        if let Err(problem) = self.fits(&sums, space, room_for, bytes) {
             return Ok(Err(problem));
         }
-        Ok(Ok(self.enter(&mut sums, host, bytes)))
+        Ok(Ok(self.enter(&mut sums, room_for, bytes)))
     }
 
-    fn enter(&self, sums: &mut StoreSums, host: Option<&HostName>, bytes: u64) -> Promise {
-        let (number, left_bytes) = (sums.next_promise, Arc::new(AtomicU64::new(bytes)));
+    fn enter(&self, sums: &mut StoreSums, room_for: RoomFor<'_>, bytes: u64) -> Promise {
+        let number = sums.next_promise;
         sums.next_promise += 1;
-        let promised = Promised {
-            host: host.cloned(),
+        let coming = Arc::new(Coming {
             bytes,
-            left_bytes: Arc::clone(&left_bytes),
+            left_bytes: AtomicU64::new(bytes),
             began: Instant::now(),
+        });
+        let promised = Promised {
+            host: room_for.host().cloned(),
+            part: room_for.part().cloned(),
+            coming: Arc::clone(&coming),
         };
         sums.promises.insert(number, promised);
         Promise {
             sums: Arc::clone(&self.sums),
             number,
-            left_bytes,
+            coming,
         }
     }
 
@@ -361,61 +424,36 @@ impl StoreRoom {
         bytes: u64,
     ) -> Result<Result<(), Problem>, StoreError> {
         let space = space_soon(store).await?;
-        Ok(self.fits(&self.sums.lock(), space, host, bytes))
+        let room_for = RoomFor::Host(host);
+        Ok(self.fits(&self.sums.lock(), space, room_for, bytes))
     }
 
     fn fits(
         &self,
         sums: &StoreSums,
-        space: StoreSpace,
-        host: Option<&HostName>,
+        mut space: StoreSpace,
+        room_for: RoomFor<'_>,
         bytes: u64,
     ) -> Result<(), Problem> {
+        let host = room_for.host();
         if let (Some(quota), Some(host)) = (self.host_quota_bytes, host) {
             self.wanted.notify_one();
-            within_quota(bytes.max(1), sums.used_by(host), quota)?;
+            within_quota(bytes.max(1), sums.used_by(host, room_for), quota)?;
         }
+        space.free_bytes = space.free_bytes.saturating_add(sums.replaced_by(room_for));
         let there_is = space.free_bytes.saturating_sub(self.min_free_bytes);
         let promised = sums.promised_beside(host, there_is);
         fits(bytes, space, promised, self.min_free_bytes)
             .map_err(|problem| UsedUp::by(space).said_in(problem))
     }
 
-    /// Room to keep what comes of an upload of this length, where there is any beside what is kept,
-    /// and reserved, already.
-    pub(super) fn reserve_part(&self, part: &PartKey, bytes: u64) -> Option<PartRoom> {
-        self.wanted.notify_one();
-        let mut sums = self.sums.lock();
-        let others = || sums.parts.iter().filter(|(other, _)| *other != part);
-        let of_host = others().filter(|(other, _)| other.owner == part.owner);
-        if others().count() >= MOST_PARTS || of_host.count() >= MOST_PARTS_OF_HOST {
-            return None;
-        }
-        let kept = others().map(|(_, sum)| sum.bytes());
-        let all = kept.fold(bytes.max(LEAST_PART_BYTES), u64::saturating_add);
-        if self.parts_max_bytes.is_some_and(|max| all > max) {
-            return None;
-        }
-        sums.changed(part, |sum| {
-            sum.writers += 1;
-            sum.reserved_bytes = sum.reserved_bytes.max(bytes);
-        });
-        Some(PartRoom {
+    /// An archive is about to be given its name.
+    pub(super) fn names(&self, key: &Key) -> NamedNow {
+        *self.sums.lock().naming.entry(key.clone()).or_default() += 1;
+        NamedNow {
             sums: Arc::clone(&self.sums),
-            part: part.clone(),
-        })
-    }
-
-    /// Nothing is kept of an upload any more.
-    pub(super) fn part_gone(&self, part: &PartKey) {
-        self.sums.lock().changed(part, |sum| sum.kept_bytes = 0);
-    }
-
-    /// An episode was stored.
-    pub(super) fn stored(&self, owner: Option<&HostName>, bytes: u64) {
-        let mut sums = self.sums.lock();
-        sums.held.add_archive(owner.cloned(), bytes);
-        sums.since.add_archive(owner.cloned(), bytes);
+            key: key.clone(),
+        }
     }
 }
 
@@ -474,11 +512,23 @@ fn fits(bytes: u64, space: StoreSpace, promised: u64, min_free_bytes: u64) -> Re
     if wanted <= space.free_bytes {
         return Ok(());
     }
-    let detail = format!(
-        "{} bytes are free, {promised} of them promised to uploads under way, and {min_free_bytes} are kept free.",
-        space.free_bytes
-    );
+    let detail = never_fits(space, min_free_bytes).unwrap_or_else(|| {
+        format!(
+            "{} bytes are free, {promised} of them promised to uploads under way, and {min_free_bytes} are kept free.",
+            space.free_bytes
+        )
+    });
     Err(Problem::new(ProblemType::NoSpace, detail))
+}
+
+/// Why no upload ever fits, where that is so however much is free.
+fn never_fits(space: StoreSpace, min_free_bytes: u64) -> Option<String> {
+    let total_bytes = space.total_bytes;
+    (min_free_bytes >= total_bytes).then(|| {
+        format!(
+            "receive.min_free_bytes = {min_free_bytes} leaves nothing of the store's file system, which has {total_bytes} bytes: set it lower."
+        )
+    })
 }
 
 fn within_quota(bytes: u64, used: u64, quota: u64) -> Result<(), Problem> {

@@ -7,7 +7,7 @@ use http::{
     uri::Authority,
 };
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     admit,
@@ -33,7 +33,11 @@ use crate::{
     },
 };
 
-/// Answers one request. One that brings an archive outlives its connection: hyper drops what it
+/// What the server as a whole takes.
+const SERVER_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
+/// Answers one request, each in a task of its own, so that a fault of ours ends that request alone.
+/// One that brings an archive outlives its connection: hyper drops what it
 /// waits for when that goes, and what has arrived is to be published, kept and told of all the
 /// same. Any other ends with the connection.
 ///
@@ -48,14 +52,27 @@ pub(super) async fn answer<S: Store>(
         *request.method(),
         Method::PUT | Method::POST | Method::PATCH
     );
-    let answering = exchange(receiver, peer, request);
-    let answered = if brings_bytes {
-        tokio::spawn(answering)
-            .await
-            .unwrap_or_else(|_| Ok(panicked()))
-    } else {
-        answering.await
-    };
+    let (started, tally) = (Instant::now(), Arc::clone(&receiver.tally));
+    let (method, uri, address) = (
+        request.method().clone(),
+        request.uri().clone(),
+        peer.address,
+    );
+    let task = tokio::spawn(exchange(receiver, peer, request));
+    let _ends_with_this = (!brings_bytes).then(|| AbortOnDrop(task.abort_handle()));
+    let ended = task.await;
+    let answered = ended.unwrap_or_else(|error| {
+        let elapsed = started.elapsed();
+        tally.answered(&method, 500, 0, elapsed);
+        tally.panicked();
+        let (method, path) = (printable(method.as_str()), printable(uri.path()));
+        tracing::error!(
+            %method, %path, peer = %address, status_code = 500, %error,
+            elapsed_ms = clock::milliseconds(elapsed),
+            "{method} {path} from {address}: 500, a fault in the receiver itself: {error}"
+        );
+        Ok(panicked())
+    });
     answered.map(|mut response| {
         // Every answer says how things are now, and some depend on who asks. A cache that kept one
         // would say that an episode is held that has gone, or admit a commit that is refused.
@@ -64,6 +81,15 @@ pub(super) async fn answer<S: Store>(
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     })
+}
+
+/// Ends a task that is not waited for any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn exchange<S: Store>(
@@ -76,8 +102,8 @@ async fn exchange<S: Store>(
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
-    let caller = caller.and_then(|caller| receiver.hosts.admit(caller));
-    let place = Route::of(head.uri.path());
+    let caller = caller.and_then(|caller| receiver.hosts.admit(caller, access.tokens.as_deref()));
+    let place = Route::of(&head);
     let exchange = Exchange {
         receiver: &receiver,
         peer: &peer,
@@ -140,13 +166,15 @@ enum Route {
     Admission,
     Health,
     Metrics,
-    /// All of it: `OPTIONS *` (RFC 9112, section 3.2.4).
+    /// All of it: `OPTIONS *`, or as a proxy is asked for it, `OPTIONS http://host` (RFC 9112,
+    /// section 3.2.4).
     Server,
     Nowhere,
 }
 
 impl Route {
-    fn of(path: &str) -> Self {
+    fn of(head: &Parts) -> Self {
+        let path = head.uri.path();
         if let Some(episode) = admit::episode_of(path) {
             return Self::Episode(episode);
         }
@@ -158,6 +186,8 @@ impl Route {
             "/healthz" => Self::Health,
             "/metrics" => Self::Metrics,
             "*" => Self::Server,
+            // An empty path is not told from this one.
+            "/" if head.method == Method::OPTIONS && head.uri.authority().is_some() => Self::Server,
             _ => Self::Nowhere,
         }
     }
@@ -218,7 +248,7 @@ impl<S: Store> Exchange<'_, S> {
             return Ok(self.metrics().await);
         }
         if let (Route::Server, &Method::OPTIONS) = (place, method) {
-            return Ok(Reply::options());
+            return Ok(Reply::options(SERVER_METHODS));
         }
         if peer.is_spare {
             let detail = "Each connection that this receiver takes has a request under way.";

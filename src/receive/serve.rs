@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
@@ -26,12 +26,11 @@ use super::{
     active_uploads::Underway,
     client_stream::{self, ClientSocket, ClientStream, UNSENT_BYTES},
     connections::{ConnectionSlot, Connections},
-    identity::Caller,
     known_hosts::KnownHosts,
     request_context::{Peer, RequestContext},
     room::StoreRoom,
     route,
-    store::{FolderStore, OpenError, Store, StoreError},
+    store::{FolderStore, OpenError, Store, StoreError, Usage},
     tally::ReceiveCounts,
     tls,
     turns::Turns,
@@ -148,15 +147,11 @@ impl Server {
         if let Some(missing) = config.exposed() {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
+        let room = StoreRoom::new(&config.limits);
+        room.look_at(&store).await;
         let (in_use, kept) = mpsc::channel(1);
-        let hosts = KnownHosts::of_store(hosts);
-        // In whatever way they come, these are the names that are meant.
-        let tokens = access.current().tokens.clone();
-        let named = config.readers.iter();
-        for name in named.chain(tokens.iter().flat_map(|tokens| tokens.names())) {
-            // One that is spelt otherwise has been told of.
-            let _ = hosts.admit(Caller::Known(name.clone()));
-        }
+        let hosts = KnownHosts::new(&hosts, &config.readers);
+        hosts.look_at(access.current().tokens.as_deref());
         let receiver = RequestContext {
             store,
             access,
@@ -164,7 +159,7 @@ impl Server {
             readers: config.readers,
             remediation: config.remediation,
             limits: config.limits,
-            room: StoreRoom::new(&config.limits),
+            room,
             underway: Underway::default(),
             started_at: clock::wall_now(),
             tally: Arc::new(ReceiveCounts::default()),
@@ -209,7 +204,17 @@ impl Server {
         watching.spawn(Arc::clone(&self.receiver.access).watch());
         watching.spawn(sweep(Arc::clone(&self.receiver)));
         let receiver = Arc::clone(&self.receiver);
-        watching.spawn(async move { receiver.room.keep_sums(&receiver.store, wall_clock).await });
+        watching.spawn(async move {
+            let found = |usage: &Usage| receiver.hosts.found(usage.by_owner.keys().flatten());
+            receiver.room.keep_sums(&receiver.store, found).await;
+        });
+        let receiver = Arc::clone(&self.receiver);
+        watching.spawn(async move {
+            loop {
+                let access = receiver.access.renewed().await;
+                receiver.hosts.look_at(access.tokens.as_deref());
+            }
+        });
         // Of most stores all is known before the first question.
         let first_sums = timeout(FIRST_SUMS_WAIT, self.receiver.room.walked());
         tokio::select! {
@@ -221,7 +226,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => told_of_panic(&ended, &self.receiver.tally),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         // Meanwhile further ones wait in the kernel's queue.
@@ -253,7 +258,9 @@ impl Server {
         drop(self.listener);
         drop(stop);
         let ended = timeout(SHUTDOWN_GRACE, async {
-            while connections.join_next().await.is_some() {}
+            while let Some(ended) = connections.join_next().await {
+                told_of_panic(&ended, &self.receiver.tally);
+            }
         })
         .await;
         if ended.is_err() {
@@ -276,6 +283,16 @@ impl Server {
         {
             tracing::warn!("stopping while what broke off is still being kept");
         }
+    }
+}
+
+/// An archive on its way out is read by its connection.
+fn told_of_panic(ended: &Result<(), JoinError>, tally: &ReceiveCounts) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tally.panicked();
+        tracing::error!(%error, "a connection ended by a fault in the receiver itself: {error}");
     }
 }
 

@@ -158,12 +158,12 @@ pub(crate) trait Store: Send + Sync + 'static {
         before_parts: SystemTime,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// How much is stored, and by whom, but for archives that were given their names at
-    /// `named_before` or later. Walks the whole store: for the caller to remember. Where the caller
-    /// waits no more, the walk ends too.
+    /// How much is stored, and by whom, but for archives of which the caller says that it counts
+    /// them itself. Walks the whole store: for the caller to remember. Where the caller waits no
+    /// more, the walk ends too.
     fn usage(
         &self,
-        named_before: SystemTime,
+        is_counted: impl Fn(&Key) -> bool + Send + 'static,
     ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// How much room there is. Cheap.
@@ -189,11 +189,16 @@ pub(crate) trait Upload: Send + 'static {
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// It is not to be kept: it is published, or nothing is left of what it brings, also after a
+    /// kill, or where a client asks where it goes on.
+    fn forgo(&self);
+
     /// The connection broke off: makes durable all that has arrived and says how many bytes of the
     /// archive that is. Once begun this runs to its end, also when nothing waits for it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew.
+    /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew, or it
+    /// was not to be kept.
     fn keep(self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Makes the archive durable and gives it its name, if it is what was offered and the name is
@@ -287,15 +292,6 @@ impl Usage {
         self.episodes += 1;
         self.bytes += bytes;
         *self.by_owner.entry(owner).or_default() += bytes;
-    }
-
-    /// The archives of another.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.episodes += other.episodes;
-        self.bytes += other.bytes;
-        for (owner, bytes) in &other.by_owner {
-            *self.by_owner.entry(owner.clone()).or_default() += bytes;
-        }
     }
 }
 

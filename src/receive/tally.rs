@@ -39,6 +39,7 @@ pub struct ReceiveCounts {
     connections: Arc<AtomicU64>,
     handshakes_failed: AtomicU64,
     heads_refused: AtomicU64,
+    panics: AtomicU64,
     store_full: Mutex<BTreeMap<&'static str, u64>>,
     window_rejections: Mutex<BTreeMap<Option<HostName>, WindowRejections>>,
     guests: Guests,
@@ -141,6 +142,7 @@ impl ReceiveCounts {
             ("connections", &self.connections),
             ("handshakes_failed_total", &self.handshakes_failed),
             ("heads_refused_total", &self.heads_refused),
+            ("panics_total", &self.panics),
         ] {
             text.value(name, count.load(Relaxed));
         }
@@ -201,6 +203,11 @@ impl ReceiveCounts {
     /// A request that hyper has refused by itself.
     pub(super) fn head_refused(&self) {
         self.heads_refused.fetch_add(1, Relaxed);
+    }
+
+    /// A fault of ours has ended a request, or a connection.
+    pub(super) fn panicked(&self) {
+        self.panics.fetch_add(1, Relaxed);
     }
 
     /// A request was answered, or dropped (status 0).
@@ -324,6 +331,7 @@ mod tests {
             "p_store_full_total{used_up=\"inodes\"}",
             "p_window_rejections_total{host=\"\"}",
             "p_heads_refused_total",
+            "p_panics_total",
         ];
         let expect = |count: u64| {
             let text = told(&tally);
@@ -343,6 +351,7 @@ mod tests {
         tally.store_was_full("inodes");
         tally.rejected_by_window(None);
         tally.head_refused();
+        tally.panicked();
         let text = expect(1);
         assert!(
             text.contains("p_window_rejection_timestamp_seconds{host=\"\"} "),

@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connections::network_of;
 use crate::model::episode::HostName;
 
-/// By the authenticated name, or by the address where there is none.
+/// By the authenticated name, or by the network where there is none.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<BTreeMap<Result<HostName, IpAddr>, Arc<Semaphore>>>);
 
@@ -16,11 +17,13 @@ pub(super) struct Turns(Mutex<BTreeMap<Result<HostName, IpAddr>, Arc<Semaphore>>
 pub(super) type RereadTurn = Option<OwnedSemaphorePermit>;
 
 impl Turns {
-    /// This caller's turn, once it comes.
+    /// This caller's turn, once it comes; by its name, or its address. Hosts without names that
+    /// come from one network have one turn between them.
     pub(super) fn take(
         &self,
         caller: Result<HostName, IpAddr>,
     ) -> impl Future<Output = RereadTurn> + Send + use<> {
+        let caller = caller.map_err(network_of);
         let turn = {
             let mut turns = self.0.lock();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -51,6 +54,10 @@ mod tests {
         assert!(timeout(Duration::from_secs(1), &mut second).await.is_err());
         drop(first);
         drop(second.await);
+        let network = turns.take(Err("2001:db8::1".parse().unwrap())).await;
+        let neighbour = turns.take(Err("2001:db8::2".parse().unwrap()));
+        assert!(timeout(Duration::from_secs(1), neighbour).await.is_err());
+        drop(network);
         let _c = turns.take(name("c")).await;
         assert_eq!(turns.0.lock().len(), 3, "who has had its turn is forgotten");
     }

@@ -9,6 +9,7 @@ use super::{
     room::{PartRoom, Promise},
     store::{PartKey, Publication, Store, StoreError, Upload as _},
 };
+use crate::model::wire::{Problem, ProblemType};
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
@@ -31,6 +32,9 @@ impl<S: Store> Taking<S> {
         part_room: Option<PartRoom>,
         part: &PartKey,
     ) -> Self {
+        if part_room.is_none() {
+            upload.forgo();
+        }
         Self {
             receiver: Arc::clone(exchange.receiver),
             part: part.clone(),
@@ -65,7 +69,11 @@ impl<S: Store> Taking<S> {
     pub(super) async fn publish(&mut self) -> Result<Publication, RequestRefusal> {
         match self.upload.take() {
             Some(upload) => {
+                let named = self.receiver.room.names(&self.part.key);
                 let published = upload.publish().await?;
+                if let Publication::Stored(held) = &published {
+                    named.stored(self.part.owner.as_ref(), held.size_bytes);
+                }
                 self.receiver.room.part_gone(&self.part);
                 Ok(published)
             }
@@ -74,6 +82,9 @@ impl<S: Store> Taking<S> {
     }
 
     pub(super) async fn keep(mut self) -> Result<u64, RequestRefusal> {
+        if self.part_room.as_ref().is_some_and(|room| !room.take()) {
+            return Err(no_room_to_keep().into());
+        }
         let Some(upload) = self.upload.take() else {
             return Err(fenced());
         };
@@ -87,28 +98,52 @@ impl<S: Store> Taking<S> {
 
 impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
-        let (Some(upload), Some(room)) = (self.upload.take(), self.part_room.take()) else {
+        let Some(upload) = self.upload.take() else {
+            return;
+        };
+        let (Some(room), part) = (self.part_room.take(), self.part.clone()) else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let id = self.part.key.id.clone();
         // A receiver that ends waits until this is dropped.
         let receiver = Arc::clone(&self.receiver);
         runtime.spawn(async move {
-            let _receiver = receiver;
-            match upload.keep().await {
+            let id = &part.key.id;
+            let has_room = room.take();
+            let kept = upload.keep().await;
+            if !has_room && room.is_alone() {
+                // What was flushed of it on the way would stay by itself.
+                let discarded = receiver.store.discard(&part).await;
+                receiver.room.part_gone(&part);
+                let why = "what is kept of others leaves no room";
+                tracing::info!(episode = %id, ?discarded, "the upload of {id} broke off and is not kept: {why}");
+                return;
+            }
+            match kept {
                 Ok(offset) => {
                     room.kept(offset);
                     tracing::info!(episode = %id, offset, "the upload of {id} broke off, and its {offset} bytes are kept");
                 }
                 Err(error) => {
+                    // A walk, or a successor, may have found what was flushed of it on the way.
+                    if let Ok(found) = receiver.store.part(&part).await {
+                        let offset = found.map_or(0, |found| found.offset);
+                        receiver.room.part_is(&part, offset);
+                    }
                     tracing::info!(episode = %id, %error, "the upload of {id} broke off and is not kept: {error}");
                 }
             }
         });
     }
+}
+
+/// An upload that is announced in pieces has to be kept.
+pub(super) fn no_room_to_keep() -> Problem {
+    let detail =
+        "Uploads that are not complete have as much room as they may: send the whole at once.";
+    Problem::new(ProblemType::NoSpace, detail)
 }
 
 fn fenced() -> RequestRefusal {

@@ -105,6 +105,9 @@ async fn the_listener_is_closed_when_told_to_stop() {
     drop(idle);
 }
 
+/// Who asks this store for it meets a fault in the program.
+const FAULT: &str = "fault";
+
 /// A store on a disk that is full, or broken.
 struct Failing(io::ErrorKind);
 
@@ -124,7 +127,8 @@ impl Store for Failing {
         Namespace::None
     }
 
-    async fn find(&self, _: &Key) -> Result<Option<StoredEpisode>, StoreError> {
+    async fn find(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
+        assert_ne!(key.id.as_str(), FAULT, "a fault in the store");
         Ok(None)
     }
 
@@ -177,7 +181,7 @@ impl Store for Failing {
         Ok(0)
     }
 
-    async fn usage(&self, _: SystemTime) -> Result<Usage, StoreError> {
+    async fn usage(&self, _: impl Fn(&Key) -> bool + Send + 'static) -> Result<Usage, StoreError> {
         self.fail()
     }
 
@@ -203,6 +207,8 @@ impl Upload for FailingUpload {
             Err(io::Error::from(self.0).into())
         }
     }
+
+    fn forgo(&self) {}
 
     async fn keep(self) -> Result<u64, StoreError> {
         Err(io::Error::from(self.0).into())
@@ -308,6 +314,35 @@ async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
                 "{answer}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_ends_its_request_alone_is_answered_and_counted() {
+    let (mut client, _stop) = connect(io::ErrorKind::Other);
+    let (mut asked, mut answer) = (String::new(), String::new());
+    for method in ["PUT", "GET", "HEAD", "DELETE"] {
+        let path = match method {
+            "DELETE" => format!("/v1/uploads/{FAULT}/{}", Digest::of(b"")),
+            _ => format!("/v1/episodes/{FAULT}"),
+        };
+        let digest = Digest::of(b"").to_header();
+        asked += &format!(
+            "{method} {path} HTTP/1.1\r\nHost: r\r\nContent-Length: 0\r\nRepr-Digest: {digest}\r\n\r\n"
+        );
+    }
+    asked += "GET /metrics HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n";
+    client.write_all(asked.as_bytes()).await.unwrap();
+    client.read_to_string(&mut answer).await.unwrap();
+    // What throws an upload away fails by its disk: that is no fault.
+    assert_eq!(answer.matches("HTTP/1.1 500 ").count(), 4, "{answer}");
+    for line in [
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"500\"} 1\n",
+        "sealift_receiver_requests_total{method=\"GET\",status=\"500\"} 1\n",
+        "sealift_receiver_requests_total{method=\"HEAD\",status=\"500\"} 1\n",
+        "sealift_receiver_panics_total 3\n",
+    ] {
+        assert!(answer.contains(line), "{line}: {answer}");
     }
 }
 

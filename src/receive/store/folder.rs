@@ -342,10 +342,13 @@ impl Store for FolderStore {
             .await
     }
 
-    async fn usage(&self, named_before: SystemTime) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        is_counted: impl Fn(&Key) -> bool + Send + 'static,
+    ) -> Result<Usage, StoreError> {
         let stop = StopWithCaller::default();
         let work = stop.0.clone();
-        self.on_disk(move |places| places.usage(named_before, &work))
+        self.on_disk(move |places| places.usage(&is_counted, &work))
             .await
     }
 
@@ -360,9 +363,14 @@ impl Store for FolderStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
+        let asked = Instant::now();
         let probing = async {
             let permit = Arc::clone(&self.probes).acquire_owned().await;
             let (permit, probed) = (permit.map_err(io::Error::other)?, Arc::clone(&self.probed));
+            // Many ask at once, and not each of them has the disk flush for it.
+            if probed.lock().is_some_and(|at| at >= asked) {
+                return Ok(());
+            }
             self.on_disk(move |places| {
                 let _permit = permit;
                 let taken = places.probe();

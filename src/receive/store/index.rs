@@ -50,7 +50,7 @@ pub(super) struct Places {
     pub(super) vouched: Vouched,
     /// Tells this process's temporaries from those of its siblings, on other machines too.
     nonce: u64,
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
     /// Hosts whose folders this process has flushed.
     hosts: Mutex<HashSet<HostName>>,
 }

@@ -76,8 +76,8 @@ pub(super) struct Session {
     places: Arc<Places>,
     part: PartKey,
     offer: Offer,
-    /// Another upload of this key was begun since. This one may go on and be published; it is not
-    /// kept.
+    /// Another upload of this key was begun since, or there is no room for a part. This one may go
+    /// on and be published; it is not kept.
     superseded: AtomicBool,
     slot: AsyncMutex<Slot>,
 }
@@ -152,6 +152,10 @@ impl Upload for FolderUpload {
             *slot = Slot::Over;
         }
         written
+    }
+
+    fn forgo(&self) {
+        self.session.superseded.store(true, Ordering::Relaxed);
     }
 
     async fn keep(self) -> Result<u64, StoreError> {

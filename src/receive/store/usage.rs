@@ -1,14 +1,6 @@
 //! The disk side of questions about the whole store. Everything here blocks, and walks.
 
-use std::{
-    ffi::OsStr,
-    fs::Metadata,
-    io,
-    ops::ControlFlow,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsStr, fs::FileType, io, ops::ControlFlow, path::Path};
 
 use super::{
     StoreSpace, Usage,
@@ -24,12 +16,16 @@ use crate::{
 };
 
 impl Places {
-    pub(super) fn usage(&self, named_before: SystemTime, work: &Progress) -> io::Result<Usage> {
+    pub(super) fn usage(
+        &self,
+        is_counted: &dyn Fn(&Key) -> bool,
+        work: &Progress,
+    ) -> io::Result<Usage> {
         let mut usage = Usage {
             parts: self.parts()?,
             ..Usage::default()
         };
-        let mut add = |host| self.add(&mut usage, host, named_before, work);
+        let mut add = |host| self.add(&mut usage, host, is_counted, work);
         match self.namespace {
             Namespace::None => add(None)?,
             Namespace::Host => hosts(&self.episodes)?
@@ -43,7 +39,7 @@ impl Places {
         &self,
         usage: &mut Usage,
         host: Option<&HostName>,
-        named_before: SystemTime,
+        is_counted: &dyn Fn(&Key) -> bool,
         work: &Progress,
     ) -> io::Result<()> {
         let _ = each_archive(&self.folder_of(host)?, |id| {
@@ -55,7 +51,7 @@ impl Places {
             let Ok(metadata) = self.archive(&key)?.symlink_metadata() else {
                 return Ok(ControlFlow::Continue(()));
             };
-            if changed(&metadata) >= named_before {
+            if is_counted(&key) {
                 return Ok(ControlFlow::Continue(()));
             }
             // Where the place says whose it is, nothing needs to be read.
@@ -115,7 +111,7 @@ fn each_archive(
     for entry in if_there(std::fs::read_dir(folder))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(id) = episode_of(&entry.file_name())
-            && entry.file_type()?.is_file()
+            && is(entry.file_type(), FileType::is_file)?
             && visit(id)?.is_break()
         {
             return Ok(ControlFlow::Break(()));
@@ -124,11 +120,10 @@ fn each_archive(
     Ok(ControlFlow::Continue(()))
 }
 
-/// When a file was given its name, or last changed otherwise (ctime, inode(7)).
-fn changed(metadata: &Metadata) -> SystemTime {
-    let seconds = Duration::from_secs(metadata.ctime().try_into().unwrap_or_default());
-    let nanoseconds = Duration::from_nanos(metadata.ctime_nsec().try_into().unwrap_or_default());
-    SystemTime::UNIX_EPOCH + seconds + nanoseconds
+/// Whether what a folder lists is of this kind. Where the file system does not say so with the name
+/// (readdir(3), `d_type`) it is looked at, and may be gone since.
+fn is(found: io::Result<FileType>, kind: impl Fn(&FileType) -> bool) -> io::Result<bool> {
+    Ok(if_there(found)?.as_ref().is_some_and(kind))
 }
 
 /// The hosts that have stored something. A folder that was left empty is no host's.
@@ -148,7 +143,7 @@ pub(super) fn hosts(episodes: &Path) -> io::Result<Vec<HostName>> {
     for entry in if_there(std::fs::read_dir(episodes))?.into_iter().flatten() {
         let entry = entry?;
         if let Some(host) = host_of(&entry.file_name())
-            && entry.file_type()?.is_dir()
+            && is(entry.file_type(), FileType::is_dir)?
         {
             hosts.push(host);
         }
@@ -161,4 +156,22 @@ fn host_of(name: &OsStr) -> Option<HostName> {
     let id = EpisodeId::from_percent_encoded(encoded).ok()?;
     let host = HostName::parse(id.as_str()).ok()?;
     (host.percent_encoded() == encoded).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_since_it_was_listed_ends_no_walk() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.tar.zst");
+        std::fs::write(&file, b"archive").unwrap();
+        let kind = |path: &Path| path.symlink_metadata().map(|found| found.file_type());
+        assert!(is(kind(&file), FileType::is_file).unwrap());
+        assert!(!is(kind(folder.path()), FileType::is_file).unwrap());
+        assert!(!is(kind(&folder.path().join("gone")), FileType::is_file).unwrap());
+        let unreadable = Err(io::ErrorKind::PermissionDenied.into());
+        assert!(is(unreadable, FileType::is_file).is_err());
+    }
 }

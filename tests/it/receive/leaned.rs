@@ -155,6 +155,47 @@ async fn of_many_uploads_that_break_off_at_once_no_more_is_kept_than_may_be() {
     until("more than three, or fewer, are kept", ended).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_host_that_announces_all_the_room_for_parts_and_trickles_shuts_no_other_out() {
+    let rig = rig_of_three(|config| config.limits.parts_max_bytes = Some(10_000_000)).await;
+    let announce = |host: &str, size: usize, body: usize| {
+        let (bearer, digest) = (
+            format!("Bearer {host}"),
+            Digest::of(&noise(size)).to_header(),
+        );
+        let headers = [
+            ("Authorization", &*bearer),
+            ("Repr-Digest", &digest),
+            ("Upload-Complete", "?0"),
+            ("Upload-Length", &size.to_string()),
+            ("Content-Length", &body.to_string()),
+        ];
+        head("POST", &format!("/v1/episodes/of-{host}"), &headers)
+    };
+    let mut trickles = rig.connect().await;
+    trickles
+        .send(announce("alpha", 9_990_000, 9_000_000).as_bytes())
+        .await;
+    trickles.send(b"a few bytes").await;
+    until("it is not asked", async || in_flight(&rig).await == 1).await;
+    let announced = rig.request(&announce("beta", 2_000_000, 0), b"").await;
+    assert_eq!(announced.status, 201);
+    let (archive, bearer) = (noise(2_500_000), ("Authorization", "Bearer gamma"));
+    let mut breaks_off = rig.connect().await;
+    breaks_off
+        .send(put_with("c", &archive, &[bearer]).as_bytes())
+        .await;
+    breaks_off.send(&archive[..2_000_000]).await;
+    drop(breaks_off);
+    let upload = format!("/v1/uploads/c/{}", Digest::of(&archive));
+    let asked = head("HEAD", &upload, &[bearer]);
+    let is_kept = async || {
+        let answer = rig.request(&asked, b"").await;
+        answer.headers.get("upload-offset").map(String::as_str) == Some("2000000")
+    };
+    until("it is not kept", is_kept).await;
+}
+
 /// An archive whose receipt cannot be read: a walk through the store waits for it, at most until
 /// this is dropped.
 struct HangingReceipt(PathBuf);

@@ -335,6 +335,21 @@ fn while_flushes_fail_nothing_says_that_it_can_store() {
 }
 
 #[test]
+fn a_disk_smaller_than_what_is_to_stay_free_is_told_at_the_start_and_by_healthz() {
+    let mut sandbox = Sandbox::new("");
+    let toml = sandbox.path("receiver.toml");
+    fs::write(&toml, "[receive]\nmin_free_bytes = 9000000000000000000\n").unwrap();
+    sandbox.start_receiver_with("127.0.0.1:0", toml.to_str().unwrap());
+    let why =
+        "receive.min_free_bytes = 9000000000000000000 leaves nothing of the store's file system";
+    sandbox.receiver().wait_log(why);
+    let address = sandbox.url().trim_start_matches("http://").to_owned();
+    let (status, answer) = get(&address, "/healthz");
+    assert_eq!(status, 507);
+    assert!(answer.contains(why), "{answer}");
+}
+
+#[test]
 fn a_store_without_locks_is_refused_and_nothing_is_left_in_it() {
     if !strace_is_there() {
         return;

@@ -167,6 +167,33 @@ async fn preconditions_decide_whether_what_is_held_is_sent() {
 }
 
 #[tokio::test]
+async fn a_stamp_that_is_ahead_of_the_clock_is_not_told_and_no_date_is_compared_with_it() {
+    let rig = Rig::new().await;
+    rig.put("a", &noise(1000)).await;
+    let get = async |headers: &[(&str, &str)]| {
+        rig.request(&head("GET", "/v1/episodes/a", headers), b"")
+            .await
+    };
+    let read = |date: &str| httpdate::parse_http_date(date).unwrap();
+    let dated = get(&[]).await;
+    let then = dated.headers["last-modified"].clone();
+    assert!(read(&then) <= read(&dated.headers["date"]), "{then}");
+    // The store's clock is ahead, as that of a file server may be.
+    let archive = std::fs::File::options().write(true).open(rig.archive("a"));
+    let ahead = read(&then) + Duration::from_secs(86_400);
+    archive.unwrap().set_modified(ahead).unwrap();
+    for headers in [
+        vec![],
+        vec![("If-Unmodified-Since", then.as_str())],
+        vec![("If-Modified-Since", &then)],
+    ] {
+        let answer = get(&headers).await;
+        assert_eq!(answer.status, 200, "{headers:?}");
+        assert!(!answer.headers.contains_key("last-modified"));
+    }
+}
+
+#[tokio::test]
 async fn an_upload_for_what_is_not_held_so_is_no_verdict_on_its_commit() {
     let rig = Rig::new().await;
     let archive = noise(1000);
@@ -433,4 +460,21 @@ async fn what_a_store_holds_of_a_host_makes_its_name_known() {
     let refused = rig.put_as("ALPHA", "a", b"of alpha").await;
     assert_eq!(refused.problem().0, "unauthenticated");
     assert!(!rig.folder.path().join("store/episodes/ALPHA").exists());
+}
+
+#[tokio::test]
+async fn a_host_is_spelt_anew_by_its_token_at_a_reload_where_nothing_is_filed_under_the_old_name() {
+    for (namespace, status) in [(Namespace::None, 201), (Namespace::Host, 401)] {
+        let rig = Rig::with(|config, rig| {
+            by_token(config, rig);
+            config.namespace = namespace;
+        })
+        .await;
+        rig.put_as("alpha", "a", b"of alpha").await.receipt();
+        let line = format!("ALPHA = \"{}\"\n", Digest::of(b"token-alpha"));
+        rig.file("tokens", &line);
+        rig.reload().await;
+        let answer = rig.put_as("alpha", "b", b"of ALPHA").await;
+        assert_eq!(answer.status, status);
+    }
 }

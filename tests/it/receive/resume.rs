@@ -222,6 +222,71 @@ async fn a_post_of_the_whole_is_taken_as_a_put_is() {
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_the_draft_is_told_that_its_upload_is_complete() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    let (length, digest) = (SIZE.to_string(), Digest::of(&archive).to_header());
+    let whole = put_with("a", &archive, &[("Upload-Complete", "?1")]);
+    let whole = whole.replacen("PUT", "POST", 1);
+    let announce = [
+        ("Content-Length", "0"),
+        ("Repr-Digest", digest.as_str()),
+        ("Upload-Complete", "?0"),
+        ("Upload-Length", &length),
+    ];
+    let announce = head("POST", "/v1/episodes/a", &announce);
+    for (request, body, status) in [
+        (&whole, &*archive, 201),
+        (&whole, &archive, 200),
+        // It is held already, and nothing is left to send.
+        (&announce, b"", 200),
+    ] {
+        let answer = rig.request(request, body).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+        assert_eq!(answer.headers["upload-complete"], "?1");
+        assert_eq!(answer.headers["upload-offset"], length);
+        if body.is_empty() {
+            assert_eq!(answer.headers["location"], upload_path("a", &archive));
+            assert_eq!(answer.headers["upload-length"], length);
+        }
+    }
+    let plain = rig.put("a", &archive).await;
+    assert!(!plain.headers.contains_key("upload-complete"));
+}
+
+#[tokio::test]
+async fn an_upload_is_changed_only_where_its_preconditions_hold() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.kept("a", &archive, 2_000_000).await;
+    let ours = format!("\"{}\"", Digest::of(&archive));
+    let with = |head: &str, line: &str| head.replacen("\r\n\r\n", line, 1) + "\r\n\r\n";
+    let rest = patch("a", &archive, 2_000_000, SIZE, "?1");
+    let discard = head("DELETE", &upload_path("a", &archive), &[]);
+    for line in [
+        // An upload has no entity tag; that of the archive is none of its.
+        format!("\r\nIf-Match: {ours}"),
+        "\r\nIf-Match: \"*\"".to_owned(),
+        "\r\nIf-None-Match: *".to_owned(),
+    ] {
+        for (request, body) in [(&rest, &archive[2_000_000..]), (&discard, b"")] {
+            let answer = rig.go_on(&with(request, &line), body).await;
+            assert_eq!(answer.problem().0, "precondition-failed", "{line}");
+        }
+    }
+    assert_eq!(rig.offset("a", &archive).await, Some(2_000_000));
+    let rest = with(&rest, "\r\nIf-Match: *");
+    let answer = rig.go_on(&rest, &archive[2_000_000..]).await;
+    assert_eq!(answer.status, 201);
+    let again = patch("a", &archive, SIZE, SIZE, "?1");
+    for (line, status) in [("\r\nIf-Match: *", 200), ("\r\nIf-Match: \"x\"", 412)] {
+        assert_eq!(rig.go_on(&with(&again, line), b"").await.status, status);
+    }
+}
+
+#[tokio::test]
 async fn whoever_goes_on_at_another_byte_is_told_the_right_one() {
     let rig = Rig::new().await;
     let archive = noise(SIZE);
@@ -363,6 +428,19 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
             "PATCH",
             &path,
             vec![patch_type, complete, offset, ("Upload-Offset", "1"), length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![
+                patch_type,
+                complete,
+                offset,
+                offset,
+                ("Content-Length", "1145728"),
+            ],
             400,
             "upload-invalid",
         ),

@@ -365,7 +365,7 @@ pub(in super::super) async fn what_is_begun_anew_takes_the_place_of_what_was_kep
             offset: 40_001
         })
     );
-    let usage = store.usage(far_ahead()).await.unwrap();
+    let usage = store.usage(|_| false).await.unwrap();
     assert_eq!(usage.parts, [(part, 40_001)].into());
 }
 
@@ -396,7 +396,7 @@ pub(in super::super) async fn a_published_upload_leaves_no_part<S: Store>(
         .await
         .unwrap();
     assert_eq!(store.part(&part).await.unwrap(), None);
-    let usage = store.usage(far_ahead()).await.unwrap();
+    let usage = store.usage(|_| false).await.unwrap();
     assert_eq!((usage.episodes, usage.parts), (1, [].into()));
 }
 
@@ -435,7 +435,7 @@ pub(in super::super) async fn an_upload_whose_archive_is_held_by_now_leaves_no_p
             }
         }
         eventually("no part", async || {
-            store.usage(far_ahead()).await.unwrap().parts.is_empty()
+            store.usage(|_| false).await.unwrap().parts.is_empty()
         })
         .await;
         assert_eq!(store.part(&part).await.unwrap(), None);
@@ -497,7 +497,7 @@ pub(in super::super) async fn a_part_can_be_thrown_away<S: Store>(
     let alive = begun(&store, &part, &offer, &archive[..50_000]).await;
     discard(&store, &part).await;
     assert!(matches!(alive.keep().await, Err(StoreError::Fenced)));
-    assert!(store.usage(far_ahead()).await.unwrap().parts.is_empty());
+    assert!(store.usage(|_| false).await.unwrap().parts.is_empty());
 }
 
 pub(in super::super) async fn abandoned_parts_expire<S: Store>(open: fn(&Path) -> S, place: &Path) {

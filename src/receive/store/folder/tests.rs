@@ -355,6 +355,35 @@ async fn a_large_upload_is_durable_in_part_while_it_runs() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_not_to_be_kept_leaves_no_part_on_its_way_and_is_published() {
+    let (_place, store) = sliced(100_000);
+    let (key, archive) = (key(&store, "a"), noise(1_000_000));
+    let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
+    for ending in ["dropped", "asked about", "kept", "published"] {
+        let mut upload = store.begin(&part, &offer);
+        upload.forgo();
+        write(&mut upload, &archive[..900_000]).await;
+        assert_eq!(store.part(&part).await.unwrap(), None);
+        match ending {
+            "dropped" => drop(upload),
+            "asked about" => {
+                assert_eq!(store.settle(&part).await.unwrap(), None);
+                assert!(matches!(upload.keep().await, Err(StoreError::Fenced)));
+            }
+            "kept" => assert!(matches!(upload.keep().await, Err(StoreError::Fenced))),
+            _ => {
+                write(&mut upload, &archive[900_000..]).await;
+                held(upload.publish().await.unwrap());
+            }
+        }
+        eventually("nothing is left", async || {
+            names(&store.places.incoming).is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it_stays() {
     let (_place, store) = sliced(50_000);
     let (key, archive) = (key(&store, "a"), noise(1_000_000));
@@ -388,6 +417,25 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
         fs::remove_dir(note).unwrap();
         nothing_temporary_stays(&store).await;
     }
+}
+
+#[tokio::test]
+async fn many_that_ask_at_once_whether_the_disk_takes_anything_are_answered_by_one_look() {
+    let (_place, store) = open();
+    let scratch = || store.places.next.load(std::sync::atomic::Ordering::Relaxed);
+    let before = scratch();
+    let look_under_way = store.probes.clone().acquire_owned().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let store = store.clone();
+        asking.spawn(async move { store.probe().await });
+    }
+    tokio::task::yield_now().await;
+    drop(look_under_way);
+    while let Some(told) = asking.join_next().await {
+        told.unwrap().unwrap();
+    }
+    assert_eq!(scratch() - before, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -523,7 +571,7 @@ async fn what_is_not_a_file_is_a_failure_and_no_episode() {
             "{name}"
         );
     }
-    assert_eq!(store.usage(far_ahead()).await.unwrap().episodes, 0);
+    assert_eq!(store.usage(|_| false).await.unwrap().episodes, 0);
 }
 
 #[test]

@@ -127,7 +127,7 @@ async fn a_note_without_its_file_is_nothing_and_is_swept() {
         broken_off.resume(&store).await,
         PartResumed::Nothing
     ));
-    assert!(store.usage(far_ahead()).await.unwrap().parts.is_empty());
+    assert!(store.usage(|_| false).await.unwrap().parts.is_empty());
     assert_eq!(store.sweep(LONG_AGO, far_ahead()).await.unwrap(), 0);
     assert_eq!(store.sweep(far_ahead(), LONG_AGO).await.unwrap(), 1);
     assert_eq!(names(&store.places.incoming), [""; 0]);
