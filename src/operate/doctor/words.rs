@@ -258,6 +258,50 @@ pub(super) fn path(path: &Path) -> String {
     shown
 }
 
+/// Asks who answers at an origin for its certificate, and shows until when it is good, and for whom.
+pub(super) fn certificate_at(origin: &str) -> String {
+    let authority = origin.rsplit("//").next().unwrap_or_default();
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let host = word(host.trim_matches(['[', ']']));
+    format!(
+        "openssl s_client -connect {} -servername {host} -verify_hostname {host} </dev/null",
+        word(authority)
+    )
+}
+
+/// The programs that fixes name and that change nothing: what they show, a person acts on.
+const ONLY_LOOK: [&str; 12] = [
+    "cat",
+    "curl",
+    "df",
+    "find",
+    "findmnt",
+    "getent",
+    "journalctl",
+    "ls",
+    "lsof",
+    "namei",
+    "openssl",
+    "readlink",
+];
+/// And the commands of ours.
+const OURS_ONLY_LOOK: [&str; 5] = ["status", "doctor", "trace", "verify", "config"];
+
+/// Whether a command shows something, and mends nothing by itself.
+pub(in crate::operate) fn only_looks(command: &str) -> bool {
+    let mut words = command.split(' ').skip_while(|word| *word == "sudo");
+    match (words.next(), words.next()) {
+        (Some("sealift"), Some(ours)) => {
+            OURS_ONLY_LOOK.contains(&ours) || words.any(|word| word == "--dry-run")
+        }
+        (Some("systemctl"), Some(verb)) => matches!(verb, "status" | "show" | "cat"),
+        (Some(program), _) => ONLY_LOOK.contains(&program),
+        (None, _) => true,
+    }
+}
+
 /// The beginning of a name that is an id, as like to the one that is none as can be.
 pub(super) fn tame(name: &OsStr) -> String {
     let name = name.to_string_lossy();

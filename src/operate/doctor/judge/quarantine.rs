@@ -12,9 +12,9 @@ use crate::{
         text::printable,
     },
     operate::doctor::{
-        facts::{Facts, FiledEpisodes, Quarantined, Remedy},
+        facts::{Facts, FiledEpisodes, Quarantined, ReceiverAnswer, Remedy},
         row::{DoctorRow, Id},
-        words::{COMMIT_IN_META, count, foreign, typed_path, word},
+        words::{COMMIT_IN_META, count, foreign, only_looks, typed_path, word},
     },
 };
 
@@ -122,7 +122,7 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
 }
 
 /// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
-/// that can come back. And what a person should know of that.
+/// that can come back. And what a person should know of that, what has to change before it first.
 fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
     let hands = &facts.hands;
     let mut all: Vec<_> = aside.quarantined.iter().collect();
@@ -141,14 +141,83 @@ fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
         .iter()
         .all(|one| hindrance(facts, one).is_none() && alone(aside, one));
     if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
-        let requeue = hands.sealift(&format!("requeue --all --status {status}"));
-        return (requeue, String::new());
+        let requeue = format!("requeue --all --status {status}");
+        // It asks for each commit, and says which of them are taken by now.
+        if is_of_commit(status) && commits_are_refused(facts) {
+            let dry = hands.sealift(&format!("{requeue} --dry-run"));
+            let says = format!(
+                "{} What is shown below says which it takes by now, and the same without --dry-run puts them back.",
+                comes_first(Some(status))
+            );
+            return (dry, says);
+        }
+        return (hands.sealift(&requeue), before_it_returns(Some(status)));
     }
-    let free = all.iter().find(|one| hindrance(facts, one).is_none());
-    let Some(one) = free.or(all.first()) else {
-        return Default::default();
-    };
-    hindrance(facts, one).unwrap_or_else(|| (requeue(facts, aside, one), String::new()))
+    let mut ways = all.iter().map(|one| {
+        hindrance(facts, one).unwrap_or_else(|| {
+            let says = match one.resealed || !one.sealed {
+                true => String::new(),
+                false => before_it_returns(one.status),
+            };
+            (requeue(facts, aside, one), says)
+        })
+    });
+    // One of which a person can only look what it is hides none that comes back.
+    let free = all.iter().position(|one| hindrance(facts, one).is_none());
+    match free {
+        Some(n) => ways.nth(n),
+        None => {
+            let ways: Vec<_> = ways.collect();
+            let mends = ways.iter().position(|(fix, _)| !only_looks(fix));
+            ways.into_iter().nth(mends.unwrap_or(0))
+        }
+    }
+    .unwrap_or_default()
+}
+
+fn is_of_commit(status: u16) -> bool {
+    matches!(status, 400 | 412)
+}
+
+/// Whether the receiver has just refused a commit of this host's.
+fn commits_are_refused(facts: &Facts) -> bool {
+    facts.receiver.as_ref().is_some_and(|receiver| {
+        receiver.at_admission
+            && matches!(
+                receiver.said,
+                ReceiverAnswer::Answered {
+                    status: 400 | 412,
+                    ..
+                }
+            )
+    })
+}
+
+/// What has to change before what was answered so is taken.
+fn comes_first(status: Option<u16>) -> &'static str {
+    match status {
+        Some(412) => {
+            " First the receiver has to take their commit, which its operator adds to commits_file there: an update of this host \
+             mends only what is recorded after it."
+        }
+        Some(413) => {
+            " First the receiver's operator has to raise its limit (receive.max_episode_bytes there)."
+        }
+        Some(401 | 403) => " First the receiver has to let this host in.",
+        Some(_) => {
+            " First what it says has to be mended: at the receiver, by its operator, or in the episode, which is then sealed anew \
+             (`sealift seal --again`)."
+        }
+        None => " First what is said of it has to be mended.",
+    }
+}
+
+/// The same, and that the command that puts it back comes after.
+pub(super) fn before_it_returns(status: Option<u16>) -> String {
+    format!(
+        "{} Until then it would be rejected again. Once that is done:",
+        comes_first(status)
+    )
 }
 
 fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
@@ -357,6 +426,66 @@ mod tests {
             rows(&facts)[0].fix.as_deref(),
             Some(r"sealift requeue 'it'\''s' --data /d")
         );
+    }
+
+    #[test]
+    fn whatever_was_answered_what_has_to_change_is_said_before_what_puts_it_back() {
+        for (status, first) in [
+            (412, "First the receiver has to take their commit"),
+            (400, "First what it says has to be mended"),
+            (413, "First the receiver's operator has to raise its limit"),
+            (403, "First the receiver has to let this host in"),
+            (422, "First what it says has to be mended"),
+        ] {
+            for names in [&["a"][..], &["a", "b"]] {
+                let all = |now| {
+                    let of = |name: &&str| one(name, Some(status), 20, now);
+                    names.iter().map(of).collect()
+                };
+                let row = &rows(&facts(all))[0];
+                let summary = &row.summary;
+                assert!(
+                    summary.contains(first) && summary.ends_with("Once that is done:"),
+                    "{row:?}"
+                );
+                assert!(
+                    row.fix.as_deref().unwrap().starts_with("sealift requeue "),
+                    "{row:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn while_commits_are_refused_requeue_is_shown_as_a_question_first() {
+        for status in [412, 400] {
+            let mut facts = facts(|now| {
+                ["a", "b"]
+                    .map(|name| one(name, Some(status), 20, now))
+                    .into()
+            });
+            let ReceiverAnswer::Answered {
+                status: answered, ..
+            } = &mut facts.receiver.as_mut().unwrap().said
+            else {
+                panic!()
+            };
+            *answered = status;
+            let row = &rows(&facts)[0];
+            let dry = format!("sealift requeue --all --status {status} --dry-run --data /d");
+            assert_eq!(row.fix, Some(dry));
+            assert!(row.summary.contains(comes_first(Some(status))), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_can_only_be_looked_at_hides_none_that_something_mends() {
+        let unreadable = Quarantined {
+            unreadable: Some(("EIO".to_owned(), false)),
+            ..quarantined("a", None)
+        };
+        let again = "sealift seal --again /d/quarantine/b";
+        assert_eq!(with(vec![unreadable, quarantined("b", None)]), again);
     }
 
     #[test]

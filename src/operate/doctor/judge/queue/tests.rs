@@ -311,6 +311,15 @@ fn a_link_is_left_to_a_person_and_what_needs_no_root_is_typed_without() {
         assert_eq!(row.fix.as_deref(), Some(fix));
         assert!(row.summary.contains("docs/doctor.md#symlinks"), "{row:?}");
     }
+    // And hides none that a command mends.
+    let row = row_with(Id::Names, |found, _| {
+        let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
+        found.strangers = vec![stranger("link", NoEpisode::Symlink), stranger("-x", why)];
+    });
+    assert_eq!(
+        row.fix.as_deref(),
+        Some("sealift rename --from episodes %2Dx x-1 --data /d")
+    );
     // For a user who may not, it is run as root.
     let mut facts = sound();
     facts.hands.root = false;
