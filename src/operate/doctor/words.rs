@@ -171,6 +171,15 @@ impl CommandContext {
         }
     }
 
+    /// What ships by hand.
+    pub(super) fn ship_once(&self) -> Fix {
+        if self.knows_receiver() {
+            self.sealift("ship --once").into()
+        } else {
+            self.configure("start")
+        }
+    }
+
     /// `sealift COMMAND`, about the same folders and the same receiver.
     pub(in crate::operate) fn sealift(&self, command: &str) -> String {
         let name = command.split(' ').next().unwrap_or_default();

@@ -393,7 +393,7 @@ fn a_new_certificate_of_ours_in_the_place_of_one_that_ends_turns_the_row_back() 
     let (pem, key) = tls.authority.sign("lab-07", |_| {});
     let shown = host.type_fix(&row).1;
     assert!(
-        String::from_utf8_lossy(&shown.stdout).contains("CN = lab-07"),
+        String::from_utf8_lossy(&shown.stdout).contains("DNS:lab-07"),
         "{shown:?}"
     );
     write(&host.sandbox, "host.pem", &pem);

@@ -95,7 +95,7 @@ fn a_receiver_on_this_machine_that_systemd_does_not_know_is_tried_and_a_person_s
     );
     let typed = host.type_fix(&row).1;
     assert!(
-        String::from_utf8_lossy(&typed.stderr).contains("Could not connect to server"),
+        String::from_utf8_lossy(&typed.stderr).contains("Failed to connect to"),
         "{typed:?}"
     );
     host.sandbox.start_receiver(&address);

@@ -74,6 +74,7 @@ pub(super) fn read(question: &DoctorQuery) -> Read {
         .map_err(&mut told)
         .ok();
     let ship = raw.ship().map_err(&mut told).ok();
+    let ship = ship.or_else(|| without_a_receiver(question.raw.as_ref().ok()?));
     let doctor = raw.doctor().map_err(&mut told);
     let doctor = doctor.or_else(|_| none.doctor()).unwrap_or(DoctorConfig {
         unit: "sealift.service".to_owned(),
@@ -108,6 +109,14 @@ pub(super) fn read(question: &DoctorQuery) -> Read {
             client,
         },
     }
+}
+
+/// What needs no receiver to be known: how it watches, and what it keeps.
+fn without_a_receiver(raw: &RawConfig) -> Option<ShipConfig> {
+    let mut raw = raw.clone();
+    raw.receiver = RawConfig::default().receiver;
+    raw.receiver.url = Some("https://receiver.invalid".to_owned());
+    raw.ship().ok()
 }
 
 fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {

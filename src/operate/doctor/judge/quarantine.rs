@@ -27,7 +27,12 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(aside) = &facts.aside else {
         return Vec::new();
     };
-    vec![quarantine(facts, aside), clean_up(facts, aside)]
+    let mut rows = vec![quarantine(facts, aside)];
+    // For how long it is kept the configuration says.
+    if facts.settings.watch.is_some() {
+        rows.push(clean_up(facts, aside));
+    }
+    rows
 }
 
 /// `doctor.update_command`; else what the receiver has just said; else what it said when it last

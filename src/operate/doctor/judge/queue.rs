@@ -234,7 +234,15 @@ fn seen_waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
             } else {
                 "reload"
             };
-            daemon_checks::waits_for(*age, false, summary, facts.hands.unit_to(deed))
+            let row = daemon_checks::waits_for(*age, false, summary, facts.hands.unit_to(deed));
+            // By itself nothing of it goes.
+            match row.status {
+                RowStatus::Green if facts.is_shipped_by_hand() => {
+                    DoctorRow::yellow(id, row.summary, facts.hands.ship_once())
+                        .with("oldest_s", age.as_secs())
+                }
+                _ => row,
+            }
         }
     };
     row.with("count", n).with("oldest", oldest.id.as_str())

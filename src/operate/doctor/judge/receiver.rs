@@ -115,7 +115,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
 /// Shows for which name our certificate is; who signs makes another, which no command here does.
 fn renewal(facts: &Facts, file: &Path) -> Fix {
     let show = foreign(file, |file| {
-        format!("openssl x509 -noout -subject -issuer -enddate -in {file}")
+        format!("openssl x509 -noout -subject -issuer -ext subjectAltName -enddate -in {file}")
     });
     let mut files = facts.settings.files.iter();
     let key = files.find(|file| file.key == "receiver.client_key_file");

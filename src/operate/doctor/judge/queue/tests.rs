@@ -365,6 +365,36 @@ fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
 }
 
 #[test]
+fn what_waits_where_no_daemon_is_to_run_is_told_at_once_and_shipped_by_hand() {
+    let of = |has_unit: bool, was_killed: bool| {
+        let mut facts = Facts {
+            daemon: DaemonState::None,
+            was_killed,
+            ..sound()
+        };
+        facts.hands.has_unit = has_unit;
+        let stamp = Stamp {
+            sealed_ns: 0,
+            inodes: (0, 0),
+            made_ns: 0,
+            written_ns: 0,
+        };
+        let now = facts.now;
+        facts.episodes.as_mut().unwrap().episodes =
+            vec![episode("run-1", FolderLook::Sealed(stamp), 5, now)];
+        let rows = rows(&facts).into_iter();
+        rows.filter(|row| row.id == Id::Waiting)
+            .map(|row| (row.status, row.fix))
+            .next()
+            .unwrap()
+    };
+    let once = "sealift ship --once --data /d".to_owned();
+    assert_eq!(of(false, false), (RowStatus::Yellow, Some(once)));
+    assert_eq!(of(true, false), (RowStatus::Green, None));
+    assert_eq!(of(false, true), (RowStatus::Green, None));
+}
+
+#[test]
 fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_only_where_one_does() {
     let of = |daemon: DaemonState| {
         let mut facts = Facts { daemon, ..sound() };
