@@ -144,29 +144,14 @@ fn delivered(entry: &fs::DirEntry, midnight: i64) -> SeenLately {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        episode::{Digest, EpisodeId},
-        records::{ManifestCheck, ShippingReceipt},
-    };
+    use crate::model::records::ShippingReceipt;
 
     fn ship(shipped: &Path, id: &str, at: i64) {
         let path = shipped.join(id);
         fs::create_dir(&path).unwrap();
         let receipt = ShippingReceipt {
-            episode_id: EpisodeId::parse(id).unwrap(),
-            sha256: Digest([1; 32]),
-            content_sha256: Digest([2; 32]),
-            size_bytes: 10,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
             delivered_at_wall: WallTime::from_unix_seconds(at),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example(id)
         };
         record_files::write_receipt(&path, &receipt, &[]).unwrap();
     }

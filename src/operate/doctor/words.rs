@@ -338,19 +338,6 @@ pub(super) fn span(span: Duration) -> String {
     crate::model::text::span(span.as_secs())
 }
 
-/// An amount as a person says it.
-pub(super) fn amount(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    let (mut left, mut unit) = (bytes, None);
-    for name in UNITS {
-        if left < 10_000 {
-            break;
-        }
-        (left, unit) = (left / 1000, Some(name));
-    }
-    format!("{left} {}", unit.unwrap_or("bytes"))
-}
-
 /// `1 episode`, `2 episodes`.
 pub(super) fn count(n: usize, what: &str) -> String {
     if n == 1 {
@@ -394,13 +381,11 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_amounts_are_said_as_a_person_says_them() {
+    fn spans_and_counts_are_said_as_a_person_says_them() {
         assert_eq!(span(Duration::from_secs(119)), "119 s");
         assert_eq!(span(Duration::from_secs(7_100)), "118 min");
         assert_eq!(span(Duration::from_secs(90_000)), "25 h");
         assert_eq!(span(Duration::from_secs(900_000)), "10 days");
-        assert_eq!(amount(9_999), "9999 bytes");
-        assert_eq!(amount(12_345_678), "12 MB");
         assert_eq!(
             (count(1, "ship"), count(2, "ship")),
             ("1 ship".to_owned(), "2 ships".to_owned())

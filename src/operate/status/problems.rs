@@ -206,10 +206,7 @@ mod tests {
         status.snapshot = None;
         status.folders.room = vec![full()];
         let said = said(&status, &hands());
-        assert!(
-            said[0].what.starts_with("/d/outbox: 0 bytes of"),
-            "{said:?}"
-        );
+        assert!(said[0].what.starts_with("/d/outbox: 0 B of"), "{said:?}");
     }
 
     #[test]
@@ -231,7 +228,7 @@ mod tests {
         });
         status.folders.room = vec![full()];
         let said = said(&status, &hands());
-        assert!(said[0].what.starts_with("/d/outbox: 0 bytes"), "{said:?}");
+        assert!(said[0].what.starts_with("/d/outbox: 0 B"), "{said:?}");
         assert!(said[1].what.contains("-x"), "{said:?}");
         assert_eq!(said.len(), 3, "{said:?}");
     }

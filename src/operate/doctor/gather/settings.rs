@@ -165,10 +165,9 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
     facts.client_certificate_ends = cert.and_then(|path| {
         let chain = key_files::read_chain("receiver.client_cert_file", &path).ok()?;
         // Of our own one, and not of what leads up from it.
-        let ends = key_files::not_after(chain.get(..1)?)?;
-        let terms = key_files::CertificateTerms::of(&chain);
-        facts.client_certificate_fault = terms.and_then(|terms| terms.fault(clock::wall_now()));
-        Some((path, ends))
+        let terms = key_files::CertificateTerms::of(&chain)?;
+        facts.client_certificate_fault = terms.fault(clock::wall_now());
+        Some((path, terms.ends()))
     });
     facts.token_in_clear = receiver.token_file.is_some()
         && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());

@@ -22,7 +22,7 @@ impl DaemonChecks<'_> {
         let Some(hold) = &self.snapshot.destination.held else {
             if let Some(pause) = &self.snapshot.packing_paused {
                 let summary = format!("Nothing is packed for now: {}.", pause.why);
-                let fix = format!("df -h {}", path(&self.layout.outbox));
+                let fix = format!("df -H {}", path(&self.layout.outbox));
                 return DoctorRow::yellow(id, summary, fix);
             }
             if self.snapshot.destination.unanswered > 0 {

@@ -399,7 +399,9 @@ fn a_certificate_is_renewed_together_with_its_key() {
     let row = row.unwrap();
     assert_eq!(
         row.fix.as_deref(),
-        Some("openssl x509 -noout -subject -issuer -ext subjectAltName -enddate -in /etc/sealift/host.pem")
+        Some(
+            "openssl x509 -noout -subject -issuer -ext subjectAltName -enddate -in /etc/sealift/host.pem"
+        )
     );
     assert!(
         row.summary.contains(
