@@ -371,7 +371,8 @@ mod tests {
         let first = killed_after_its_rename(&options, None);
         let shipped = options.layout.shipped.join("a");
         run("mv", &first, &shipped);
-        fs::write(shipped.join("shipping_receipt.json"), "{}").unwrap();
+        let receipt = crate::model::records::ShippingReceipt::example("a");
+        record_files::write_receipt(&shipped, &receipt, &[]).unwrap();
         assert_eq!(unpacked(&options, None), RequeueEnd::Back(shipped));
         let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
         assert_eq!(left(&options.layout.quarantine), 0);

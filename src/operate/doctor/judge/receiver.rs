@@ -176,7 +176,6 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     let met = |id: Id, summary: String, fix: Fix| match weather_has_lasted(facts) {
         true => DoctorRow::red(id, summary, fix),
         false => {
-            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
             let taken = match &facts.daemon {
                 DaemonState::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
                 _ => None,
@@ -187,10 +186,8 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                     span(Duration::from_secs(ago_s))
                 )
             });
-            let summary = format!(
-                "{summary}{} It may pass by itself; it is red once the daemon has been held by it for {lasts}.",
-                taken.unwrap_or_default()
-            );
+            let passes = passes(facts, "It may pass by itself");
+            let summary = format!("{summary}{} {passes}", taken.unwrap_or_default());
             DoctorRow::yellow(id, summary, fix).with("weather", true)
         }
     };
@@ -282,6 +279,15 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                 hands.configure("reload"),
             )]
         }
+    }
+}
+
+/// Until when what passes by itself is yellow.
+fn passes(facts: &Facts, how: &str) -> String {
+    let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+    match facts.daemon {
+        DaemonState::None => format!("{how}: ship again a little later."),
+        _ => format!("{how}; it is red once the daemon has been held by it for {lasts}."),
     }
 }
 
@@ -448,10 +454,9 @@ fn answered(
         }
         // It may be over with the next request; the daemon knows how long it lasts.
         500 | 502..=504 if !weather_has_lasted(facts) => {
-            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
-            let summary = format!(
-                "{origin} answers, and can store nothing just now: {said}. That passes by itself; it is red once the daemon has been held by it for {lasts}."
-            );
+            let passes = passes(facts, "That passes by itself");
+            let summary =
+                format!("{origin} answers, and can store nothing just now: {said}. {passes}");
             vec![DoctorRow::yellow(id, summary, look()).with("status_code", status).with("weather", true)]
         }
         500..=599 => {

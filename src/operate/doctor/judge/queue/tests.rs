@@ -381,7 +381,7 @@ fn what_waits_where_no_daemon_is_to_run_is_told_at_once_and_shipped_by_hand() {
         };
         let now = facts.now;
         facts.episodes.as_mut().unwrap().episodes =
-            vec![episode("run-1", FolderLook::Sealed(stamp), 5, now)];
+            vec![episode("run-1", FolderLook::Sealed(stamp), 0, now)];
         let rows = rows(&facts).into_iter();
         rows.filter(|row| row.id == Id::Waiting)
             .map(|row| (row.status, row.fix))
