@@ -267,7 +267,8 @@ pub(super) fn path(path: &Path) -> String {
     shown
 }
 
-/// Asks who answers at an origin for its certificate, and shows until when it is good, and for whom.
+/// Asks who answers at an origin for its certificate, and shows until when it is good, and for
+/// whom.
 pub(super) fn certificate_at(origin: &str) -> String {
     let authority = origin.rsplit("//").next().unwrap_or_default();
     let host = authority
