@@ -92,6 +92,9 @@ pub(in crate::operate) struct CommandContext {
 /// Stands for an address that is not known, in a command that makes a file to be changed.
 pub(super) const EXAMPLE_RECEIVER: &str = "--receiver https://receiver.example:8490";
 
+/// Commands of ours that do nothing without an address.
+const NEED_A_RECEIVER: [&str; 2] = ["verify", "fetch"];
+
 /// Commands of ours that have no `--receiver`.
 const ASK_NO_RECEIVER: [&str; 4] = ["status", "trace", "rename", "setup"];
 
@@ -187,6 +190,11 @@ impl CommandContext {
             ""
         } else {
             &self.receiver
+        };
+        // It would end at once: the address is the person's to change.
+        let receiver = match NEED_A_RECEIVER.contains(&name) && !self.knows_receiver() {
+            true => EXAMPLE_RECEIVER,
+            false => receiver,
         };
         let words = ["sealift", command, &self.options, receiver];
         words
@@ -450,6 +458,15 @@ mod tests {
         assert_eq!(
             hands.sealift("doctor"),
             "sealift doctor --data /d --receiver http://r"
+        );
+        let nameless = CommandContext {
+            receiver: String::new(),
+            file: None,
+            ..hands.clone()
+        };
+        assert_eq!(
+            nameless.sealift("verify --all"),
+            format!("sealift verify --all --data /d {EXAMPLE_RECEIVER}")
         );
         // They have no such option.
         assert_eq!(hands.sealift("status"), "sealift status --data /d");

@@ -96,7 +96,9 @@ fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, F
             " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_free_bytes = {}: the oldest goes until so \
              much is free.",
             hands.sealift("verify --all"),
-            (room.total_bytes / 10).max(2 * LEAST_BYTES)
+            (room.total_bytes / 10)
+                .max(2 * LEAST_BYTES)
+                .min(room.total_bytes / 2)
         );
         return (advice, hands.configure("reload"));
     }
