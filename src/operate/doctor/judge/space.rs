@@ -96,9 +96,7 @@ fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, F
             " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_free_bytes = {}: the oldest goes until so \
              much is free.",
             hands.sealift("verify --all"),
-            (room.total_bytes / 10)
-                .max(2 * LEAST_BYTES)
-                .min(room.total_bytes / 2)
+            (room.total_bytes / 10).max(2 * LEAST_BYTES)
         );
         return (advice, hands.configure("reload"));
     }
