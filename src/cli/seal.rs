@@ -58,7 +58,11 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         sealed.bytes
     );
     if let Some(marker) = &sealed.put_aside {
-        outln!("  its marker of before is now {}", shown(marker));
+        outln!(
+            "  its marker of before is now {}: nothing reads it, and it may be removed ({})",
+            shown(marker),
+            foreign_command(marker, |marker| format!("rm {marker}"))
+        );
     }
     if let Some((real, name, why)) = no_id(&args.directory) {
         let rename = rename_command(&real, &name);

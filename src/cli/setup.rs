@@ -65,6 +65,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
     let mut tell = |line: SetupLine| {
         lines += 1;
         match line {
+            SetupLine::Note(said) => outln!("note   {}", printable(&said)),
             SetupLine::Done(said) => outln!("done   {said}"),
             SetupLine::Would(said) => outln!("would  {said}"),
             SetupLine::Left(said) => {
@@ -94,7 +95,9 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
         since: Duration::ZERO,
     };
     if let Some((path, text, raw)) = first {
-        let said = format!("write the configuration {}", shown(&path));
+        let is_root = rustix::process::geteuid().is_root();
+        let mode = if is_root { " (mode 640)" } else { "" };
+        let said = format!("write the configuration {}{mode}", shown(&path));
         if args.dry_run {
             tell(SetupLine::Would(said));
         } else {
@@ -109,7 +112,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Failure> {
             let written = durable::write_new_record(&path, text.as_bytes(), &[])
                 .with_context(|| format!("Failed to write {}", shown(&path)))?;
             if written == durable::Published::Done {
-                if rustix::process::geteuid().is_root() {
+                if is_root {
                     // Not for others; the group of who ships comes with all other permissions.
                     ownership::give(&path, None, None, None, 0, 0o137)
                         .with_context(|| format!("Failed to close {} to others", shown(&path)))?;

@@ -31,7 +31,7 @@ use crate::{
             reload::{Reload, Reloaded},
         },
         machine::{
-            Order, Settings,
+            Order, Settings, Tally,
             destination::upload_window::{LocalTime, RateLimit, Uploads, Window},
             liveness::Allowances,
         },
@@ -123,15 +123,9 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             serde_json::to_string(&tally).map_err(anyhow::Error::new)?
         );
     } else if args.once {
-        outln!(
-            "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
-            tally.scanned,
-            tally.shipped,
-            tally.transient_failures,
-            tally.conflicts,
-            tally.fatal,
-            tally.held
-        );
+        for line in counted(&tally) {
+            outln!("{line}");
+        }
         if tally.last_copies > 0 {
             outln!(
                 "{} of the quarantined: archives without an episode, each perhaps the last copy; see the reason beside it in {}",
@@ -146,6 +140,28 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     } else {
         Exit::Wrong
     })
+}
+
+/// What became of the episodes of one pass, and of what is none or could not be looked at.
+fn counted(tally: &Tally) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} waiting for the receiver",
+        tally.scanned,
+        tally.shipped,
+        tally.transient_failures.saturating_sub(tally.unseen),
+        tally.conflicts,
+        tally.fatal,
+        tally.held
+    )];
+    let unseen = match tally.unseen {
+        0 => return lines,
+        1 => "1 more was sealed and not tried: it has".to_owned(),
+        n => format!("{n} more were sealed and not tried: they have"),
+    };
+    lines.push(format!(
+        "{unseen} no episode's name, or cannot be looked at; `sealift doctor` shows what to type"
+    ));
+    lines
 }
 
 /// Why receivers refuse our own certificate, where it says so itself: their end says so too, in
@@ -341,4 +357,29 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_tried_is_not_counted_as_to_be_tried_again() {
+        let tally = Tally {
+            scanned: 3,
+            shipped: 1,
+            transient_failures: 3,
+            unseen: 2,
+            held: 1,
+            ..Tally::default()
+        };
+        let lines = counted(&tally);
+        assert!(
+            lines[0].starts_with("3 sealed, 1 shipped, 1 to be tried again,")
+                && lines[0].ends_with(", 1 waiting for the receiver"),
+            "{lines:?}"
+        );
+        assert!(lines[1].starts_with("2 more were sealed and not tried"));
+        assert_eq!(counted(&Tally::default()).len(), 1);
+    }
 }

@@ -41,7 +41,7 @@ const MAX_ROWS: usize = 20;
 Compares what the receiver says with the receipts in shipped/. With --deep it may take as long as the receiver needs to \
 read each archive, up to four hours.
 
-Exit codes: 0 everything is held; 1 something is missing, differs, or cannot be told; 2 wrong arguments or \
+Exit codes: 0 everything is stored there; 1 something is missing, differs, or cannot be told; 2 wrong arguments or \
 configuration.")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
@@ -230,7 +230,7 @@ fn told(report: &VerifyReport, url: &str, typed: &str) -> String {
     }
     let _ = write!(
         text,
-        "{} checked: {} held, {} missing, {} differ, {} cannot be told",
+        "{} checked: {} stored, {} missing, {} differ, {} cannot be told",
         report.checked, report.held, counts[0], counts[1], counts[2]
     );
     if report.not_checked > 0 {

@@ -179,12 +179,9 @@ pub(crate) fn read_chain(
 
 /// When the first of these certificates expires; `None` where that cannot be read.
 pub(crate) fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
-    let ends = chain.iter().map(|certificate| {
-        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-        Some(WallTime::from_unix_seconds(
-            parsed.validity().not_after.timestamp(),
-        ))
-    });
+    let ends = chain
+        .iter()
+        .map(|one| CertificateTerms::read(one).map(|terms| terms.ends));
     ends.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
@@ -198,8 +195,11 @@ pub(crate) struct CertificateTerms {
 impl CertificateTerms {
     /// Those of the first certificate; `None` where it cannot be read.
     pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
-        let (_, parsed) =
-            x509_parser::certificate::X509Certificate::from_der(chain.first()?).ok()?;
+        Self::read(chain.first()?)
+    }
+
+    fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
         let at = |time: ASN1Time| WallTime::from_unix_seconds(time.timestamp());
         let usage = parsed.extended_key_usage().ok()?;
         Some(Self {
@@ -207,6 +207,11 @@ impl CertificateTerms {
             ends: at(parsed.validity().not_after),
             for_clients: usage.is_none_or(|usage| usage.value.client_auth || usage.value.any),
         })
+    }
+
+    /// Until when it is good.
+    pub(crate) fn ends(&self) -> WallTime {
+        self.ends
     }
 
     /// Since when it is no longer good.

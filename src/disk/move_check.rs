@@ -378,7 +378,8 @@ impl fmt::Display for Finding {
             } => write!(
                 f,
                 "Moves to {} are copies: it is another file system than episodes/. That works, and takes longer and room \
-                 for both; on one file system each move is a rename.",
+                 for both. Where shipper.episodes_dir, shipper.shipped_dir and shipper.quarantine_dir lie on one file system, each \
+                 move is a rename.",
                 to.display()
             ),
             Self::NotPermitted { from, to, why } => write!(

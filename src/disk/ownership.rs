@@ -181,7 +181,7 @@ pub(crate) struct MadeFor {
 }
 
 /// Those above the two, where they are made.
-const WAY_MODE: u32 = 0o755;
+pub(crate) const WAY_MODE: u32 = 0o755;
 
 /// Makes a folder, and those above it that are missing, each durably. Owner and mode of each are
 /// changed by the descriptor that it was made with. One that is there is no error, and stays as it

@@ -416,28 +416,12 @@ fn read(episode: &Path, base: &str, n: u32) -> Result<Option<Vec<u8>>, TreeError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        episode::Digest,
-        progress::Progress,
-        records::{ManifestCheck, WallTime},
-    };
+    use crate::model::{progress::Progress, records::WallTime};
 
     fn receipt_of(id: &str, size_bytes: u64) -> ShippingReceipt {
         ShippingReceipt {
-            episode_id: EpisodeId::parse(id).unwrap(),
-            sha256: Digest([1; 32]),
-            content_sha256: Digest([2; 32]),
             size_bytes,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
-            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example(id)
         }
     }
 

@@ -2,7 +2,7 @@
 //! once, and what was seen there is not looked at again.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ffi::OsStr,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -16,10 +16,27 @@ use crate::model::{layout::without_number, records::WallTime, text::folded};
 
 const DAY_S: i64 = 24 * 3600;
 
-/// What was seen in `shipped/`, by a digest of each folder's name; and what is in its receipt,
-/// where that is of today.
+const HOUR_S: i64 = 3600;
+
+/// What was shipped of late. What no look sees a second time takes 8 bytes each.
 #[derive(Debug, Default)]
-pub(crate) struct ShippedLately(HashMap<u64, Option<LateDelivery>>);
+pub(crate) struct ShippedLately {
+    /// What was seen in `shipped/`, by a digest of each folder's name; and what is in its receipt,
+    /// where that is of today.
+    seen: HashMap<u64, Option<LateDelivery>>,
+    /// `shipped/` was listed, and is not again: from then on each is noted once.
+    is_settled: bool,
+    /// By the hour in which it was delivered, UTC.
+    hours: BTreeMap<i64, DeliveredInHour>,
+}
+
+#[derive(Debug, Default)]
+struct DeliveredInHour {
+    count: u64,
+    bytes: u64,
+    /// A digest of each name.
+    names: Vec<u64>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct LateDelivery {
@@ -46,7 +63,7 @@ impl ShippedLately {
     /// Those of listing the folder, in words.
     pub(crate) fn look(&mut self, shipped: &Path, now: WallTime) -> Result<(), String> {
         let failed = |error: io::Error| format!("{}: {error}", tree::shown(shipped));
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.seen);
         for entry in fs::read_dir(shipped).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !scan::is_episode(&entry) {
@@ -62,7 +79,7 @@ impl ShippedLately {
                     SeenLately::Delivered(delivered) => Some(delivered),
                 },
             };
-            self.0.insert(key, delivered);
+            self.seen.insert(key, delivered);
         }
         Ok(())
     }
@@ -70,39 +87,75 @@ impl ShippedLately {
     /// One has just been moved there.
     pub(crate) fn note(&mut self, folder: &OsStr, bytes: u64, now: WallTime) {
         let delivered = LateDelivery::of(folder, now, bytes);
-        self.0.insert(digest(folder), Some(delivered));
+        if self.is_settled {
+            self.file(delivered);
+        } else {
+            self.seen.insert(digest(folder), Some(delivered));
+        }
+    }
+
+    /// `shipped/` is not looked into again: only counts and names are kept.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+        let seen = std::mem::take(&mut self.seen);
+        for delivered in seen.into_values().flatten() {
+            self.file(delivered);
+        }
+        for hour in self.hours.values_mut() {
+            hour.names.shrink_to_fit();
+        }
+    }
+
+    fn file(&mut self, delivered: LateDelivery) {
+        let hour = delivered.at_s.div_euclid(HOUR_S);
+        if !self.hours.contains_key(&hour)
+            && let Some(mut last) = self.hours.last_entry()
+        {
+            last.get_mut().names.shrink_to_fit();
+        }
+        let hour = self.hours.entry(hour).or_default();
+        hour.count += 1;
+        hour.bytes += delivered.bytes;
+        hour.names.push(delivered.name);
     }
 
     /// Takes what a look has seen, but where more is known already; and forgets what is long ago.
     pub(crate) fn join(&mut self, seen: Self, now: WallTime) {
-        for (folder, delivered) in seen.0 {
-            self.0.entry(folder).or_insert(delivered);
+        for (folder, delivered) in seen.seen {
+            self.seen.entry(folder).or_insert(delivered);
         }
         self.forget(now);
     }
 
-    /// Forgets what was delivered more than a day ago.
+    /// Forgets what was delivered more than a day ago; of what is settled by the hour.
     pub(crate) fn forget(&mut self, now: WallTime) {
         let is_late = |seen: LateDelivery| now.unix_seconds() - seen.at_s <= DAY_S;
-        self.0.retain(|_, seen| seen.is_some_and(is_late));
+        self.seen.retain(|_, seen| seen.is_some_and(is_late));
+        let ended = |hour: i64| now.unix_seconds() - (hour + 1) * HOUR_S > DAY_S;
+        self.hours.retain(|hour, _| !ended(*hour));
     }
 
     /// How many were delivered since midnight, UTC, and their archives' length.
     pub(crate) fn today(&self, now: WallTime) -> (u64, u64) {
         let midnight = midnight(now);
-        let today = self.0.values().flatten();
-        today
+        let seen = self.seen.values().flatten();
+        let seen = seen
             .filter(|delivered| delivered.at_s >= midnight)
-            .fold((0, 0), |(count, bytes), delivered| {
-                (count + 1, bytes + delivered.bytes)
+            .map(|delivered| (1, delivered.bytes));
+        let hours = self.hours.range(midnight.div_euclid(HOUR_S)..);
+        let hours = hours.map(|(_, hour)| (hour.count, hour.bytes));
+        seen.chain(hours)
+            .fold((0, 0), |(count, bytes), (n, length)| {
+                (count + n, bytes + length)
             })
     }
 
     /// Whether one of this name may have been. Another name has the same digest once in an age.
     pub(crate) fn may_have(&self, id: &str) -> bool {
         let name = digest(without_number(&folded(id)));
-        let mut lately = self.0.values().flatten();
-        lately.any(|delivered| delivered.name == name)
+        let mut seen = self.seen.values().flatten();
+        seen.any(|delivered| delivered.name == name)
+            || self.hours.values().any(|hour| hour.names.contains(&name))
     }
 }
 
@@ -144,29 +197,14 @@ fn delivered(entry: &fs::DirEntry, midnight: i64) -> SeenLately {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        episode::{Digest, EpisodeId},
-        records::{ManifestCheck, ShippingReceipt},
-    };
+    use crate::model::records::ShippingReceipt;
 
     fn ship(shipped: &Path, id: &str, at: i64) {
         let path = shipped.join(id);
         fs::create_dir(&path).unwrap();
         let receipt = ShippingReceipt {
-            episode_id: EpisodeId::parse(id).unwrap(),
-            sha256: Digest([1; 32]),
-            content_sha256: Digest([2; 32]),
-            size_bytes: 10,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
             delivered_at_wall: WallTime::from_unix_seconds(at),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example(id)
         };
         record_files::write_receipt(&path, &receipt, &[]).unwrap();
     }
@@ -235,6 +273,12 @@ mod tests {
         seen.look(shipped.path(), at(now)).unwrap();
         lately.join(seen, at(now));
         assert_eq!(lately.today(at(now)), (3, 30));
+        // Settled, it says the same, and takes what is noted from then on.
+        lately.settle();
+        assert_eq!(lately.today(at(now)), (3, 30));
+        lately.note("later".as_ref(), 5, at(now));
+        assert_eq!(lately.today(at(now)), (4, 35));
+        assert!(lately.seen.is_empty() && lately.may_have("later"));
         for (id, may_have) in [
             ("a", true),
             ("run-1", true),
@@ -243,7 +287,10 @@ mod tests {
         ] {
             assert_eq!(lately.may_have(id), may_have, "{id}");
         }
-        lately.forget(at(now + DAY_S + 1));
+        lately.forget(at(now + DAY_S - HOUR_S));
+        assert!(lately.may_have("a"));
+        lately.forget(at(now + DAY_S + HOUR_S + 1));
         assert!(!lately.may_have("a"));
+        assert_eq!(lately.today(at(now + DAY_S)), (0, 0));
     }
 }

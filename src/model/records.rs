@@ -176,6 +176,29 @@ pub(crate) struct ShippingReceipt {
     pub written_to_since: Option<bool>,
 }
 
+#[cfg(test)]
+impl ShippingReceipt {
+    /// That of an episode of 10 bytes which a receiver without receipts took.
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            episode_id: EpisodeId::parse(id).unwrap(),
+            sha256: Digest([1; 32]),
+            content_sha256: Digest([2; 32]),
+            size_bytes: 10,
+            status_code: 201,
+            receiver: "http://r/v1/episodes/a".to_owned(),
+            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
+            manifest: ManifestCheck::None,
+            receipt: Value::Null,
+            fingerprint: None,
+            open_files: Vec::new(),
+            modes: None,
+            aging: None,
+            written_to_since: None,
+        }
+    }
+}
+
 /// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in
 /// its record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

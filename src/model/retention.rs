@@ -176,10 +176,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{
-        episode::{Digest, EpisodeId},
-        records::ManifestCheck,
-    };
+    use crate::model::episode::Digest;
 
     fn day(n: i64) -> WallTime {
         WallTime::from_unix_seconds(RELEASED.unix_seconds() + n * DAY_S)
@@ -347,20 +344,11 @@ mod tests {
         let (ours, content, other) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]));
         let vouches = |directory: &str, receipt: Value| {
             let shipping = ShippingReceipt {
-                episode_id: EpisodeId::parse("a").unwrap(),
                 sha256: ours,
                 content_sha256: content,
-                size_bytes: 1,
-                status_code: 201,
-                receiver: "http://r".to_owned(),
                 delivered_at_wall: day(0),
-                manifest: ManifestCheck::None,
                 receipt,
-                fingerprint: None,
-                open_files: Vec::new(),
-                modes: None,
-                aging: None,
-                written_to_since: None,
+                ..ShippingReceipt::example("a")
             };
             vouched_for(OsStr::new(directory), &shipping)
         };

@@ -30,6 +30,12 @@ pub(super) fn is_heard(lock: &Path) -> bool {
         .is_some_and(|age| age < HEARD_WITHIN)
 }
 
+/// Whether what held the lock was killed: one that ends in an orderly way empties the file. Blocks.
+pub(super) fn was_killed(lock: &Path) -> bool {
+    let text = lookup::read(lock, MAX_LOCK_BYTES).unwrap_or_default();
+    serde_json::from_slice::<LockFileState>(&text).is_ok()
+}
+
 /// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon
 /// that starts in that moment would find it taken.
 pub(super) fn of(lock: &Path) -> Option<u32> {

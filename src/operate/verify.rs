@@ -189,10 +189,15 @@ async fn check(
     };
     let id = receipt.episode_id.clone();
     let answer = ask(&receiver, &id, deep, &progress).await;
-    let asked = origin(&receiver.url_of(&id));
-    let elsewhere = origin(&receipt.receiver) != asked;
+    let elsewhere = place(&receipt.receiver) != place(&receiver.url_of(&id));
     let delivered_to = elsewhere.then(|| printable(without_query(&receipt.receiver)));
     row(id, judge(&receipt, &answer, deep), delivered_to)
+}
+
+/// Who answers at an address, and at which path: the same server may have two stores.
+fn place(url: &str) -> (Option<String>, Option<String>) {
+    let path = without_query(url).parse::<http::Uri>();
+    (origin(url), path.ok().map(|uri| uri.path().to_owned()))
 }
 
 async fn ask(

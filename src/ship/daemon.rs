@@ -438,6 +438,7 @@ impl Daemon {
         }
         if looked {
             self.folder_totals.forget();
+            self.folder_totals.list_again();
         }
         self.stirred = true;
     }

@@ -118,7 +118,7 @@ pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> 
         let df = if durable::lacks_inodes(error) {
             "df -i"
         } else {
-            "df -h"
+            "df -H"
         };
         let never = if durable::exceeds_the_disk(error) {
             " That is more than the whole disk holds: give it a larger one, or set another folder."
@@ -135,7 +135,7 @@ pub(crate) fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> 
     };
     format!(
         "{what}. Its record takes a few KiB on the disk of episodes/, and a copy of it as much as it has on the disk of {}. It moves by \
-         itself when there is room. {TYPE}df -h {} {there}",
+         itself when there is room. {TYPE}df -H {} {there}",
         shown(folder),
         word(as_text(episodes))
     )

@@ -228,7 +228,7 @@ fn what_the_old_shipper_shipped_is_verified_and_fetched() {
     // The receiver never had these: they went to another one.
     assert_eq!(verify(&["bare"]).status.code(), Some(1));
     let of_two = stdout(&verify(&["taken"]));
-    assert!(of_two.contains("1 held, 0 missing, 1 differ"), "{of_two}");
+    assert!(of_two.contains("1 stored, 0 missing, 1 differ"), "{of_two}");
     let to = sandbox.path("back");
     fs::create_dir(&to).unwrap();
     let told = sandbox

@@ -348,7 +348,7 @@ fn an_episode_that_is_removed_while_its_upload_waits_for_the_answer_is_delivered
     let config = "[shipper]\nreconcile_interval_s = 1\n";
     let daemon = sandbox.start(sandbox.command_with_config("ship", config));
     sandbox.seal("run-1", &[("data.bin", OLD)]);
-    daemon.wait_log("run-1 is held by the receiver, but");
+    daemon.wait_log("run-1 is stored by the receiver, but");
     eventually("its archive went", || sandbox.outbox().is_empty());
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
     assert!(!daemon.log().contains("last copy"), "{}", daemon.log());

@@ -61,6 +61,32 @@ fn folders_are_made_once_and_then_there_is_nothing_to_do() {
 }
 
 #[test]
+fn where_no_systemd_runs_it_is_said_what_is_left_out_and_which_mode_each_folder_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("new");
+    // No systemctl is found there.
+    let mut command = sealift();
+    command.arg("setup").arg("--data").arg(&data);
+    command.env("PATH", folder.path());
+    let (code, said) = told(command);
+    assert_eq!(code, 0, "{said}");
+    let made = format!("mode 2770), and above it {} (mode 2750)", data.display());
+    assert_eq!(said.matches(&made).count(), 1, "{said}");
+    let note = said.lines().last().unwrap();
+    assert!(
+        note.starts_with("note   systemd does not run here")
+            && note.contains("gets no drop-in")
+            && note.contains("the shipper is woken by the kernel"),
+        "{said}"
+    );
+    // Where nothing was done, there is nothing to say of it.
+    let mut again = sealift();
+    again.arg("setup").arg("--data").arg(&data);
+    again.env("PATH", folder.path());
+    assert_eq!(told(again), (0, "nothing to do\n".to_owned()));
+}
+
+#[test]
 fn a_first_configuration_is_written_from_flags_and_never_over_another() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("etc/sealift.toml");

@@ -109,7 +109,7 @@ fn everything_that_is_not_held_is_named_and_the_rest_is_counted() {
     let (code, text) = told(sandbox.command("verify").arg("--all"));
     assert_eq!(code, 1);
     assert!(
-        text.ends_with("7 checked: 3 held, 1 missing, 1 differ, 2 cannot be told\n"),
+        text.ends_with("7 checked: 3 stored, 1 missing, 1 differ, 2 cannot be told\n"),
         "{text}"
     );
     let again = text
@@ -137,7 +137,7 @@ fn everything_that_is_not_held_is_named_and_the_rest_is_counted() {
         (code, text.as_str()),
         (
             0,
-            "2 checked: 2 held, 0 missing, 0 differ, 0 cannot be told\n"
+            "2 checked: 2 stored, 0 missing, 0 differ, 0 cannot be told\n"
         )
     );
     let (code, text) = told(sandbox.command("verify").args(["a", "never-shipped"]));
@@ -271,6 +271,27 @@ fn what_was_delivered_elsewhere_is_said_to_have_been() {
 }
 
 #[test]
+fn what_was_delivered_to_another_path_of_the_same_server_is_said_to_have_been() {
+    let server = holding(|_| Reply::empty(404));
+    let sandbox = shipped(&server, &["a"]);
+    let mut command = sealift();
+    let other = format!("{}/other/{{id}}", server.url());
+    command.args(["verify", "--receiver", &other, "--data"]);
+    command.arg(sandbox.data());
+    let (code, text) = told(&mut command);
+    let delivered = receipt(&sandbox, "a")["receiver"].clone();
+    let said = format!(
+        "was delivered to {}, and not to {other}",
+        delivered.as_str().unwrap()
+    );
+    assert!(code == 1 && text.contains(&said), "{text}");
+    assert!(
+        text.contains("requeue --from shipped --unasked"),
+        "nothing shows that it was lost: {text}"
+    );
+}
+
+#[test]
 fn an_episode_is_asked_for_wherever_it_is_filed_and_no_other_one_is() {
     let server = holding(|_| Reply::empty(404));
     // The second `a` is filed as `a~1`; `b~1` is an episode of that name.
@@ -299,7 +320,7 @@ fn a_folder_without_our_receipt_cannot_be_told_and_an_empty_one_is_in_order() {
         (code, text.as_str()),
         (
             0,
-            "0 checked: 0 held, 0 missing, 0 differ, 0 cannot be told\n"
+            "0 checked: 0 stored, 0 missing, 0 differ, 0 cannot be told\n"
         )
     );
     fs::create_dir(sandbox.shipped("by-hand")).unwrap();

@@ -54,7 +54,7 @@ const ODD_MTIME: Timespec = Timespec {
 /// # Errors
 /// It was told to stop, or the disk of one of them failed. What cannot be read for another reason
 /// is no copy.
-pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
+pub(crate) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
         if !has_records_of(source, copy, progress)?
             || !are_alike(source, copy, TreeComparison::default(), progress)?

@@ -55,6 +55,8 @@ pub(super) struct Facts {
     pub(super) unit: Option<Unit>,
     /// The daemon.
     pub(super) daemon: DaemonState,
+    /// The word of one that was killed stands in the lock file.
+    pub(super) was_killed: bool,
     /// The receiver.
     pub(super) receiver: Option<ReceiverFacts>,
     /// The journal, where there is a unit.
@@ -66,6 +68,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// No daemon runs, and none was to run: what is sealed is shipped by hand.
+    pub(super) fn is_shipped_by_hand(&self) -> bool {
+        matches!(self.daemon, DaemonState::None) && !self.hands.has_unit && !self.was_killed
+    }
+
     /// What mends folders, permissions and the unit. Where all that is left is what it refuses, a
     /// look at that, and why.
     pub(super) fn setup(&self) -> Fix {

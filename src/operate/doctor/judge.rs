@@ -19,7 +19,7 @@ pub(super) mod service;
 mod settings;
 pub(in crate::operate) mod space;
 pub(super) mod unit_paths;
-mod watch;
+pub(super) mod watch;
 mod writers;
 
 use super::{

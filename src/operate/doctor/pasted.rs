@@ -25,10 +25,7 @@ use crate::model::{
 };
 
 /// What may stand in double quotes: nothing of it is a command.
-const IN_DOUBLE_QUOTES: [&str; 2] = [
-    "${EDITOR:-vi}",
-    "${STORE:?is the folder that it stored into}",
-];
+const IN_DOUBLE_QUOTES: &str = "${EDITOR:-vi}";
 
 /// The words of a command line that is one simple command (POSIX, Shell Command Language, 2.9.1) in
 /// the part of the language that fixes are written in; else what is wrong with it.
@@ -55,7 +52,7 @@ fn words_of(line: &str) -> Result<Vec<String>, String> {
             }
             '"' => {
                 let (quoted, after) = quoted_to('"')?;
-                if !IN_DOUBLE_QUOTES.contains(&quoted) {
+                if quoted != IN_DOUBLE_QUOTES {
                     return Err(format!("\"{quoted}\" in {line}"));
                 }
                 word.get_or_insert_default().push_str(quoted);
@@ -116,7 +113,6 @@ fn called_by(lines: &[String], programs: &BTreeSet<String>) -> Vec<Vec<String>> 
         .env_clear()
         .env("PATH", &bin)
         .env("LOG", &log)
-        .env("STORE", "/store")
         .current_dir(folder.path())
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
@@ -206,10 +202,7 @@ fn every_fix_pasted_into_sh_is_one_simple_command_with_the_words_that_were_meant
                 means_what_is_there(name, &words, &data, &id);
                 if seen.insert(fix.clone()) {
                     // An editor that is not named is vi.
-                    let read = |word: String| {
-                        word.replace(IN_DOUBLE_QUOTES[0], "vi")
-                            .replace(IN_DOUBLE_QUOTES[1], "/store")
-                    };
+                    let read = |word: String| word.replace(IN_DOUBLE_QUOTES, "vi");
                     meant.push(words.into_iter().map(read).collect::<Vec<_>>());
                     lines.push(fix);
                 }

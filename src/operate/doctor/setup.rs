@@ -21,7 +21,7 @@ use super::{
     DoctorQuery,
     facts::{Facts, FolderFacts, Owned, Person},
     gather,
-    judge::unit_paths,
+    judge::{unit_paths, watch},
 };
 use crate::{
     disk::{
@@ -69,6 +69,8 @@ pub(crate) enum SetupLine {
     Would(String),
     /// It was not done, and why.
     Left(String),
+    /// What is not done here, where nothing is wrong with that.
+    Note(String),
 }
 
 impl Change {
@@ -165,6 +167,8 @@ pub(crate) async fn setup(
     tell: &mut (dyn FnMut(SetupLine) + Send),
 ) -> bool {
     let (mut seen, mut nothing_left) = (HashSet::new(), true);
+    let (mut above_told, mut is_any_done) = (HashSet::new(), false);
+    let mut note = None;
     for _ in 0..MAX_ROUNDS {
         let mut facts = gather::host(question).await;
         if let Some((user, group)) = user {
@@ -195,6 +199,7 @@ pub(crate) async fn setup(
             .find(|folder| folder.name == "episodes")
             .map(|folder| folder.path.join(MARKER))
             .filter(|marker| std::fs::symlink_metadata(marker).is_ok_and(|it| !it.is_dir()));
+        note = without_systemd(&facts);
         let plan = plan::plan(&facts, &sealed, loose);
         for why in plan.refused {
             if seen.insert(why.clone()) {
@@ -205,7 +210,10 @@ pub(crate) async fn setup(
         let new: Vec<_> = plan
             .changes
             .into_iter()
-            .map(|change| (change.sentence(&shipper.name), change))
+            .map(|change| {
+                let above = above(&change, &mut above_told);
+                (change.sentence(&shipper.name) + &above, change)
+            })
             .filter(|(sentence, change)| {
                 matches!(change, Change::Unit(_)) || seen.insert(sentence.clone())
             })
@@ -216,6 +224,7 @@ pub(crate) async fn setup(
         {
             break;
         }
+        is_any_done = true;
         if dry_run {
             for (sentence, change) in new {
                 tell(match apply::blocker(&change) {
@@ -253,7 +262,53 @@ pub(crate) async fn setup(
             }
         }
     }
+    if let Some(note) = note.filter(|_| is_any_done) {
+        tell(SetupLine::Note(note));
+    }
     nothing_left
+}
+
+/// What is left out where no systemd runs, and how episodes are noticed there all the same.
+fn without_systemd(facts: &Facts) -> Option<String> {
+    if facts.unit.is_some() {
+        return None;
+    }
+    let watch = watch::mode(facts).map_or_else(String::new, |row| {
+        let how = row.summary.trim_end_matches('.');
+        format!(
+            " What is sealed is noticed all the same: the shipper {}{}.",
+            how[..1].to_lowercase(),
+            &how[1..]
+        )
+    });
+    Some(format!(
+        "systemd does not run here, so {} was not looked at, and gets no drop-in: where it is to ship from here, run setup again \
+         once systemd runs, and it gets one that lets it write to these folders. Without it, start `sealift ship` by hand or by what \
+         starts services here.{watch}",
+        facts.hands.unit
+    ))
+}
+
+/// What is made above a folder besides, and with which modes: said once each.
+fn above(change: &Change, told: &mut HashSet<PathBuf>) -> String {
+    let Change::MakeFolder(path, ..) = change else {
+        return String::new();
+    };
+    let missing = path.ancestors().skip(1);
+    let missing = missing.take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let said = missing
+        .enumerate()
+        .filter(|(_, above)| told.insert(above.to_path_buf()));
+    let said: Vec<_> = said
+        .map(|(n, above)| match n {
+            0 => format!("{} (mode {:o})", shown(above), apply::PARENT_MODE),
+            _ => format!("{} (root's, mode {:o})", shown(above), ownership::WAY_MODE),
+        })
+        .collect();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(", and above it {}", said.join(", ")),
+    }
 }
 
 /// Gives one sealed episode to who ships, and says so; or why not. What is in `quarantine/` or

@@ -92,6 +92,9 @@ pub(in crate::operate) struct CommandContext {
 /// Stands for an address that is not known, in a command that makes a file to be changed.
 pub(super) const EXAMPLE_RECEIVER: &str = "--receiver https://receiver.example:8490";
 
+/// Commands of ours that do nothing without an address.
+const NEED_A_RECEIVER: [&str; 2] = ["verify", "fetch"];
+
 /// Commands of ours that have no `--receiver`.
 const ASK_NO_RECEIVER: [&str; 4] = ["status", "trace", "rename", "setup"];
 
@@ -171,6 +174,15 @@ impl CommandContext {
         }
     }
 
+    /// What ships by hand.
+    pub(super) fn ship_once(&self) -> Fix {
+        if self.knows_receiver() {
+            self.sealift("ship --once").into()
+        } else {
+            self.configure("start")
+        }
+    }
+
     /// `sealift COMMAND`, about the same folders and the same receiver.
     pub(in crate::operate) fn sealift(&self, command: &str) -> String {
         let name = command.split(' ').next().unwrap_or_default();
@@ -178,6 +190,11 @@ impl CommandContext {
             ""
         } else {
             &self.receiver
+        };
+        // It would end at once: the address is the person's to change.
+        let receiver = match NEED_A_RECEIVER.contains(&name) && !self.knows_receiver() {
+            true => EXAMPLE_RECEIVER,
+            false => receiver,
         };
         let words = ["sealift", command, &self.options, receiver];
         words
@@ -258,6 +275,51 @@ pub(super) fn path(path: &Path) -> String {
     shown
 }
 
+/// Asks who answers at an origin for its certificate, and shows until when it is good, and for
+/// whom.
+pub(super) fn certificate_at(origin: &str) -> String {
+    let authority = origin.rsplit("//").next().unwrap_or_default();
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let host = word(host.trim_matches(['[', ']']));
+    format!(
+        "openssl s_client -connect {} -servername {host} -verify_hostname {host} </dev/null",
+        word(authority)
+    )
+}
+
+/// The programs that fixes name and that change nothing: what they show, a person acts on.
+const ONLY_LOOK: [&str; 12] = [
+    "cat",
+    "curl",
+    "df",
+    "find",
+    "findmnt",
+    "getent",
+    "journalctl",
+    "ls",
+    "lsof",
+    "namei",
+    "openssl",
+    "readlink",
+];
+/// And the commands of ours.
+const OURS_ONLY_LOOK: [&str; 5] = ["status", "doctor", "trace", "verify", "config"];
+
+/// Whether a command shows something, and mends nothing by itself.
+pub(in crate::operate) fn only_looks(command: &str) -> bool {
+    let mut words = command.split(' ').skip_while(|word| *word == "sudo");
+    match (words.next(), words.next()) {
+        (Some("sealift"), Some(ours)) => {
+            OURS_ONLY_LOOK.contains(&ours) || words.any(|word| word == "--dry-run")
+        }
+        (Some("systemctl"), Some(verb)) => matches!(verb, "status" | "show" | "cat"),
+        (Some(program), _) => ONLY_LOOK.contains(&program),
+        (None, _) => true,
+    }
+}
+
 /// The beginning of a name that is an id, as like to the one that is none as can be.
 pub(super) fn tame(name: &OsStr) -> String {
     let name = name.to_string_lossy();
@@ -283,19 +345,6 @@ pub(super) fn tame(name: &OsStr) -> String {
 /// A span as a person says it.
 pub(super) fn span(span: Duration) -> String {
     crate::model::text::span(span.as_secs())
-}
-
-/// An amount as a person says it.
-pub(super) fn amount(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    let (mut left, mut unit) = (bytes, None);
-    for name in UNITS {
-        if left < 10_000 {
-            break;
-        }
-        (left, unit) = (left / 1000, Some(name));
-    }
-    format!("{left} {}", unit.unwrap_or("bytes"))
 }
 
 /// `1 episode`, `2 episodes`.
@@ -341,13 +390,11 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_amounts_are_said_as_a_person_says_them() {
+    fn spans_and_counts_are_said_as_a_person_says_them() {
         assert_eq!(span(Duration::from_secs(119)), "119 s");
         assert_eq!(span(Duration::from_secs(7_100)), "118 min");
         assert_eq!(span(Duration::from_secs(90_000)), "25 h");
         assert_eq!(span(Duration::from_secs(900_000)), "10 days");
-        assert_eq!(amount(9_999), "9999 bytes");
-        assert_eq!(amount(12_345_678), "12 MB");
         assert_eq!(
             (count(1, "ship"), count(2, "ship")),
             ("1 ship".to_owned(), "2 ships".to_owned())
@@ -411,6 +458,15 @@ mod tests {
         assert_eq!(
             hands.sealift("doctor"),
             "sealift doctor --data /d --receiver http://r"
+        );
+        let nameless = CommandContext {
+            receiver: String::new(),
+            file: None,
+            ..hands.clone()
+        };
+        assert_eq!(
+            nameless.sealift("verify --all"),
+            format!("sealift verify --all --data /d {EXAMPLE_RECEIVER}")
         );
         // They have no such option.
         assert_eq!(hands.sealift("status"), "sealift status --data /d");

@@ -148,6 +148,8 @@ async fn read(options: &RequeueOptions, answer: Answered, candidate: &Candidate)
         .iter()
         .filter_map(|member| said.get(member)?.as_str());
     let words: Vec<_> = words
+        .map(|text| text.trim().trim_end_matches('.'))
+        .filter(|text| !text.is_empty())
         .map(|text| printable(&text.chars().take(MAX_SHOWN).collect::<String>()))
         .collect();
     let words = if words.is_empty() {

@@ -8,12 +8,14 @@
 //! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system. Its
 //! name is the episode's own only while nothing has it and nothing that left had it
 //! (`disk/by_hand.rs`). Nothing is overwritten, and wherever it stops the archive is where it was.
+//! Killed between the rename and the removal, it finds what it has brought back, byte by byte, and
+//! only removes the archive.
 
 use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{Origin, RequeueEnd, RequeueOptions, RequeueRow, find::WENT_AWAY};
@@ -108,7 +110,8 @@ impl<'a> LoneArchive<'a> {
             None => by_hand::name_for(self.layout, &self.id, self.place, self.may_be_its_own)
                 .ok_or("too many names are in use: give one that is free with --as NEW")?,
         };
-        if !self.is_free(&name) {
+        let known = self.may_be_it(to);
+        if !self.is_free(&name) && (known.is_empty() || options.dry_run) {
             return Err(format!(
                 "{} is there already, or was: nothing is overwritten, and no name of one that left is used again",
                 shown(&self.layout.episode(&name))
@@ -121,7 +124,7 @@ impl<'a> LoneArchive<'a> {
         if options.dry_run {
             return Ok(RequeueEnd::Would(self.layout.episode(&name)));
         }
-        let built = self.build(archive, &name, progress)?;
+        let built = self.build(archive, &name, &known, progress)?;
         // It is back, whatever becomes of the archive now.
         if let Err(error) = durable::remove_tree(self.place, &progress.to_its_end()) {
             tracing::warn!(
@@ -138,12 +141,34 @@ impl<'a> LoneArchive<'a> {
             && (*name == self.id || !by_hand::is_taken(self.layout, name.as_str()))
     }
 
+    /// The folders that an attempt which was killed may have brought back: under the name that was
+    /// asked for, or under one that it had chosen itself; and wherever they have gone from there.
+    fn may_be_it(&self, to: Option<&EpisodeId>) -> Vec<PathBuf> {
+        let own = self.id.as_str();
+        let numbered = (1..).map(|n| by_hand::second_name(own, n));
+        let numbered = numbered.take_while(|name| by_hand::is_taken(self.layout, name));
+        let names: Vec<_> = match to {
+            Some(name) => vec![name.as_str().to_owned()],
+            None => [own.to_owned()].into_iter().chain(numbered).collect(),
+        };
+        let layout = self.layout;
+        let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
+        let paths = names
+            .iter()
+            .flat_map(|name| folders.map(|folder| folder.join(name)));
+        let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|it| it.is_dir());
+        paths
+            .filter(|path| path != self.place && is_folder(path))
+            .collect()
+    }
+
     fn build(
         &self,
         archive: File,
         name: &EpisodeId,
+        known: &[PathBuf],
         progress: &Progress,
-    ) -> Result<std::path::PathBuf, String> {
+    ) -> Result<PathBuf, String> {
         let episodes = &self.layout.episodes;
         let disk = |error: io::Error| format!("it cannot be unpacked: {error}");
         let metadata = archive.metadata().map_err(disk)?;
@@ -160,12 +185,18 @@ impl<'a> LoneArchive<'a> {
             max_bytes: room.saturating_sub(RESERVE_BYTES),
             is_room: true,
         };
-        let mut failed = None;
+        let (mut failed, mut done_before) = (None, None);
         let fill = |into: &Path| {
             let unpacked = unpack::unpack(archive, &self.id, into, limits, progress, &|_| ());
             if let Err(error) = unpacked {
                 failed = Some(error);
                 return Err(io::ErrorKind::Other.into());
+            }
+            for known in known {
+                if durable::is_copy(into, known, progress)? {
+                    done_before = Some(known.clone());
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
             }
             if us == 0 {
                 ownership::give_made(into, owner, group)?;
@@ -178,12 +209,15 @@ impl<'a> LoneArchive<'a> {
             }
         };
         let built = durable::build_as(episodes, name.as_str(), fill, progress);
+        if let Some(path) = done_before {
+            return Ok(path);
+        }
         match (built, failed) {
             (Ok(path), _) => Ok(path),
             (Err(_), Some(UnpackError::Cancelled(_))) => Err("it was told to stop".to_owned()),
             (Err(_), Some(error)) => Err(printable(&format!("{:#}", anyhow::Error::new(error)))),
             (Err(error), None) if error.kind() == io::ErrorKind::AlreadyExists => Err(format!(
-                "{} is there by now, and nothing is overwritten: type it again",
+                "{} is there already, or was by now: nothing is overwritten, and no name of one that left is used again",
                 shown(&self.layout.episode(name))
             )),
             (Err(error), None) => Err(disk(error)),
@@ -297,6 +331,61 @@ mod tests {
         is_back(&options, unpacked(&options, None), "a-1");
         let (_root, options) = alone("a", LAST_COPY);
         is_back(&options, unpacked(&options, Some("another")), "another");
+    }
+
+    fn run(program: &str, from: &Path, to: &Path) {
+        let mut command = std::process::Command::new(program);
+        if program == "cp" {
+            command.arg("-a");
+        }
+        assert!(command.args([from, to]).status().unwrap().success());
+    }
+
+    /// As if it was killed right after its rename: what it has unpacked has its name, and the
+    /// archive is still there.
+    fn killed_after_its_rename(options: &RequeueOptions, to: Option<&str>) -> PathBuf {
+        let place = options.layout.quarantine.join(options.ids[0].as_str());
+        let kept = options.layout.quarantine.join("kept");
+        run("cp", &place, &kept);
+        let RequeueEnd::Back(path) = unpacked(options, to) else {
+            panic!()
+        };
+        run("mv", &kept, &place);
+        path
+    }
+
+    #[test]
+    fn one_that_was_killed_between_its_rename_and_its_removal_finds_what_it_did() {
+        for to in [None, Some("another")] {
+            for why in [LAST_COPY, "it was changed"] {
+                let (_root, options) = alone("a", why);
+                let first = killed_after_its_rename(&options, to);
+                let name = first.file_name().unwrap().to_str().unwrap().to_owned();
+                is_back(&options, unpacked(&options, to), &name);
+                let there = fs::read_dir(&options.layout.episodes).unwrap().count();
+                assert_eq!(there, 1, "{why}: it came back twice");
+            }
+        }
+        // It was shipped meanwhile, and has its receipt in it.
+        let (_root, options) = alone("a", LAST_COPY);
+        let first = killed_after_its_rename(&options, None);
+        let shipped = options.layout.shipped.join("a");
+        run("mv", &first, &shipped);
+        let receipt = crate::model::records::ShippingReceipt::example("a");
+        record_files::write_receipt(&shipped, &receipt, &[]).unwrap();
+        assert_eq!(unpacked(&options, None), RequeueEnd::Back(shipped));
+        let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        assert_eq!(left(&options.layout.quarantine), 0);
+        assert_eq!(left(&options.layout.episodes), 0);
+    }
+
+    #[test]
+    fn what_was_written_to_since_it_came_back_is_another_and_nothing_of_the_archive_is_lost() {
+        let (_root, options) = alone("a", LAST_COPY);
+        let first = killed_after_its_rename(&options, None);
+        fs::write(first.join("data"), "y").unwrap();
+        is_back(&options, unpacked(&options, None), "a-1");
+        assert_eq!(fs::read_to_string(first.join("data")).unwrap(), "y");
     }
 
     #[test]

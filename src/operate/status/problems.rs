@@ -117,8 +117,14 @@ fn by_folders(status: &Status, hands: &CommandContext, layout: &Layout) -> Vec<S
     let is_wrong = |row: &DoctorRow| {
         row.status == RowStatus::Red || (row.status == RowStatus::Yellow && row.id != Id::Names)
     };
-    let rows = rows.into_iter().filter(is_wrong);
-    found.extend(rows.map(|row| StatusProblem::new(row.summary, row.fix)));
+    // What keeps everything from being shipped comes before what keeps one.
+    rows.retain(is_wrong);
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.status), row.id));
+    let rows = rows.into_iter();
+    found.splice(
+        0..0,
+        rows.map(|row| StatusProblem::new(row.summary, row.fix)),
+    );
     found
 }
 
@@ -127,8 +133,9 @@ mod tests {
     use super::*;
     use crate::model::{
         records::WallTime,
-        snapshot::{NoticedBy, RoomStatus, Snapshot},
+        snapshot::{NoticedBy, RoomStatus, Snapshot, StrangerStatus, Strangers},
     };
+    use crate::operate::status::folders::FolderCounts;
 
     fn well() -> Status {
         let mut snapshot = Snapshot::begin(7, "lab-07", WallTime::from_unix_seconds(1_800_000_000));
@@ -140,6 +147,18 @@ mod tests {
             snapshot: Some(snapshot),
             folders: Default::default(),
             problems: Vec::new(),
+        }
+    }
+
+    fn full() -> RoomStatus {
+        RoomStatus {
+            folders: vec!["outbox".to_owned()],
+            path: "/d/outbox".to_owned(),
+            free_bytes: 0,
+            free_files: None,
+            total_bytes: 1 << 40,
+            filling_bytes_per_s: None,
+            lasts_s: None,
         }
     }
 
@@ -185,20 +204,33 @@ mod tests {
     fn without_a_daemon_a_full_disk_is_told_by_the_folders() {
         let mut status = well();
         status.snapshot = None;
-        status.folders.room = vec![RoomStatus {
-            folders: vec!["outbox".to_owned()],
-            path: "/d/outbox".to_owned(),
-            free_bytes: 0,
-            free_files: None,
-            total_bytes: 1 << 40,
-            filling_bytes_per_s: None,
-            lasts_s: None,
-        }];
+        status.folders.room = vec![full()];
         let said = said(&status, &hands());
-        assert!(
-            said[0].what.starts_with("/d/outbox: 0 bytes of"),
-            "{said:?}"
-        );
+        assert!(said[0].what.starts_with("/d/outbox: 0 B of"), "{said:?}");
+    }
+
+    #[test]
+    fn a_full_disk_comes_before_a_name_that_is_only_to_be_looked_at() {
+        let mut status = well();
+        status.snapshot = None;
+        let stranger = StrangerStatus {
+            name: "-x".to_owned(),
+            why: "no id.".to_owned(),
+            sealed: true,
+        };
+        status.folders.found = Some(FolderCounts {
+            strangers: Strangers {
+                count: 1,
+                some: vec![stranger],
+            },
+            archives_without_episode: 1,
+            ..FolderCounts::default()
+        });
+        status.folders.room = vec![full()];
+        let said = said(&status, &hands());
+        assert!(said[0].what.starts_with("/d/outbox: 0 B"), "{said:?}");
+        assert!(said[1].what.contains("-x"), "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
     }
 
     #[test]

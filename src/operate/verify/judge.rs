@@ -95,7 +95,7 @@ pub(super) fn judge(receipt: &ShippingReceipt, answer: &VerifyAnswer, deep: bool
     };
     match verdict {
         VerifyVerdict::Held | VerifyVerdict::HeldRepacked if deep && !head.reread => VerifyVerdict::CannotTell(
-            "not re-read: the receiver does not know the question; its records say that it is held"
+            "not re-read: the receiver does not know the question; its records say that it is stored"
                 .to_owned(),
         ),
         verdict => verdict,
@@ -133,13 +133,7 @@ fn held(receipt: &ShippingReceipt, head: &Head) -> VerifyVerdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        http::client::Wait,
-        model::{
-            episode::EpisodeId,
-            records::{ManifestCheck, WallTime},
-        },
-    };
+    use crate::http::client::Wait;
 
     const ARCHIVE: Digest = Digest([1; 32]);
     const CONTENT: Digest = Digest([2; 32]);
@@ -147,20 +141,9 @@ mod tests {
 
     fn receipt() -> ShippingReceipt {
         ShippingReceipt {
-            episode_id: EpisodeId::parse("a").unwrap(),
             sha256: ARCHIVE,
             content_sha256: CONTENT,
-            size_bytes: 10,
-            status_code: 201,
-            receiver: "http://r/v1/episodes/a".to_owned(),
-            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example("a")
         }
     }
 

@@ -65,8 +65,24 @@ impl FolderTotals {
         let now = clock::wall_now();
         let mut seen = ShippedLately::default();
         let listed = seen.look(&self.0.layout.shipped, now);
-        self.0.lately.lock().join(seen, now);
+        {
+            let mut lately = self.0.lately.lock();
+            lately.join(seen, now);
+            if listed.is_ok() {
+                lately.settle();
+            }
+        }
         *self.0.listed.lock() = Some(listed);
+    }
+
+    /// Lists it once more where that failed: descriptors were used up, or its disk was away.
+    pub(super) fn list_again(&self) {
+        let mut listed = self.0.listed.lock();
+        if matches!(*listed, Some(Err(_))) {
+            *listed = None;
+            let listing = self.clone();
+            tokio::task::spawn_blocking(move || listing.list());
+        }
     }
 
     /// Takes note of what was moved.
@@ -132,5 +148,36 @@ impl FolderTotals {
         let reused = reused_names::in_episodes(layout, now, may_be_used);
         status.reused_names = reused.iter().map(ToString::to_string).collect();
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is known once a listing has ended.
+    fn known(totals: &FolderTotals) -> FiledStatus {
+        for _ in 0..2000 {
+            if totals.0.listed.lock().is_some() {
+                return totals.filed();
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        panic!("it is not listed")
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_failed_is_tried_again() {
+        let (_root, layout) = crate::testing::sandbox();
+        fs::remove_dir(&layout.shipped).unwrap();
+        let totals = FolderTotals::begin(Arc::new(layout.clone()), false);
+        let failed = known(&totals);
+        assert_eq!((failed.shipped_today, failed.failed.len()), (None, 1));
+        fs::create_dir(&layout.shipped).unwrap();
+        totals.list_again();
+        let again = known(&totals);
+        assert_eq!((again.shipped_today, again.failed.len()), (Some(0), 0));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         scan::{self, RootId},
         socket, tree,
     },
-    model::{episode::EpisodeId, layout::Layout, progress::Progress},
+    model::{episode::EpisodeId, layout::Layout, progress::Progress, text::typed_path},
     ship::{
         lock::{self, Lock},
         orphan, outbox,
@@ -181,6 +181,18 @@ impl Told {
     }
 }
 
+/// What makes a folder that this user may not make.
+fn made_by_setup(layout: &Layout) -> String {
+    let us = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let data = layout.private.parent().unwrap_or(&layout.private);
+    format!(
+        "`sudo sealift setup --user {us} --group {group} --data {}`, or with the same --config, makes it, and lets this user and its \
+         unit write there; or set another folder",
+        typed_path(data)
+    )
+}
+
 fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Prepared> {
     let progress = &doing.progress;
     let folders = || iter::once(&layout.private).chain(layout.folders());
@@ -192,8 +204,11 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
-            let what_to_do = "`sudo sealift setup` makes it, and lets the user that ships and its unit write there; or set another folder";
-            format!("Failed to create {} ({what_to_do})", folder.display())
+            format!(
+                "Failed to create {} ({})",
+                folder.display(),
+                made_by_setup(layout)
+            )
         })?;
         if !was_there && *folder == layout.episodes {
             tracing::info!(

@@ -480,7 +480,7 @@ impl Workers {
                     (None, true) => {
                         let what = used_up(quarantine, &error);
                         format!(
-                            "{error}{what}. Make room there. Type: df -h {}",
+                            "{error}{what}. Make room there. Type: df -H {}",
                             word(as_text(quarantine))
                         )
                     }

@@ -83,20 +83,10 @@ impl Sandbox {
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("data"), "data").unwrap();
         let receipt = ShippingReceipt {
-            episode_id: EpisodeId::parse(episode).unwrap(),
             sha256: Digest::of(archive),
             content_sha256: content_in(&directory),
-            size_bytes: 1,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
             delivered_at_wall: NOW,
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example(episode)
         };
         record_files::write_receipt(&directory, &receipt, &[]).unwrap();
         directory

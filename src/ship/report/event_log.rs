@@ -257,7 +257,7 @@ impl Teller {
                 self.ways.remove(id);
                 warn!(
                     EPISODE = %id, VERDICT = "delivered",
-                    "{id} is held by the receiver, but another process took it out of episodes/ before it could be moved."
+                    "{id} is stored by the receiver, but another process took it out of episodes/ before it could be moved."
                 );
             }
             Notice::StampsMove(id) => error!(

@@ -283,7 +283,6 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
         a.layout.shipped = there.path().to_owned();
         // As if killed when the copy had its name: the source is still there.
         let receipt = ShippingReceipt {
-            episode_id: a.id.clone(),
             sha256: a.facts.sha256,
             content_sha256: if of_this {
                 a.facts.content_sha256
@@ -291,16 +290,7 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
                 Digest([9; 32])
             },
             size_bytes: 3,
-            status_code: 201,
-            receiver: String::new(),
-            delivered_at_wall: WallTime::from_unix_seconds(1),
-            manifest: ManifestCheck::None,
-            receipt: json!(null),
-            fingerprint: None,
-            open_files: Vec::new(),
-            modes: None,
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example(a.id.as_str())
         };
         record_files::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
         let copied = std::process::Command::new("cp")

@@ -106,11 +106,7 @@ mod tests {
     use super::*;
     use crate::{
         disk::{open_files::OpenFileProbe, tree::modes::Modes},
-        model::{
-            episode::EpisodeId,
-            layout::RECEIPT,
-            records::{ManifestCheck, WallTime},
-        },
+        model::{episode::EpisodeId, layout::RECEIPT},
         ship::pack,
     };
 
@@ -124,20 +120,10 @@ mod tests {
         let id = EpisodeId::parse("a").unwrap();
         let fingerprint = tree::fingerprint(&directory, &Progress::default()).unwrap();
         let receipt = ShippingReceipt {
-            sha256: Digest([1; 32]),
             content_sha256: pack::content_of(&id, &directory, &Progress::default()).unwrap(),
-            episode_id: id,
-            size_bytes: 1,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
-            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
             fingerprint: with_fingerprint.then_some(fingerprint),
-            open_files: Vec::new(),
             modes: Modes::of(&directory, &Progress::default()).map(|modes| modes.to_string()),
-            aging: None,
-            written_to_since: None,
+            ..ShippingReceipt::example("a")
         };
         fs::write(
             directory.join(RECEIPT),

@@ -141,7 +141,7 @@ fn told(status: u16, body: AnswerBody) -> Outcome {
 }
 
 fn in_conflict_with(held: Digest, content: Digest) -> Outcome {
-    let detail = "Another archive is held under this id, as a HEAD of it shows; the receiver's own 409 was not let through.";
+    let detail = "Another archive is stored under this id, as a HEAD of it shows; the receiver's own 409 was not let through.";
     let problem = Problem::new(ProblemType::Conflict, detail)
         .with("held_sha256", held.to_string())
         .with("held_content_sha256", content.to_string());

@@ -274,7 +274,8 @@ fn removed_while_it_is_sent_the_upload_goes_on_and_the_receiver_has_it() {
     *path.lock().unwrap() = Some(sandbox.layout.episodes.join("run-1"));
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
-    daemon.wait_log("run-1 is held by the receiver, but another process took it out of episodes/");
+    daemon
+        .wait_log("run-1 is stored by the receiver, but another process took it out of episodes/");
     assert_eq!(content_of(&server.seen()[0].body, "data.bin"), b"recorded");
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
     assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
@@ -339,7 +340,8 @@ fn removed_while_it_is_moved_to_shipped_the_receiver_has_it() {
     assert!(episode.join("shipping_receipt.json").exists());
     remove(&episode);
     untrace(&daemon);
-    daemon.wait_log("run-1 is held by the receiver, but another process took it out of episodes/");
+    daemon
+        .wait_log("run-1 is stored by the receiver, but another process took it out of episodes/");
     assert!(sandbox.stored("run-1").exists());
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
 }

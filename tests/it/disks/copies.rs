@@ -120,7 +120,7 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
         daemon.wait_log(&said);
         daemon.wait_log(&format!(
             " bytes on the disk of {}, where 8388608 are free, so none is begun. That is more than the whole disk holds: give it a larger \
-             one, or set another folder. It moves by itself when there is room. Type: df -h ",
+             one, or set another folder. It moves by itself when there is room. Type: df -H ",
             folder.display()
         ));
     }
@@ -158,14 +158,14 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
         "{row}"
     );
     assert!(
-        summary.contains("It moves by itself when there is room. Type: df -h "),
+        summary.contains("It moves by itself when there is room. Type: df -H "),
         "{row}"
     );
     assert!(
         summary.ends_with("Besides: 1 episode is rejected and cannot be moved (bad-big)."),
         "{row}"
     );
-    assert!(row["fix"].as_str().unwrap().starts_with("df -h "), "{row}");
+    assert!(row["fix"].as_str().unwrap().starts_with("df -H "), "{row}");
     let problems = ask(&sandbox, "status")["problems"].to_string();
     assert!(
         problems.contains("1 episode is rejected and cannot be moved. bad-big: rejected ("),

@@ -391,13 +391,13 @@ fn a_new_certificate_of_ours_in_the_place_of_one_that_ends_turns_the_row_back() 
     let row = host.turned("client-certificate", &["daemon".to_owned()]);
     assert_eq!(row["status"], "red");
     let (pem, key) = tls.authority.sign("lab-07", |_| {});
-    write(&host.sandbox, "NEW.pem", &pem);
+    let shown = host.type_fix(&row).1;
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("DNS:lab-07"),
+        "{shown:?}"
+    );
+    write(&host.sandbox, "host.pem", &pem);
     write(&host.sandbox, "host.key", &key);
-    let fix = row["fix"].as_str().unwrap();
-    host.type_in(&format!(
-        "cd '{}' && {fix}",
-        host.sandbox.path("").display()
-    ));
     assert_eq!(host.wrong(), ["daemon"]);
 }
 

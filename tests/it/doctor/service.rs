@@ -91,9 +91,9 @@ fn the_unit_that_is_configured_is_the_one_that_is_asked_about() {
 }
 
 #[test]
-fn no_daemon_is_red_and_starting_one_by_hand_is_the_fix_where_there_is_no_unit() {
+fn one_that_was_killed_is_red_and_starting_it_by_hand_is_the_fix_where_there_is_no_unit() {
     let mut host = Host::sound();
-    host.stop_daemon();
+    host.daemon.take().unwrap().kill();
     host.unit("LoadState=not-found\nActiveState=inactive");
     let told = host.doctor();
     assert_eq!(told.wrong(), ["unit", "daemon"]);
@@ -107,6 +107,53 @@ fn no_daemon_is_red_and_starting_one_by_hand_is_the_fix_where_there_is_no_unit()
         host.doctor().row("daemon")["status"] == "green"
     });
     assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn after_a_pass_by_hand_what_is_wrong_is_what_is_wrong_with_the_shipping() {
+    let mut host = Host::without_a_daemon(Sandbox::with_receiver());
+    host.unit("LoadState=not-found\nActiveState=inactive");
+    host.sandbox.seal("run-1", &[]);
+    let waits = host.turned("waiting", &[]);
+    let once = waits["fix"].as_str().unwrap();
+    assert!(once.starts_with("sealift ship --once "), "{waits}");
+    host.type_fix(&waits);
+    assert_eq!(host.wrong(), Vec::<String>::new());
+    host.sandbox.kill_receiver();
+    assert_eq!(host.wrong(), ["receiver-reachable"]);
+}
+
+#[test]
+fn with_the_data_folder_alone_each_row_is_there_that_needs_no_receiver() {
+    let host = Host::without_a_daemon(Sandbox::new(""));
+    let mut doctor = crate::support::sealift();
+    doctor.args(["doctor", "--json", "--data"]);
+    doctor.arg(host.sandbox.data());
+    host.at_home(&mut doctor);
+    let (_, told) = crate::support::json_of(doctor.output().unwrap());
+    let checks = told["checks"].as_array().unwrap();
+    for id in [
+        "configuration",
+        "folders",
+        "folder-access",
+        "space",
+        "moves",
+        "watch-mode",
+        "inotify",
+        "unit",
+        "daemon",
+        "clock",
+        "journal",
+        "conflicts",
+        "quarantine",
+        "clean-up",
+        "markers",
+        "open-long",
+        "names",
+        "waiting",
+    ] {
+        assert!(checks.iter().any(|row| row["id"] == id), "{id}: {told:#}");
+    }
 }
 
 fn status(host: &Host) -> (i32, Value) {

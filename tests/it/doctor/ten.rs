@@ -168,7 +168,7 @@ fn mend(set_up: &str, row: &serde_json::Value, broken: &mut Broken) {
         "configuration" | "credentials" => host.editor_writes(""),
         "client-certificate" => {
             let (pem, key) = authority.as_ref().unwrap().sign("lab-07", |_| {});
-            file(&host.sandbox, "NEW.pem", &pem);
+            file(&host.sandbox, "host.pem", &pem);
             file(&host.sandbox, "host.key", &key);
         }
         "receiver-tls" => {

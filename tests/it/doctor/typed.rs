@@ -80,24 +80,25 @@ fn a_receiver_on_this_machine_is_started_by_its_unit() {
 }
 
 #[test]
-fn a_receiver_on_this_machine_is_started_by_hand_where_systemd_knows_none() {
+fn a_receiver_on_this_machine_that_systemd_does_not_know_is_tried_and_a_person_starts_it() {
     let mut host = Host::sound();
     host.unit("LoadState=not-found\nActiveState=inactive");
-    host.sandbox.kill_receiver();
+    let address = host.sandbox.kill_receiver();
     let row = host.turned("receiver-reachable", &[]);
-    // Without a store it starts none: an empty one would take everything a second time.
+    // It starts none: an empty store would take everything a second time.
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("start it here as it was started before"),
+        "{row}"
+    );
     let typed = host.type_fix(&row).1;
     assert!(
-        String::from_utf8_lossy(&typed.stderr).contains("STORE"),
+        String::from_utf8_lossy(&typed.stderr).contains("Failed to connect to"),
         "{typed:?}"
     );
-    let mut shell = Command::new("bash");
-    shell
-        .arg("-c")
-        .arg(format!("exec {}", fix(&row)))
-        .env("STORE", host.sandbox.store());
-    host.at_home(&mut shell);
-    let _receiver = host.sandbox.start(shell);
+    host.sandbox.start_receiver(&address);
     eventually("it is reached", || host.wrong().is_empty());
     host.sandbox.seal("run-1", &[]);
     host.sandbox.wait_shipped("run-1");

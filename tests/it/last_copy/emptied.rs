@@ -216,7 +216,7 @@ fn where_there_is_no_room_in_quarantine_for_what_it_was_the_doctor_says_so_at_on
         summary.contains(" bytes on the disk of ") && summary.contains("where 262144 are free"),
         "{row}"
     );
-    assert!(row["fix"].as_str().unwrap().starts_with("df -h "), "{row}");
+    assert!(row["fix"].as_str().unwrap().starts_with("df -H "), "{row}");
     assert!(sandbox.layout.episodes.join("stored/done.marker").exists());
     assert_eq!(archives_of(&sandbox, "stored", &noise).len(), 1);
 }

@@ -15,6 +15,7 @@ use crate::{
 /// The daemon waits for its own loop for less; it turns within milliseconds, or something is very
 /// wrong.
 const ANSWER: Duration = Duration::from_millis(2500);
+
 pub(super) async fn ask(layout: Option<&Layout>) -> DaemonState {
     let Some(layout) = layout else {
         return DaemonState::Unknown;
@@ -50,4 +51,13 @@ pub(super) async fn ask(layout: Option<&Layout>) -> DaemonState {
             is_heard: false,
         },
     }
+}
+
+/// Whether the last that ran, where none does, was killed.
+pub(super) async fn was_killed(daemon: &DaemonState, layout: Option<&Layout>) -> bool {
+    let Some(layout) = layout.filter(|_| matches!(daemon, DaemonState::None)) else {
+        return false;
+    };
+    let lock = layout.private.join("lock");
+    within(DISK, move || holder::was_killed(&lock)).await == Some(true)
 }

@@ -24,14 +24,15 @@ const MAX_LOOKED_AT: usize = 2000;
 /// For so many archives a name is looked for: the newest, since the fix is of one of those.
 const MAX_NAMED: usize = 20;
 
-/// `keep`: for how many days, in `quarantine/` and in `shipped/`.
+/// `keep`: for how many days, in `quarantine/` and in `shipped/`; `None` where no configuration
+/// says.
 pub(super) async fn look(
     layout: Option<&Layout>,
     keep: Option<(Option<u32>, Option<u32>)>,
     now: WallTime,
 ) -> Option<FiledEpisodes> {
     let layout = layout?.clone();
-    let (quarantine_days, shipped_days) = keep?;
+    let (quarantine_days, shipped_days) = keep.unwrap_or_default();
     within(DISK, move || {
         look_now(&layout, quarantine_days, shipped_days, now)
     })

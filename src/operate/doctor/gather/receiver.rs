@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
-    config::key_files,
+    config::key_files::CertificateTerms,
     disk::meta,
     http::{
         client::{Answered, ClientError, Request, RequestBody, Wait},
@@ -167,7 +167,7 @@ async fn read(answered: Answered) -> ReceiverAnswer {
         answered.status.as_u16(),
         answered.server_certificates.clone(),
     );
-    let certificate_ends = certificates.get(..1).and_then(key_files::not_after);
+    let certificate_ends = CertificateTerms::of(&certificates).map(|terms| terms.ends());
     let body = answered.short_body(MAX_ANSWER_BYTES).await;
     let json = serde_json::from_slice::<Value>(&body.bytes)
         .ok()

@@ -74,6 +74,7 @@ pub(super) fn read(question: &DoctorQuery) -> Read {
         .map_err(&mut told)
         .ok();
     let ship = raw.ship().map_err(&mut told).ok();
+    let ship = ship.or_else(|| without_a_receiver(question.raw.as_ref().ok()?));
     let doctor = raw.doctor().map_err(&mut told);
     let doctor = doctor.or_else(|_| none.doctor()).unwrap_or(DoctorConfig {
         unit: "sealift.service".to_owned(),
@@ -108,6 +109,14 @@ pub(super) fn read(question: &DoctorQuery) -> Read {
             client,
         },
     }
+}
+
+/// What needs no receiver to be known: how it watches, and what it keeps.
+fn without_a_receiver(raw: &RawConfig) -> Option<ShipConfig> {
+    let mut raw = raw.clone();
+    raw.receiver = RawConfig::default().receiver;
+    raw.receiver.url = Some("https://receiver.invalid".to_owned());
+    raw.ship().ok()
 }
 
 fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {
@@ -156,10 +165,9 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<C
     facts.client_certificate_ends = cert.and_then(|path| {
         let chain = key_files::read_chain("receiver.client_cert_file", &path).ok()?;
         // Of our own one, and not of what leads up from it.
-        let ends = key_files::not_after(chain.get(..1)?)?;
-        let terms = key_files::CertificateTerms::of(&chain);
-        facts.client_certificate_fault = terms.and_then(|terms| terms.fault(clock::wall_now()));
-        Some((path, ends))
+        let terms = key_files::CertificateTerms::of(&chain)?;
+        facts.client_certificate_fault = terms.fault(clock::wall_now());
+        Some((path, terms.ends()))
     });
     facts.token_in_clear = receiver.token_file.is_some()
         && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());

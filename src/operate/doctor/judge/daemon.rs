@@ -12,6 +12,13 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let (id, hands) = (Id::Daemon, &facts.hands);
     match &facts.daemon {
         DaemonState::Unknown => Vec::new(),
+        DaemonState::None if facts.is_shipped_by_hand() => vec![DoctorRow::green(
+            id,
+            format!(
+                "No daemon runs, and systemd knows no {}: what is sealed is shipped when `sealift ship` or `sealift ship --once` is typed.",
+                hands.unit
+            ),
+        )],
         DaemonState::None => {
             let summary = "No daemon runs on this data folder: nothing is shipped.";
             let start = hands.unit_to("start");
@@ -107,6 +114,16 @@ mod tests {
                 (row.id, row.status, row.fix.as_deref()),
                 (Id::Daemon, status, Some(fix))
             );
+        }
+        // Who ships by hand has none; what was killed was to run.
+        for (was_killed, status) in [(false, RowStatus::Green), (true, RowStatus::Red)] {
+            let mut facts = Facts {
+                daemon: DaemonState::None,
+                was_killed,
+                ..sound()
+            };
+            facts.hands.has_unit = false;
+            assert_eq!(rows(&facts)[0].status, status, "{was_killed}");
         }
         assert!(
             rows(&Facts {

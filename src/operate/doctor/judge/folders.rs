@@ -12,9 +12,12 @@ use super::{
 };
 use crate::{
     disk::{ownership::Link, tree},
-    model::snapshot::{TrialFinding, TrialKind},
+    model::{
+        snapshot::{TrialFinding, TrialKind},
+        text::printable,
+    },
     operate::doctor::{
-        facts::{Facts, FolderFacts, FolderState, Moves, Owned, PassedFolder},
+        facts::{Facts, FolderFacts, FolderState, Moves, Owned, PassedFolder, People},
         row::{DoctorRow, Id},
         words::{Fix, foreign, path, span},
     },
@@ -266,14 +269,36 @@ fn moves(facts: &Facts) -> Option<DoctorRow> {
     }
 }
 
+/// For which user it was tried whether episodes can be moved.
+fn looked_at_for(people: &People) -> String {
+    let us = &people.us;
+    match &people.shipper {
+        Some(shipper) if us.uid == 0 && shipper.uid != 0 => {
+            format!(" Looked at for {}, who ships.", printable(&shipper.name))
+        }
+        None if us.uid == 0 => {
+            " Looked at as root, since no unit says who ships: where another user does, that user's `sealift doctor` tells.".to_owned()
+        }
+        Some(_) | None => format!(" Looked at as {}.", printable(&us.name)),
+    }
+}
+
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
     let id = Id::Moves;
+    let looked = match &facts.moves {
+        Moves::ByUs(_) => looked_at_for(&facts.people),
+        Moves::ByDaemon(_) | Moves::NotTried => String::new(),
+    };
     let row = match (worst(findings), findings.first()) {
         (Some((status, finding, said)), _) => {
+            let said = format!("{said}{looked}");
             DoctorRow::of(id, status, &said, mended(facts, finding, who))
         }
-        (None, Some(finding)) => DoctorRow::green(id, &finding.in_short),
-        (None, None) => DoctorRow::green(id, "Moves between the folders are renames."),
+        (None, Some(finding)) => DoctorRow::green(id, format!("{}.{looked}", finding.in_short)),
+        (None, None) => DoctorRow::green(
+            id,
+            format!("Moves between the folders are renames.{looked}"),
+        ),
     };
     let all: Vec<_> = findings
         .iter()

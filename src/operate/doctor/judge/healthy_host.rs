@@ -119,6 +119,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             is_user_dynamic: false,
             read_write_paths: Some(vec!["/d".to_owned()]),
         }),
+        was_killed: false,
         daemon: DaemonState::Answers(Box::new(snapshot_of(now))),
         receiver: Some(ReceiverFacts {
             origin: "https://receiver.example:8490".to_owned(),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     daemon_checks::{self, DaemonChecks},
-    quarantine::remedy,
+    quarantine::{before_it_returns, remedy},
 };
 use crate::{
     model::text::printable,
@@ -173,8 +173,13 @@ fn over(
                 format!("{what}; that is over, and nothing of it is left in quarantine/."),
             ),
             _ => {
+                let first = match journal.class {
+                    Class::OutOfWindow => before_it_returns(Some(412)),
+                    Class::Malformed => before_it_returns(Some(400)),
+                    _ => String::new(),
+                };
                 let summary = format!(
-                    "{what}. The receiver takes what comes now; what it rejected is in quarantine/."
+                    "{what}. The receiver takes what comes now; what it rejected is in quarantine/.{first}"
                 );
                 DoctorRow::yellow(Id::Journal, summary, requeue())
             }

@@ -1,9 +1,15 @@
 //! `quarantine`, `clean-up`, and what a host out of the commit window is told to do.
 
+mod comes_first;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
+pub(super) use self::comes_first::before_it_returns;
+use self::comes_first::{CommitsNow, comes_first, commits_now};
 use super::permissions::as_shipper;
 use crate::{
     model::{
@@ -14,7 +20,7 @@ use crate::{
     operate::doctor::{
         facts::{Facts, FiledEpisodes, Quarantined, Remedy},
         row::{DoctorRow, Id},
-        words::{COMMIT_IN_META, count, foreign, typed_path, word},
+        words::{COMMIT_IN_META, count, foreign, only_looks, typed_path, word},
     },
 };
 
@@ -27,7 +33,12 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(aside) = &facts.aside else {
         return Vec::new();
     };
-    vec![quarantine(facts, aside), clean_up(facts, aside)]
+    let mut rows = vec![quarantine(facts, aside)];
+    // For how long it is kept the configuration says.
+    if facts.settings.watch.is_some() {
+        rows.push(clean_up(facts, aside));
+    }
+    rows
 }
 
 /// `doctor.update_command`; else what the receiver has just said; else what it said when it last
@@ -122,7 +133,7 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
 }
 
 /// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
-/// that can come back. And what a person should know of that.
+/// that can come back. And what a person should know of that, what has to change before it first.
 fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
     let hands = &facts.hands;
     let mut all: Vec<_> = aside.quarantined.iter().collect();
@@ -141,14 +152,43 @@ fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
         .iter()
         .all(|one| hindrance(facts, one).is_none() && alone(aside, one));
     if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
-        let requeue = hands.sealift(&format!("requeue --all --status {status}"));
-        return (requeue, String::new());
+        let requeue = format!("requeue --all --status {status}");
+        return match commits_now(facts, aside, status) {
+            // It asks for each commit, and says which of them are taken by now.
+            CommitsNow::Refused => (
+                hands.sealift(&format!("{requeue} --dry-run")),
+                format!(
+                    "{} What is shown below says which it takes by now, and the same without --dry-run puts them back.",
+                    comes_first(Some(status))
+                ),
+            ),
+            CommitsNow::Taken => (
+                hands.sealift(&requeue),
+                " The receiver takes their commit by now.".to_owned(),
+            ),
+            CommitsNow::Unknown => (hands.sealift(&requeue), before_it_returns(Some(status))),
+        };
     }
-    let free = all.iter().find(|one| hindrance(facts, one).is_none());
-    let Some(one) = free.or(all.first()) else {
-        return Default::default();
-    };
-    hindrance(facts, one).unwrap_or_else(|| (requeue(facts, aside, one), String::new()))
+    let mut ways = all.iter().map(|one| {
+        hindrance(facts, one).unwrap_or_else(|| {
+            let says = match one.resealed || !one.sealed {
+                true => String::new(),
+                false => before_it_returns(one.status),
+            };
+            (requeue(facts, aside, one), says)
+        })
+    });
+    // One of which a person can only look what it is hides none that comes back.
+    let free = all.iter().position(|one| hindrance(facts, one).is_none());
+    match free {
+        Some(n) => ways.nth(n),
+        None => {
+            let ways: Vec<_> = ways.collect();
+            let mends = ways.iter().position(|(fix, _)| !only_looks(fix));
+            ways.into_iter().nth(mends.unwrap_or(0))
+        }
+    }
+    .unwrap_or_default()
 }
 
 fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
@@ -300,212 +340,4 @@ fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
         .with("quarantined", due.len())
         .with("shipped", aside.shipped_due)
         .with("some", names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::{episode::EpisodeId, records::WallTime},
-        operate::doctor::{
-            judge::healthy_host::{quarantined, sound},
-            row::RowStatus,
-        },
-    };
-
-    fn one(name: &str, status: Option<u16>, due_in_days: i64, now: WallTime) -> Quarantined {
-        let due = WallTime::from_unix_seconds(now.unix_seconds() + due_in_days * 86_400);
-        Quarantined {
-            remedy: status.map(|status| Remedy::Command(format!("run-update-{status}"))),
-            at: Some(now),
-            due: Due::At { since: now, due },
-            ..quarantined(name, status)
-        }
-    }
-
-    fn facts(quarantined: impl FnOnce(WallTime) -> Vec<Quarantined>) -> Facts {
-        let mut facts = sound();
-        let now = facts.now;
-        facts.aside.as_mut().unwrap().quarantined = quarantined(now);
-        facts
-    }
-
-    #[test]
-    fn what_is_quarantined_is_told_by_reason_and_sent_again_by_the_fix() {
-        let row = &rows(&sound())[0];
-        assert_eq!(row.status, RowStatus::Green);
-        let facts = facts(|now| {
-            vec![
-                one("a", Some(412), 20, now),
-                one("b", Some(412), 20, now),
-                one("it's", None, 20, now),
-            ]
-        });
-        let row = &rows(&facts)[0];
-        assert_eq!(row.status, RowStatus::Yellow);
-        assert!(
-            row.summary.contains("3 episodes wait")
-                && row.summary.contains("2 answered 412, 1 fatal"),
-            "{row:?}"
-        );
-        assert_eq!(
-            row.fix.as_deref(),
-            Some("sealift requeue --all --status 412 --data /d")
-        );
-        let facts = self::facts(|now| vec![one("it's", Some(422), 20, now)]);
-        assert_eq!(
-            rows(&facts)[0].fix.as_deref(),
-            Some(r"sealift requeue 'it'\''s' --data /d")
-        );
-    }
-
-    #[test]
-    fn what_was_never_delivered_is_announced_a_week_before_it_is_deleted() {
-        for (days, status) in [
-            (8, RowStatus::Green),
-            (7, RowStatus::Red),
-            (0, RowStatus::Red),
-            (-3, RowStatus::Red),
-        ] {
-            let facts = facts(|now| vec![one("a", None, days, now)]);
-            let row = &rows(&facts)[1];
-            assert_eq!(row.status, status, "{days}: {row:?}");
-        }
-        let mut facts = sound();
-        facts.aside.as_mut().unwrap().shipped_due = 3;
-        let row = &rows(&facts)[1];
-        assert_eq!(row.status, RowStatus::Green);
-        assert!(
-            row.summary.contains("From shipped/ 3 episodes will go"),
-            "{row:?}"
-        );
-    }
-
-    #[test]
-    fn the_operators_command_comes_before_the_receivers_words_and_those_are_one_harmless_line() {
-        let mut facts =
-            facts(|now| vec![one("a", Some(412), 20, now), one("b", Some(422), 20, now)]);
-        assert_eq!(remedy(&facts).as_deref(), Some("run-update-412"));
-        let receiver = facts.receiver.as_mut().unwrap();
-        receiver.remedy = Some(Remedy::Words("Ask Bob (or $(reboot)).".to_owned()));
-        assert_eq!(
-            remedy(&facts).as_deref(),
-            Some("# The receiver says: Ask Bob (or $(reboot)).")
-        );
-        facts.settings.update_command = Some("git pull".to_owned());
-        assert_eq!(remedy(&facts).as_deref(), Some("git pull"));
-    }
-
-    fn fix(change: impl FnOnce(&mut Facts, WallTime)) -> String {
-        let mut facts = sound();
-        let now = facts.now;
-        change(&mut facts, now);
-        rows(&facts)[0].fix.clone().unwrap()
-    }
-
-    fn with(quarantined: Vec<Quarantined>) -> String {
-        fix(|facts, _| facts.aside.as_mut().unwrap().quarantined = quarantined)
-    }
-
-    #[test]
-    fn what_requeue_would_leave_has_another_fix() {
-        let twice = || {
-            let second = Quarantined {
-                folder: "/d/quarantine/a~1".into(),
-                ..quarantined("a", Some(422))
-            };
-            vec![quarantined("a", Some(422)), second]
-        };
-        let now = WallTime::from_unix_seconds(1_800_000_000);
-        let newest = |mut all: Vec<Quarantined>, n: usize| {
-            all[n].at = Some(now);
-            with(all)
-        };
-        assert_eq!(
-            newest(twice(), 1),
-            "sealift requeue --folder --from quarantine 'a~1' --data /d"
-        );
-        assert_eq!(
-            newest(twice(), 0),
-            "sealift requeue --folder --from quarantine a --data /d"
-        );
-        let alike = vec![quarantined("a", Some(422)), quarantined("b", Some(422))];
-        assert_eq!(with(alike), "sealift requeue --all --status 422 --data /d");
-        let open = Quarantined {
-            sealed: false,
-            ..quarantined("a", None)
-        };
-        assert_eq!(with(vec![open]), "sealift seal /d/quarantine/a");
-        let denied = Quarantined {
-            unreadable: Some(("no".to_owned(), true)),
-            ..quarantined("a", None)
-        };
-        assert_eq!(
-            with(vec![denied]),
-            "sealift setup --give /d/quarantine/a --data /d"
-        );
-        let broken = Quarantined {
-            unreadable: Some(("EIO".to_owned(), false)),
-            ..quarantined("a", None)
-        };
-        assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
-        // It would be rejected again.
-        let again = "sealift seal --again /d/quarantine/a";
-        assert_eq!(with(vec![quarantined("a", None)]), again);
-        let resealed = Quarantined {
-            resealed: true,
-            ..quarantined("a", None)
-        };
-        assert_eq!(with(vec![resealed]), "sealift requeue a --data /d");
-        let without_a_commit = Quarantined {
-            lacks_commit: true,
-            ..quarantined("a", Some(400))
-        };
-        assert_eq!(with(vec![without_a_commit]), again);
-        // What can come back comes first.
-        assert_eq!(
-            newest(vec![broken, quarantined("b", Some(422))], 0),
-            "sealift requeue b --data /d"
-        );
-    }
-
-    #[test]
-    fn an_archive_without_its_episode_is_unpacked_out_of_sight_and_one_that_was_removed_by_hand_is_only_shown()
-     {
-        let orphan = |why: &str, name: &str| {
-            with(vec![Quarantined {
-                verdict: ORPHAN.to_owned(),
-                why: why.to_owned(),
-                comes_back_as: EpisodeId::parse(name).ok(),
-                ..quarantined("a", None)
-            }])
-        };
-        let unpack = "sealift requeue --unpack a --data /d";
-        assert_eq!(orphan("it may be the last copy", "a"), unpack);
-        assert_eq!(orphan("nothing else has these bytes", "a-1"), unpack);
-        assert_eq!(
-            orphan("its folder was removed by hand", "a-1"),
-            "ls -la /d/quarantine/a"
-        );
-    }
-
-    #[test]
-    fn of_an_archive_without_its_episode_it_is_said_what_becomes_of_it_and_how_it_is_thrown_away() {
-        let summary = |why: &str| {
-            let mut facts = sound();
-            facts.aside.as_mut().unwrap().quarantined = vec![Quarantined {
-                verdict: ORPHAN.to_owned(),
-                why: why.to_owned(),
-                comes_back_as: EpisodeId::parse("a-1").ok(),
-                ..quarantined("a", None)
-            }];
-            rows(&facts)[0].summary.clone()
-        };
-        let said = summary("nothing else has these bytes");
-        assert!(
-            said.contains("comes back as a-1") && said.ends_with(": rm -r /d/quarantine/a"),
-            "{said}"
-        );
-        assert!(!summary("it may be the last copy").contains("rm -r"));
-    }
 }

@@ -22,7 +22,7 @@ use crate::{
         doctor::{
             facts::{DaemonState, EpisodeFacts, EpisodesFacts, Facts},
             row::{DoctorRow, Id, RowStatus},
-            words::{count, foreign, span, typed_path},
+            words::{count, foreign, only_looks, span, typed_path},
         },
         words::{self, without_episode},
     },
@@ -62,8 +62,10 @@ fn ids<'a>(ids: impl Iterator<Item = &'a EpisodeId>) -> Vec<&'a str> {
     ids.take(MAX_NAMED).map(EpisodeId::as_str).collect()
 }
 
-/// The fix of the first, and one for each: asked again, the doctor names the next.
-fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
+/// The fix of the first that one mends, and one for each: asked again, the doctor names the next.
+/// Where all that is shown of one is a look at it, it hides none that mends another.
+fn in_turn(mut fixes: Vec<String>) -> (String, Vec<String>) {
+    fixes.sort_by_key(|fix| only_looks(fix));
     (fixes.first().cloned().unwrap_or_default(), fixes)
 }
 
@@ -232,7 +234,15 @@ fn seen_waiting(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
             } else {
                 "reload"
             };
-            daemon_checks::waits_for(*age, false, summary, facts.hands.unit_to(deed))
+            let row = daemon_checks::waits_for(*age, false, summary, facts.hands.unit_to(deed));
+            // By itself nothing of it goes.
+            match row.status {
+                RowStatus::Green if facts.is_shipped_by_hand() => {
+                    DoctorRow::yellow(id, row.summary, facts.hands.ship_once())
+                        .with("oldest_s", age.as_secs())
+                }
+                _ => row,
+            }
         }
     };
     row.with("count", n).with("oldest", oldest.id.as_str())

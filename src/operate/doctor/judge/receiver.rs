@@ -23,7 +23,7 @@ use crate::{
     operate::doctor::{
         facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
         row::{DoctorRow, Id},
-        words::{Fix, foreign, path, span, word},
+        words::{Fix, certificate_at, foreign, path, span, word},
     },
 };
 
@@ -42,18 +42,7 @@ const MAX_SHOWN_CHARS: usize = 300;
 pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     if let Some((file, ends)) = &facts.settings.client_certificate_ends {
-        let install = |new: &str, file: &Path| {
-            let gid = facts.people.shipper().gid;
-            let install = foreign(file, |file| format!("install -m 640 -g {gid} {new} {file}"));
-            facts.hands.as_root(&install)
-        };
-        let mut files = facts.settings.files.iter();
-        let key = files.find(|file| file.key == "receiver.client_key_file");
-        let key = key.map_or_else(String::new, |key| {
-            format!("Its key with it: {}. ", install("NEW.key", &key.path))
-        });
-        let fix = Fix::from(install("NEW.pem", file))
-            .then(format!("{key}Then: {}", facts.hands.unit_to("reload")));
+        let fix = renewal(facts, file);
         rows.push(match &facts.settings.client_certificate_fault {
             Some(wrong) => {
                 let summary = format!("Our certificate is refused by receivers: {wrong}.");
@@ -123,15 +112,31 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     rows
 }
 
+/// Shows for which name our certificate is; who signs makes another, which no command here does.
+fn renewal(facts: &Facts, file: &Path) -> Fix {
+    let show = foreign(file, |file| {
+        format!("openssl x509 -noout -subject -issuer -ext subjectAltName -enddate -in {file}")
+    });
+    let mut files = facts.settings.files.iter();
+    let key = files.find(|file| file.key == "receiver.client_key_file");
+    let key = key.map_or_else(String::new, |key| {
+        format!(
+            " and its key over {} (group {}, mode 640)",
+            path(&key.path),
+            facts.people.shipper().gid
+        )
+    });
+    Fix::from(facts.hands.as_root(&show)).then(format!(
+        "What is shown below says for which name it is, and who signed it: have another made for that name (docs/receiver.md, \
+         \"Renewing\"), and copy it over {}{key}. Then: {}",
+        path(file),
+        facts.hands.unit_to("reload")
+    ))
+}
+
 /// Asks the receiver's end for its certificate, and shows until when it is good, and for whom.
 fn show_certificate(receiver: &ReceiverFacts) -> Fix {
-    let authority = receiver.origin.rsplit("//").next().unwrap_or_default();
-    let show = format!(
-        "openssl s_client -connect {} -servername {host} -verify_hostname {host} </dev/null",
-        word(authority),
-        host = word(&receiver.host)
-    );
-    show.into()
+    certificate_at(&receiver.origin).into()
 }
 
 fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: Fix) -> DoctorRow {
@@ -171,7 +176,6 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
     let met = |id: Id, summary: String, fix: Fix| match weather_has_lasted(facts) {
         true => DoctorRow::red(id, summary, fix),
         false => {
-            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
             let taken = match &facts.daemon {
                 DaemonState::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
                 _ => None,
@@ -182,10 +186,8 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                     span(Duration::from_secs(ago_s))
                 )
             });
-            let summary = format!(
-                "{summary}{} It may pass by itself; it is red once the daemon has been held by it for {lasts}.",
-                taken.unwrap_or_default()
-            );
+            let passes = passes(facts, "It may pass by itself");
+            let summary = format!("{summary}{} {passes}", taken.unwrap_or_default());
             DoctorRow::yellow(id, summary, fix).with("weather", true)
         }
     };
@@ -202,7 +204,7 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
             let summary = format!(
                 "{origin}: {said}. Does the receiver run there, and does a firewall stand between?"
             );
-            vec![named, met(Id::ReceiverReachable, summary, wake().into())]
+            vec![named, met(Id::ReceiverReachable, summary, wake())]
         }
         ClientError::Tls(why) if why.contains(OUR_CERTIFICATE) => {
             let summary = format!("{origin} does not take us: {said}.");
@@ -266,7 +268,7 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                 );
                 met(Id::ReceiverAnswer, summary, hands.sealift("doctor").into())
             } else {
-                met(Id::ReceiverAnswer, summary, wake().into())
+                met(Id::ReceiverAnswer, summary, wake())
             };
             vec![named, reached, row]
         }
@@ -277,6 +279,15 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
                 hands.configure("reload"),
             )]
         }
+    }
+}
+
+/// Until when what passes by itself is yellow.
+fn passes(facts: &Facts, how: &str) -> String {
+    let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+    match facts.daemon {
+        DaemonState::None => format!("{how}: ship again a little later."),
+        _ => format!("{how}; it is red once the daemon has been held by it for {lasts}."),
     }
 }
 
@@ -291,23 +302,29 @@ fn has_just_delivered(facts: &Facts) -> bool {
     ago_s.is_some_and(|ago_s| ago_s <= STILL_OPEN_S)
 }
 
-/// Who listens on this machine is ours to start.
-fn wake(facts: &Facts, receiver: &ReceiverFacts) -> String {
-    let (hands, origin) = (&facts.hands, &receiver.origin);
-    let is_here = matches!(receiver.host.as_str(), "localhost" | "127.0.0.1" | "::1");
-    match receiver.unit_here {
-        true if is_here => hands.as_root("systemctl start sealift-receiver.service"),
-        false if is_here && origin.starts_with("http://") => {
-            // The store is what the receiver was started with, which the doctor does not know.
-            let authority = origin.rsplit("//").next().unwrap_or_default();
-            let listen = authority.replace("localhost", "127.0.0.1");
-            format!(
-                "sealift receive --listen {} --store \"${{STORE:?is the folder that it stored into}}\"",
-                word(listen)
-            )
-        }
-        true | false => curl(facts, "-v", &format!("{origin}/healthz")),
+/// Who listens on this machine is ours to start. Else it is tried from here, and the sentence says
+/// what to do there.
+fn wake(facts: &Facts, receiver: &ReceiverFacts) -> Fix {
+    let (hands, origin, host) = (&facts.hands, &receiver.origin, &receiver.host);
+    let is_here = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]" | "::1");
+    if is_here && receiver.unit_here {
+        return hands
+            .as_root("systemctl start sealift-receiver.service")
+            .into();
     }
+    let there = if is_here {
+        // The store is what the receiver was started with, which the doctor does not know.
+        "It is to run on this machine: start it here as it was started before, into the store that it has \
+         (`sealift receive --listen ... --store ...`)."
+            .to_owned()
+    } else {
+        format!(
+            "Where it runs, on {host}: `systemctl status sealift-receiver` says whether it does, and \
+             `systemctl start sealift-receiver` starts it."
+        )
+    };
+    let probe = curl(facts, "-v", &format!("{origin}/healthz"));
+    Fix::from(probe).then(format!("{there} What is shown below tries it from here."))
 }
 
 /// As we ask it: by the same authority, and as the same host. A token is not shown to who lists
@@ -437,10 +454,9 @@ fn answered(
         }
         // It may be over with the next request; the daemon knows how long it lasts.
         500 | 502..=504 if !weather_has_lasted(facts) => {
-            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
-            let summary = format!(
-                "{origin} answers, and can store nothing just now: {said}. That passes by itself; it is red once the daemon has been held by it for {lasts}."
-            );
+            let passes = passes(facts, "That passes by itself");
+            let summary =
+                format!("{origin} answers, and can store nothing just now: {said}. {passes}");
             vec![DoctorRow::yellow(id, summary, look()).with("status_code", status).with("weather", true)]
         }
         500..=599 => {

@@ -38,6 +38,13 @@ fn unknown(facts: &Facts) -> DoctorRow {
                 ),
             )
         }
+        DaemonState::None if facts.is_shipped_by_hand() => DoctorRow::green(
+            Id::Unit,
+            format!(
+                "systemd knows no unit {unit}: what is sealed is shipped by hand. As a service: contrib/install.sh, or the unit's \
+                 name in doctor.unit."
+            ),
+        ),
         DaemonState::None | DaemonState::Unknown => DoctorRow::yellow(
             Id::Unit,
             format!(

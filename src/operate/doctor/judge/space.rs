@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    model::{layout::Layout, snapshot::RoomStatus},
+    model::{layout::Layout, snapshot::RoomStatus, text::bytes},
     operate::doctor::{
         facts::Facts,
         row::{DoctorRow, Id, RowStatus},
-        words::{CommandContext, Fix, amount, path, span},
+        words::{CommandContext, Fix, path, span},
     },
 };
 
@@ -61,8 +61,8 @@ pub(in crate::operate) fn row(
 }
 
 fn judged(room: &RoomStatus) -> (RowStatus, String) {
-    let free = amount(room.free_bytes);
-    let mut said = format!("{free} of {} are free", amount(room.total_bytes));
+    let free = bytes(room.free_bytes);
+    let mut said = format!("{free} of {} are free", bytes(room.total_bytes));
     let lasts = room.lasts_s.map(Duration::from_secs);
     if let Some(lasts) = lasts {
         said += &format!(", enough for {} at the present rate", span(lasts));
@@ -106,7 +106,7 @@ fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, F
         Some("quarantine") => &layout.quarantine,
         _ => &layout.episodes,
     };
-    let largest = format!("du -xh --max-depth=1 {}", path(folder));
+    let largest = format!("du -x --si --max-depth=1 {}", path(folder));
     let advice = " See what is largest there.".to_owned();
     (advice, hands.as_root(&largest).into())
 }
@@ -167,7 +167,7 @@ mod tests {
         };
         facts.rooms.insert(0, full);
         assert!(
-            rows(&facts)[0].summary.starts_with("/full: 0 bytes of"),
+            rows(&facts)[0].summary.starts_with("/full: 0 B of"),
             "{:?}",
             rows(&facts)
         );

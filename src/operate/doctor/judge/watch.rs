@@ -22,7 +22,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     rows
 }
 
-fn mode(facts: &Facts) -> Option<DoctorRow> {
+pub(in crate::operate::doctor) fn mode(facts: &Facts) -> Option<DoctorRow> {
     let id = Id::WatchMode;
     let episodes = facts
         .folders

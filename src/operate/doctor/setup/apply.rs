@@ -22,7 +22,7 @@ use crate::{
 const FOLDER_MODE: u32 = 0o2770;
 /// Of the folder above, where that is made, and of the daemon's own: the shipper's alone to write
 /// to, so that no other user can put another folder there.
-const PARENT_MODE: u32 = 0o2750;
+pub(super) const PARENT_MODE: u32 = 0o2750;
 
 pub(super) fn folder_mode(path: &Path) -> u32 {
     if path.ends_with(".sealift") {

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::DaemonChecks;
 use crate::{
-    http::client::OUR_CERTIFICATE,
+    http::{
+        client::{CERTIFICATE_OF_AN_AUTHORITY, OUR_CERTIFICATE},
+        url_template::origin,
+    },
     model::snapshot::WEATHER_LASTS_S,
     operate::doctor::{
         row::{DoctorRow, Id},
-        words::{path, span},
+        words::{certificate_at, path, span},
     },
 };
 
@@ -19,7 +22,7 @@ impl DaemonChecks<'_> {
         let Some(hold) = &self.snapshot.destination.held else {
             if let Some(pause) = &self.snapshot.packing_paused {
                 let summary = format!("Nothing is packed for now: {}.", pause.why);
-                let fix = format!("df -h {}", path(&self.layout.outbox));
+                let fix = format!("df -H {}", path(&self.layout.outbox));
                 return DoctorRow::yellow(id, summary, fix);
             }
             if self.snapshot.destination.unanswered > 0 {
@@ -75,6 +78,18 @@ impl DaemonChecks<'_> {
                 format!("{summary} {known_by}"),
                 self.hands.change_credential(),
             )
+        } else if let Some(origin) = is_about_its_certificate(&hold.why)
+            .then(|| origin(&self.snapshot.destination.url))
+            .flatten()
+        {
+            // No setting and no reload of ours mends it.
+            (
+                format!(
+                    "{summary} It is the receiver's own certificate: its operator has to put another in its place, or this host's \
+                     clock is wrong."
+                ),
+                certificate_at(&origin).into(),
+            )
         } else if no_receiver || is_ours_to_change || hold.why.contains(UNKNOWN_NAME) {
             let url = &self.snapshot.destination.url;
             (
@@ -108,6 +123,12 @@ impl DaemonChecks<'_> {
             .with("status_code", hold.status_code)
             .with("weather", hold.weather)
     }
+}
+
+/// rustls's words, and ours, for what is wrong with the certificate that the receiver shows.
+fn is_about_its_certificate(why: &str) -> bool {
+    let words = ["expired", "not valid yet", CERTIFICATE_OF_AN_AUTHORITY];
+    why.contains("TLS") && words.iter().any(|word| why.contains(word))
 }
 
 /// What the shipper says where no resolver knows the receiver's name.

@@ -301,6 +301,26 @@ fn each_thing_that_the_daemon_says_turns_its_own_row() {
         row.summary,
         "Nothing is sent since 5 min: expired. It is tried again in 20 s."
     );
+    for why in [
+        "TLS failed: invalid peer certificate: expired on 2026-01-01",
+        "TLS failed: invalid peer certificate: not valid yet",
+        "TLS failed: the certificate is one of an authority: make it anew",
+    ] {
+        let hold = HoldStatus {
+            why: why.to_owned(),
+            ..hold.clone()
+        };
+        let row = of(Id::Hold, |snapshot| {
+            snapshot.destination.url = "https://receiver.example:8490".to_owned();
+            snapshot.destination.held = Some(hold);
+        });
+        let fix = row.fix.as_deref().unwrap();
+        assert!(
+            fix.starts_with("openssl s_client -connect receiver.example:8490 "),
+            "a reload mends nothing: {row:?}"
+        );
+        assert!(row.summary.contains("its operator"), "{row:?}");
+    }
     let unresolved = HoldStatus {
         why: "the receiver's name cannot be resolved: no such host".to_owned(),
         ..hold.clone()

@@ -218,6 +218,23 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
 }
 
 #[test]
+fn where_no_daemon_has_tried_the_moves_it_is_said_for_which_user_they_were_looked_at() {
+    let said = |change: fn(&mut Facts)| {
+        let mut facts = sound();
+        facts.moves = Moves::ByUs(crate::disk::move_check::MoveCheck::default());
+        change(&mut facts);
+        of(&facts, Id::Moves).summary
+    };
+    assert!(said(|_| ()).ends_with("Looked at for sealift, who ships."));
+    let as_root = said(|facts| facts.people.shipper = None);
+    assert!(as_root.contains("Looked at as root, since no unit says who ships"));
+    let by_hand = said(|facts| {
+        facts.people.us = facts.people.shipper.take().unwrap();
+    });
+    assert!(by_hand.ends_with("Looked at as sealift."), "{by_hand}");
+}
+
+#[test]
 fn one_that_is_stuck_hides_no_other_that_is() {
     let frozen = Finding::Frozen {
         some: vec!["/d/episodes/imm".into()],

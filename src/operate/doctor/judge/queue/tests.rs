@@ -311,6 +311,15 @@ fn a_link_is_left_to_a_person_and_what_needs_no_root_is_typed_without() {
         assert_eq!(row.fix.as_deref(), Some(fix));
         assert!(row.summary.contains("docs/doctor.md#symlinks"), "{row:?}");
     }
+    // And hides none that a command mends.
+    let row = row_with(Id::Names, |found, _| {
+        let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
+        found.strangers = vec![stranger("link", NoEpisode::Symlink), stranger("-x", why)];
+    });
+    assert_eq!(
+        row.fix.as_deref(),
+        Some("sealift rename --from episodes %2Dx x-1 --data /d")
+    );
     // For a user who may not, it is run as root.
     let mut facts = sound();
     facts.hands.root = false;
@@ -353,6 +362,36 @@ fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
         });
         assert_eq!(row.status, status, "{seconds_ago}");
     }
+}
+
+#[test]
+fn what_waits_where_no_daemon_is_to_run_is_told_at_once_and_shipped_by_hand() {
+    let of = |has_unit: bool, was_killed: bool| {
+        let mut facts = Facts {
+            daemon: DaemonState::None,
+            was_killed,
+            ..sound()
+        };
+        facts.hands.has_unit = has_unit;
+        let stamp = Stamp {
+            sealed_ns: 0,
+            inodes: (0, 0),
+            made_ns: 0,
+            written_ns: 0,
+        };
+        let now = facts.now;
+        facts.episodes.as_mut().unwrap().episodes =
+            vec![episode("run-1", FolderLook::Sealed(stamp), 0, now)];
+        let rows = rows(&facts).into_iter();
+        rows.filter(|row| row.id == Id::Waiting)
+            .map(|row| (row.status, row.fix))
+            .next()
+            .unwrap()
+    };
+    let once = "sealift ship --once --data /d".to_owned();
+    assert_eq!(of(false, false), (RowStatus::Yellow, Some(once)));
+    assert_eq!(of(true, false), (RowStatus::Green, None));
+    assert_eq!(of(false, true), (RowStatus::Green, None));
 }
 
 #[test]

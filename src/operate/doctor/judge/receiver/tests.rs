@@ -397,14 +397,16 @@ fn a_certificate_is_renewed_together_with_its_key() {
     let row = rows(&facts);
     let row = row.iter().find(|row| row.id == Id::ClientCertificate);
     let row = row.unwrap();
-    let fix = row.fix.as_deref().unwrap();
-    assert!(
-        fix.starts_with("install ") && fix.ends_with(" NEW.pem /etc/sealift/host.pem"),
-        "{row:?}"
+    assert_eq!(
+        row.fix.as_deref(),
+        Some(
+            "openssl x509 -noout -subject -issuer -ext subjectAltName -enddate -in /etc/sealift/host.pem"
+        )
     );
     assert!(
-        row.summary
-            .contains(" NEW.key /etc/sealift/host.key. Then: systemctl reload "),
+        row.summary.contains(
+            "copy it over /etc/sealift/host.pem and its key over /etc/sealift/host.key (group 20, mode 640). Then: systemctl reload "
+        ),
         "{row:?}"
     );
 }
@@ -467,14 +469,32 @@ fn the_receiver_is_asked_by_hand_as_we_ask_it() {
 }
 
 #[test]
-fn a_receiver_on_this_machine_is_started_by_its_unit_or_by_hand() {
+fn a_receiver_that_is_away_is_started_by_its_unit_or_tried_and_it_is_said_where_it_is_started() {
     let mut facts = with(ReceiverAnswer::Failed(ClientError::Unreachable(
         "refused".to_owned(),
     )));
     let receiver = facts.receiver.as_mut().unwrap();
     (receiver.origin, receiver.host) = ("http://localhost:8490".to_owned(), "localhost".to_owned());
-    let by_hand = "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";
+    let said = |facts: &Facts| {
+        let rows = rows(facts);
+        let row = rows.into_iter().find(|row| row.id == Id::ReceiverReachable);
+        row.unwrap().summary
+    };
+    let by_hand = "curl -v --max-time 5 http://localhost:8490/healthz";
     assert_eq!(first(&facts).unwrap().2, by_hand);
+    assert!(
+        said(&facts).contains("start it here as it was started before"),
+        "{}",
+        said(&facts)
+    );
+    let receiver = facts.receiver.as_mut().unwrap();
+    receiver.host = "receiver.example".to_owned();
+    assert!(
+        said(&facts).contains("on receiver.example: `systemctl status sealift-receiver`"),
+        "{}",
+        said(&facts)
+    );
+    facts.receiver.as_mut().unwrap().host = "localhost".to_owned();
     facts.receiver.as_mut().unwrap().unit_here = true;
     assert_eq!(
         first(&facts).unwrap().2,
