@@ -142,10 +142,24 @@ pub struct ReceiverConfig {
     pub require_receipt: bool,
     /// Whether a 200 without a receipt is believed though nothing vouches for it.
     pub believe_bare_200: bool,
+    /// Whether archives are sent while they are packed.
+    pub send_while_packing: SendWhilePacking,
     /// Bytes a second for all uploads together; `None`: as fast as it goes.
     pub bandwidth_limit: Option<NonZeroU64>,
     /// When uploads run; empty: at any time.
     pub upload_window: Vec<UploadWindow>,
+}
+
+/// Whether archives are sent while they are packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SendWhilePacking {
+    /// To a receiver of ours that says that it takes them.
+    #[default]
+    Auto,
+    /// To any: without a digest, and to another than ours in chunks.
+    Always,
+    /// To none.
+    Never,
 }
 
 impl ReceiverConfig {
@@ -274,6 +288,15 @@ impl RawConfig {
             concurrency: at_least_one("receiver.concurrency", raw.concurrency)?,
             require_receipt: raw.require_receipt,
             believe_bare_200: raw.believe_bare_200,
+            send_while_packing: match raw.send_while_packing.as_str() {
+                "auto" => SendWhilePacking::Auto,
+                "always" => SendWhilePacking::Always,
+                "never" => SendWhilePacking::Never,
+                _ => {
+                    let message = "must be \"auto\", \"always\" or \"never\"";
+                    return Err(value("receiver.send_while_packing", message));
+                }
+            },
             bandwidth_limit: uploads::limit(raw)?,
             upload_window: uploads::windows(raw)?,
         })
@@ -405,6 +428,7 @@ mod tests {
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
         assert_eq!(all.believe_bare_200, least.believe_bare_200);
+        assert_eq!(all.send_while_packing, least.send_while_packing);
         assert_eq!(
             (all.bandwidth_limit, all.upload_window),
             (least.bandwidth_limit, least.upload_window)

@@ -196,7 +196,8 @@ pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Tran
             printable(&why)
         );
     }
-    let transport = Transport::new(destination::endpoint(receiver, host_id)?);
+    let transport = Transport::new(destination::endpoint(receiver, host_id)?)
+        .sending_while_packing(receiver.send_while_packing);
     let asks = !(receiver.require_receipt || receiver.believe_bare_200);
     Ok(if asks {
         transport

@@ -77,6 +77,7 @@ impl Default for RawReceiver {
             concurrency: 4,
             require_receipt: false,
             believe_bare_200: false,
+            send_while_packing: "auto".to_owned(),
             bandwidth_limit: "0".to_owned(),
             upload_window: Vec::new(),
         }

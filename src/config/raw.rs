@@ -70,6 +70,7 @@ pub(crate) struct RawReceiver {
     pub concurrency: usize,
     pub require_receipt: bool,
     pub believe_bare_200: bool,
+    pub send_while_packing: String,
     pub bandwidth_limit: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upload_window: Vec<RawUploadWindow>,

@@ -276,7 +276,10 @@ pub(crate) fn scan_while(
             OutboxName::Sidecar(id) => {
                 labelled.insert(id);
             }
-            OutboxName::Partial(_) | OutboxName::Scratch | OutboxName::Stranger => {}
+            OutboxName::Partial(_)
+            | OutboxName::Plan(_)
+            | OutboxName::Scratch
+            | OutboxName::Stranger => {}
         }
     }
     let archives: HashSet<_> = found.archives.iter().collect();

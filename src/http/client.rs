@@ -301,8 +301,10 @@ fn prepare(
     // A GET without a body has no length either. What is meant to have one says 0 (RFC 9110,
     // section 8.6): hyper leaves it out then, and a receiver would take it for an upload without a
     // length.
-    if body.len_bytes() > 0 || matches!(method, Method::PUT | Method::PATCH | Method::POST) {
-        headers.insert(header::CONTENT_LENGTH, body.len_bytes().into());
+    if let Some(len_bytes) = body.len_bytes()
+        && (len_bytes > 0 || matches!(method, Method::PUT | Method::PATCH | Method::POST))
+    {
+        headers.insert(header::CONTENT_LENGTH, len_bytes.into());
     }
     let expects = headers
         .get(header::EXPECT)

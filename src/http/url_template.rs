@@ -190,6 +190,14 @@ impl UrlTemplate {
             .map(|uploads| uploads.replace(ID, &segments))
     }
 
+    /// The same for an archive that is packed by this plan, and whose digest comes at the end.
+    pub fn of_planned_upload(&self, id: &EpisodeId, plan: &Digest) -> Option<String> {
+        let segments = format!("{}/{}{plan}", id.percent_encoded(), wire::PLAN_PREFIX);
+        self.uploads
+            .as_ref()
+            .map(|uploads| uploads.replace(ID, &segments))
+    }
+
     /// Where a receiver of ours says beforehand what it would answer. `None` where the whole
     /// address is set.
     pub fn of_admission(&self) -> Option<String> {

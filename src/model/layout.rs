@@ -6,6 +6,7 @@
 //!   outbox/<id>.tar.zst          complete and durable, waiting for its receipt
 //!   outbox/<id>.json             its sidecar: what it was packed from, and the last verdict
 //!   outbox/<id>.tar.zst.partial  scratch
+//!   outbox/<id>.tar.zst.plan     what it is packed by while it is sent, and nothing of the outcome
 //!   shipped/<id>/...             retired, with shipping_receipt.json
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
 //!   .sealift/                    the lock, control.sock, spare files; nothing that a restart needs
@@ -55,6 +56,7 @@ pub(crate) const SPARE_PREFIX: &str = ".sealift-spare-";
 const ARCHIVE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
 const SIDECAR_SUFFIX: &str = ".json";
+const PLAN_SUFFIX: &str = ".tar.zst.plan";
 
 /// The folders of one shipper.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub(crate) enum OutboxName {
     Partial(EpisodeId),
     /// `<id>.json`
     Sidecar(EpisodeId),
+    /// `<id>.tar.zst.plan`
+    Plan(EpisodeId),
     /// A leftover of ours: a removal, a copy or a file that was being written when we were killed.
     Scratch,
     /// Not ours; left alone.
@@ -174,6 +178,11 @@ impl Layout {
     pub fn sidecar(&self, id: &EpisodeId) -> PathBuf {
         self.outbox.join(format!("{}{SIDECAR_SUFFIX}", id.as_str()))
     }
+
+    /// `outbox/<id>.tar.zst.plan`
+    pub fn plan(&self, id: &EpisodeId) -> PathBuf {
+        self.outbox.join(format!("{}{PLAN_SUFFIX}", id.as_str()))
+    }
 }
 
 /// What a name found in the outbox is. Names that are no ids are strangers, whatever their ending.
@@ -191,6 +200,8 @@ pub(crate) fn outbox_name(name: &OsStr) -> OutboxName {
         OutboxName::Archive(id)
     } else if let Some(id) = id_before(SIDECAR_SUFFIX) {
         OutboxName::Sidecar(id)
+    } else if let Some(id) = id_before(PLAN_SUFFIX) {
+        OutboxName::Plan(id)
     } else {
         OutboxName::Stranger
     }
@@ -279,11 +290,19 @@ mod tests {
     #[test]
     fn outbox_names_are_told_apart_even_when_an_id_looks_like_one() {
         let layout = Layout::below(Path::new("/d"));
-        for name in ["a", "a.tar.zst", "a.tar.zst.partial", "a.json", "Lauf 7"] {
+        for name in [
+            "a",
+            "a.tar.zst",
+            "a.tar.zst.partial",
+            "a.json",
+            "a.tar.zst.plan",
+            "Lauf 7",
+        ] {
             let id = EpisodeId::parse(name).unwrap();
             let kind = |path: PathBuf| outbox_name(path.file_name().unwrap());
             assert_eq!(kind(layout.archive(&id)), OutboxName::Archive(id.clone()));
             assert_eq!(kind(layout.partial(&id)), OutboxName::Partial(id.clone()));
+            assert_eq!(kind(layout.plan(&id)), OutboxName::Plan(id.clone()));
             assert_eq!(kind(layout.sidecar(&id)), OutboxName::Sidecar(id));
         }
         assert_eq!(

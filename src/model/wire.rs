@@ -17,6 +17,9 @@ pub(crate) const EPISODES_PATH: &str = "/v1/episodes/";
 /// Where an upload that broke off is found again: the percent-encoded id follows, then `/` and the
 /// archive's digest in hex.
 pub(crate) const UPLOADS_PATH: &str = "/v1/uploads/";
+/// In the place of the digest there: an upload whose digest comes at its end, found again by the
+/// plan that its archive is packed by. A SHA-256 in hex follows.
+pub(crate) const PLAN_PREFIX: &str = "plan-";
 /// What a PUT with these headers would meet.
 pub(crate) const ADMISSION_PATH: &str = "/v1/admission";
 /// From which byte on an upload goes on (draft-ietf-httpbis-resumable-upload-15, section 4.1).
@@ -25,6 +28,13 @@ pub(crate) const UPLOAD_OFFSET: &str = "upload-offset";
 pub(crate) const UPLOAD_COMPLETE: &str = "upload-complete";
 /// How long the whole is, bytes (the same draft, section 4.3).
 pub(crate) const UPLOAD_LENGTH: &str = "upload-length";
+/// How long an archive may become that is still being packed, bytes; where its length is not known
+/// yet.
+pub(crate) const LENGTH_BOUND: &str = "sealift-length-bound";
+/// What a receiver of ours can do beyond the first version of the wire: a list of tokens.
+pub(crate) const ACCEPTS: &str = "sealift-accepts";
+/// Among them: an upload may be created without its digest, which comes with its last piece.
+pub(crate) const LATE_DIGEST: &str = "late-digest";
 /// A receiver keeps what broke off of archives larger than this, bytes. A smaller one is sent again
 /// before it was asked for.
 pub(crate) const RESUMABLE_OVER_BYTES: u64 = 1 << 20;

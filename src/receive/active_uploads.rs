@@ -96,6 +96,7 @@ mod tests {
             key,
             owner: None,
             sha256: Digest::of(b"a"),
+            is_planned: false,
         }
     }
 

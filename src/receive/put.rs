@@ -13,6 +13,8 @@
 //! sends it, the episode and the archive's digest, so that nothing needs to be remembered from one
 //! connection to the next, on either side.
 
+mod planned;
+
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
@@ -41,13 +43,15 @@ use crate::{
     },
 };
 
-/// What an upload's address takes.
+/// What an upload's address takes; that of a plan takes PUT as well.
 const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH";
+const PLANNED_METHODS: &str = "DELETE, GET, HEAD, PATCH, PUT";
 
 /// An upload that may go on: the episode and the archive that its address names.
 pub(super) struct Named {
     pub(super) id: EpisodeId,
     sha256: Digest,
+    is_planned: bool,
 }
 
 /// The upload that a path names, where it is below `/v1/uploads/`; `None` for any other path.
@@ -57,11 +61,16 @@ pub(super) struct Named {
 pub(super) fn upload_of(path: &str) -> Option<Result<Named, Problem>> {
     let rest = path.strip_prefix(wire::UPLOADS_PATH)?;
     let parse = || {
-        let (id, sha256) = rest.split_once('/').ok_or("expected ID/SHA256")?;
+        let (id, name) = rest.split_once('/').ok_or("expected ID/SHA256")?;
         let id = EpisodeId::from_percent_encoded(id).map_err(|error| error.to_string())?;
+        let plan = name.strip_prefix(wire::PLAN_PREFIX);
         Ok::<_, String>(Named {
             id,
-            sha256: sha256.parse().map_err(|_| "not a SHA-256, 64 hex digits")?,
+            is_planned: plan.is_some(),
+            sha256: plan
+                .unwrap_or(name)
+                .parse()
+                .map_err(|_| "not a SHA-256, 64 hex digits")?,
         })
     };
     Some(parse().map_err(|why| {
@@ -180,12 +189,14 @@ impl<S: Store> Exchange<'_, S> {
             key,
             owner: caller.name().cloned(),
             sha256: named.sha256,
+            is_planned: named.is_planned,
         };
         match self.head.method {
             // Some proxies ask by GET what they were asked by HEAD, and drop what they get for a
             // body.
             Method::HEAD | Method::GET => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
+            Method::PUT if part.is_planned => self.begin_planned(caller, &part, body).await,
             Method::DELETE => {
                 self.is_as_it_is_to_be()?;
                 match self.receiver.store.discard(&part).await? {
@@ -198,6 +209,7 @@ impl<S: Store> Exchange<'_, S> {
                     )),
                 }
             }
+            _ if part.is_planned => Ok(Reply::method_not_allowed(PLANNED_METHODS)),
             _ => Ok(Reply::method_not_allowed(UPLOAD_METHODS)),
         }
     }
@@ -231,16 +243,15 @@ impl<S: Store> Exchange<'_, S> {
         if let Some(kept) = self.receiver.store.settle(part).await?
             && self.stays(part, kept.offset).await?
         {
-            return Ok(state(
-                StatusCode::NO_CONTENT,
-                kept.offset,
-                Some((kept.offer.size_bytes, false)),
-            ));
+            // How long it will be is not known of one that is packed meanwhile.
+            let whole = (!part.is_planned).then_some((kept.offer.size_bytes, false));
+            return Ok(state(StatusCode::NO_CONTENT, kept.offset, whole));
         }
         // It got through after all, and the answer was lost: there is nothing left to send.
         match self.receiver.store.find(&part.key).await? {
             Some(held)
-                if held.sha256 == part.sha256
+                if !part.is_planned
+                    && held.sha256 == part.sha256
                     && identity::may_read(caller, held.owner.as_ref(), &self.receiver.readers) =>
             {
                 Ok(state(
@@ -271,6 +282,11 @@ impl<S: Store> Exchange<'_, S> {
             is_complete(headers)?.ok_or_else(|| invalid("Upload-Complete is ?1 or ?0."))?;
         let at = number(headers, UPLOAD_OFFSET)?
             .ok_or_else(|| invalid("Upload-Offset says from which byte on this goes on."))?;
+        if part.is_planned {
+            return self
+                .go_on_planned(caller, part, at, is_complete, body)
+                .await;
+        }
         // Neither a length nor a coding: there is no body (RFC 9112, section 6.3).
         let bare = !headers.contains_key(header::CONTENT_LENGTH)
             && !headers.contains_key(header::TRANSFER_ENCODING);
@@ -308,18 +324,9 @@ impl<S: Store> Exchange<'_, S> {
         };
         let part_room = self.part_room(part, &offer, at, is_complete, &promise)?;
         self.is_as_it_is_to_be()?;
-        let upload = match store.resume(part, &offer, at).await? {
-            PartResumed::Upload(upload) => upload,
-            PartResumed::Elsewhere { offset } => {
-                return match self.stays(part, offset).await? {
-                    true => Ok(elsewhere(at, offset)),
-                    false => self.nothing_kept(part).await,
-                };
-            }
-            PartResumed::Nothing => return self.nothing_kept(part).await,
-            PartResumed::Busy => {
-                return Ok(Reply::busy("Another connection is writing this upload."));
-            }
+        let upload = match self.resumed(part, &offer, at).await? {
+            Ok(upload) => upload,
+            Err(reply) => return Ok(reply),
         };
         let taking = Taking::new(self, upload, promise, part_room, part);
         if is_complete {
@@ -331,6 +338,27 @@ impl<S: Store> Exchange<'_, S> {
             StatusCode::NO_CONTENT,
             offset,
             Some((offer.size_bytes, false)),
+        ))
+    }
+
+    /// An upload that goes on at a byte; or what is answered where it does not.
+    async fn resumed(
+        &self,
+        part: &PartKey,
+        offer: &Offer,
+        at: u64,
+    ) -> Result<Result<S::Upload, Reply>, RequestRefusal> {
+        Ok(Err(
+            match self.receiver.store.resume(part, offer, at).await? {
+                PartResumed::Upload(upload) => return Ok(Ok(upload)),
+                PartResumed::Elsewhere { offset } if self.stays(part, offset).await? => {
+                    elsewhere(at, offset)
+                }
+                PartResumed::Elsewhere { .. } | PartResumed::Nothing => {
+                    self.nothing_kept(part).await?
+                }
+                PartResumed::Busy => Reply::busy("Another connection is writing this upload."),
+            },
         ))
     }
 
@@ -359,7 +387,7 @@ impl<S: Store> Exchange<'_, S> {
 
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
         match self.receiver.store.find(&part.key).await? {
-            Some(held) if held.sha256 == part.sha256 => {
+            Some(held) if !part.is_planned && held.sha256 == part.sha256 => {
                 self.is_as_it_is_to_be()?;
                 let reply = Reply::receipt(StatusCode::OK, &held.receipt());
                 Ok(completed(reply, held.size_bytes))

@@ -126,7 +126,7 @@ impl<'a> RoomFor<'a> {
 /// The bytes of an upload on their way.
 #[derive(Debug)]
 struct Coming {
-    bytes: u64,
+    came_bytes: AtomicU64,
     left_bytes: AtomicU64,
     began: Instant,
 }
@@ -137,7 +137,15 @@ impl Coming {
     }
 
     fn came(&self) -> u64 {
-        self.bytes - self.left()
+        self.came_bytes.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.came().saturating_add(self.left())
+    }
+
+    fn more(&self, bytes: u64) {
+        self.left_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What it would bring at its rate so far; `None` for as long as it has what it announced.
@@ -175,10 +183,16 @@ pub(super) struct Promise {
 }
 
 impl Promise {
+    /// What of it is not written yet.
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.coming.left()
+    }
+
     /// So much of it is on the disk now, where the file system counts it.
     pub(super) fn took(&mut self, bytes: u64) {
         let taken = bytes.min(self.coming.left());
         self.coming.left_bytes.fetch_sub(taken, Ordering::Relaxed);
+        self.coming.came_bytes.fetch_add(taken, Ordering::Relaxed);
     }
 }
 
@@ -273,7 +287,7 @@ impl StoreSums {
             .copied()
             .into_iter()
             .chain(parts.map(|(_, sum)| sum.beside_promise()))
-            .chain(promises.map(|promise| promise.coming.bytes))
+            .chain(promises.map(|promise| promise.coming.bytes()))
             .fold(0, u64::saturating_add)
     }
 
@@ -392,11 +406,31 @@ impl StoreRoom {
         Ok(Ok(self.enter(&mut sums, room_for, bytes)))
     }
 
+    /// Promises an upload more than it was promised.
+    ///
+    /// # Errors
+    /// As [`Self::promise`].
+    pub(super) async fn extend<S: Store>(
+        &self,
+        store: &S,
+        room_for: RoomFor<'_>,
+        promise: &Promise,
+        bytes: u64,
+    ) -> Result<Result<(), Problem>, StoreError> {
+        let space = store.space().await?;
+        let sums = self.sums.lock();
+        if let Err(problem) = self.fits(&sums, space, room_for, bytes) {
+            return Ok(Err(problem));
+        }
+        promise.coming.more(bytes);
+        Ok(Ok(()))
+    }
+
     fn enter(&self, sums: &mut StoreSums, room_for: RoomFor<'_>, bytes: u64) -> Promise {
         let number = sums.next_promise;
         sums.next_promise += 1;
         let coming = Arc::new(Coming {
-            bytes,
+            came_bytes: AtomicU64::new(0),
             left_bytes: AtomicU64::new(bytes),
             began: Instant::now(),
         });

@@ -29,7 +29,7 @@ use crate::{
         episode::{EpisodeId, HostName},
         exposition::ExpositionFormat,
         text::printable,
-        wire::{ADMISSION_PATH, Problem, ProblemType},
+        wire::{ACCEPTS, ADMISSION_PATH, LATE_DIGEST, Problem, ProblemType},
     },
 };
 
@@ -277,7 +277,10 @@ impl<S: Store> Exchange<'_, S> {
                 _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
             },
             Route::Upload(Ok(named)) => self.upload(caller, named, body).await,
-            Route::Admission => Ok(self.admission(caller).await),
+            Route::Admission => {
+                let accepts = HeaderValue::from_static(LATE_DIGEST);
+                Ok(self.admission(caller).await.with(ACCEPTS, accepts))
+            }
             Route::Metrics
                 if caller
                     .name()

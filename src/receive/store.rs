@@ -189,6 +189,10 @@ pub(crate) trait Upload: Send + 'static {
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// What its archive is that was begun by its plan. Said before the end: [`Upload::publish`]
+    /// compares it.
+    fn now_offers(&mut self, offer: &Offer);
+
     /// It is not to be kept: it is published, or nothing is left of what it brings, also after a
     /// kill, or where a client asks where it goes on.
     fn forgo(&self);
@@ -228,14 +232,16 @@ pub(crate) struct PartKey {
     pub key: Key,
     /// The authenticated name of the host that sends it.
     pub owner: Option<HostName>,
-    /// Digest of the whole archive.
+    /// Digest of the whole archive; or of the plan that it is packed by.
     pub sha256: Digest,
+    /// It is the plan's: the archive's own digest comes with its last bytes.
+    pub is_planned: bool,
 }
 
 /// What is kept of an upload that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// What it was begun with.
+    /// What it was begun with; by a plan: the plan's digest, and no more than how long it may become.
     pub offer: Offer,
     /// How many bytes of it are durable: it goes on here.
     pub offset: u64,
@@ -341,6 +347,7 @@ impl PartKey {
             key,
             owner,
             sha256: offer.sha256,
+            is_planned: false,
         }
     }
 }

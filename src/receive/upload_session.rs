@@ -6,10 +6,13 @@ use super::{
     active_uploads::Flow,
     body::UploadBody,
     request_context::{Exchange, RequestContext, RequestRefusal},
-    room::{PartRoom, Promise},
+    room::{PartRoom, Promise, RoomFor},
     store::{PartKey, Publication, Store, StoreError, Upload as _},
 };
 use crate::model::wire::{Problem, ProblemType};
+
+/// An upload of unknown length takes room in steps of this, bytes.
+const GROWS_BY_BYTES: u64 = 64 << 20;
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
@@ -20,6 +23,9 @@ pub(super) struct Taking<S: Store> {
     upload: Option<S::Upload>,
     promise: Promise,
     flow: Flow,
+    /// It is packed meanwhile, and nothing says how long it becomes: it takes room step by step.
+    /// How much it has in all, bytes.
+    grown_bytes: Option<u64>,
     /// Bytes that came on this connection.
     pub(super) received: u64,
 }
@@ -42,8 +48,71 @@ impl<S: Store> Taking<S> {
             upload: Some(upload),
             promise,
             flow: exchange.receiver.underway.begin(part),
+            grown_bytes: None,
             received: 0,
         }
+    }
+
+    /// One that is packed meanwhile, of which so much is there already.
+    ///
+    /// # Errors
+    /// That there is no room for more of it.
+    pub(super) async fn growing(
+        exchange: &Exchange<'_, S>,
+        upload: S::Upload,
+        part: &PartKey,
+        kept_bytes: u64,
+    ) -> Result<Self, RequestRefusal> {
+        let room = &exchange.receiver.room;
+        let room_for = match kept_bytes {
+            0 => RoomFor::Whole(part),
+            _ => RoomFor::Rest(part),
+        };
+        let promise = room
+            .promise(&exchange.receiver.store, room_for, GROWS_BY_BYTES)
+            .await??;
+        let reserved = kept_bytes.saturating_add(GROWS_BY_BYTES);
+        let part_room = room
+            .reserve_part(part, reserved, kept_bytes, &promise)
+            .filter(|room| room.is_for_whole)
+            .ok_or_else(no_room_to_keep)?;
+        let mut taking = Self::new(exchange, upload, promise, Some(part_room), part);
+        taking.grown_bytes = Some(kept_bytes);
+        Ok(taking)
+    }
+
+    /// Takes room for what has come, where it is not there yet.
+    async fn grow(&mut self, bytes: u64) -> Result<(), RequestRefusal> {
+        let Some(grown_bytes) = &mut self.grown_bytes else {
+            return Ok(());
+        };
+        *grown_bytes = grown_bytes.saturating_add(bytes);
+        let terms = self.receiver.limits.max_episode_bytes;
+        if let Some(max) = terms
+            && *grown_bytes > max
+        {
+            self.upload = None;
+            let detail =
+                format!("It is longer than {max} bytes; archives of up to that are taken.");
+            let problem = Problem::new(ProblemType::TooLarge, detail);
+            return Err(problem.with("max_episode_bytes", max).into());
+        }
+        if self.promise.left_bytes() >= bytes {
+            return Ok(());
+        }
+        let more = bytes.max(GROWS_BY_BYTES);
+        let room = &self.receiver.room;
+        room.extend(
+            &self.receiver.store,
+            RoomFor::Rest(&self.part),
+            &self.promise,
+            more,
+        )
+        .await??;
+        if self.part_room.as_ref().is_some_and(|room| !room.grow(more)) {
+            return Err(no_room_to_keep().into());
+        }
+        Ok(())
     }
 
     /// The body, to its end.
@@ -53,6 +122,7 @@ impl<S: Store> Taking<S> {
             let Some(bytes) = body.next().await? else {
                 return Ok(self);
             };
+            self.grow(bytes.len() as u64).await?;
             let Some(upload) = &mut self.upload else {
                 return Ok(self);
             };

@@ -14,6 +14,7 @@ mod disk_usage;
 mod effect_runner;
 mod folder_identity;
 mod folder_totals;
+mod growing;
 mod housekeeping;
 mod idle_priority;
 mod lengths;

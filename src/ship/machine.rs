@@ -48,7 +48,7 @@ use self::{
     look_back::LookBack,
     overview::{Census, Overview, Sources},
     reconcile::Reconcile,
-    schedule::{Circumstances, Lane, Schedule},
+    schedule::{AfterGrowing, Circumstances, Lane, Schedule},
     step_result::{Moved, OrphanEnd, PackFailure, Packed},
     storage::Storage,
     sweeps::Sweeps,
@@ -143,6 +143,10 @@ impl Machine {
             }
             // Nothing waits for it here.
             Event::Discarded(_) | Event::Deadline => {}
+            Event::Growing(id) => self.schedule.grows(&id),
+            // It keeps its slot until it is packed, which is now.
+            Event::GrowingSent(_, true) => {}
+            Event::GrowingSent(id, false) => self.schedule.leaves_its_slot(&id),
             Event::WholeSent(id) => self.schedule.whole_sent(&id, now),
             Event::Attempted(id, attempt) => self.attempted(&id, &attempt),
             Event::Retired(id, moved) => self.retired(&id, moved),
@@ -178,6 +182,10 @@ impl Machine {
             }
             Event::Stop => {
                 cx.stop();
+                // What it comes to is sent by the next process.
+                for id in self.schedule.give_up_growing() {
+                    self.context.perform(Effect::Cancel(id));
+                }
                 self.cancel_what_stands_still();
             }
         }
@@ -355,11 +363,29 @@ impl Machine {
             self.storage.clean_up_begins();
         }
         self.look_back.begin_if_due(cx);
+        self.go_on_with_what_grew();
         while let Some((lane, id)) = self.schedule.next_to_send(self.circumstances()) {
             self.send(&id, lane);
         }
+        while let Some(id) = self.schedule.next_growing(self.circumstances()) {
+            self.schedule.growing_begins(&id, self.context.now());
+            self.context.perform(Effect::SendGrowing(id));
+        }
         while let Some((lane, id)) = self.schedule.next_to_pack(self.circumstances()) {
             self.prepare(&id, lane);
+        }
+    }
+
+    /// What was sent while it was packed goes on in its slot, or leaves it.
+    fn go_on_with_what_grew(&mut self) {
+        while let Some(after) = self.schedule.after_growing(self.circumstances()) {
+            match after {
+                AfterGrowing::Send(id) => {
+                    self.schedule.leaves_its_slot(&id);
+                    self.send(&id, Lane::Any);
+                }
+                AfterGrowing::GiveUp(id) => self.schedule.leaves_its_slot(&id),
+            }
         }
     }
 

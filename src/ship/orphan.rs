@@ -220,7 +220,7 @@ pub(crate) fn put_back_unfinished(
         let name = outbox_name(&entry.file_name());
         let id = match &name {
             OutboxName::Partial(id) | OutboxName::Archive(id) | OutboxName::Sidecar(id) => id,
-            OutboxName::Scratch | OutboxName::Stranger => continue,
+            OutboxName::Plan(_) | OutboxName::Scratch | OutboxName::Stranger => continue,
         };
         // One broken episode never holds up the rest.
         let step = StepContext::new(layout, id, content_of, progress);

@@ -4,7 +4,7 @@
 //!  keep    unlink an old <id>.json ▸ fsync the partial ▸ rename to <id>.tar.zst
 //!            ▸ fsync the folder ▸ write <id>.json
 //!  check   <id>.json ▸ length of <id>.tar.zst ▸ fingerprint of the episode [▸ digest of the bytes]
-//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked:
+//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.plan, <id>.tar.zst.partial are unlinked:
 //!            the episode has left episodes/
 //! ```
 //!
@@ -18,6 +18,7 @@
 
 mod in_the_way;
 mod note;
+pub(crate) mod plan;
 mod whose;
 
 use std::{
@@ -74,7 +75,8 @@ pub(crate) fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     // The sidecar after its archive: as long as there is an archive, it says what it was packed
     // from. Orphans go by it.
     durable::remove_file(&layout.archive(id))?;
-    durable::remove_file(&layout.sidecar(id))
+    durable::remove_file(&layout.sidecar(id))?;
+    durable::remove_file(&layout.plan(id))
 }
 
 /// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its
@@ -341,6 +343,9 @@ pub(crate) fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result
                 };
                 lonely && (is_empty_note(&path) || is_ours())
             }
+            // What it says of an episode that is gone helps no other.
+            OutboxName::Plan(id) => fs::symlink_metadata(layout.episode(&id))
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound),
             OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
         };
         if is_scratch && let Err(error) = durable::remove_file(&path) {

@@ -11,19 +11,27 @@
 //!     ├─ where a 200 brings no receipt: vouch ──HEAD──▶ is it held there?
 //!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept?
 //!                                                   ──▶ PATCH with the rest
+//!  Growing ──▶ what there is of an archive, while it is packed: growing.rs ──▶ how much was kept
 //! ```
 
 mod admission;
 mod answer;
+pub mod growing;
 mod resume;
 pub mod throttle;
 mod upload;
 mod vouch;
 
-use self::{resume::ResumeEnd, upload::Paced};
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::{growing::GrowingEnd, resume::ResumeEnd, upload::Paced};
 
 use crate::{
+    config::SendWhilePacking,
     http::{
         client::{Answered, ClientError, Request},
         endpoint::Endpoint,
@@ -53,6 +61,9 @@ pub struct Transport {
     throttle: Throttle,
     /// Whether it is asked what speaks for a 200 without a receipt.
     asks_of_bare_200: bool,
+    /// Whether it takes uploads whose digest comes at the end, and when it said so.
+    late_digest: Arc<Mutex<Option<(bool, Instant)>>>,
+    send_while_packing: SendWhilePacking,
 }
 
 /// What to deliver.
@@ -67,6 +78,8 @@ pub struct Delivery {
     pub commit: Option<Commit>,
     /// Whether an attempt came before, so that the receiver may have kept a part of it.
     pub resume: bool,
+    /// What was sent of it while it was packed.
+    pub sent_growing: GrowingEnd,
     /// Told of the archive's bytes as they leave; stops the attempt when it is cancelled.
     pub progress: Progress,
 }
@@ -79,6 +92,17 @@ impl Transport {
             endpoint,
             throttle: Throttle::default(),
             asks_of_bare_200: true,
+            late_digest: Arc::default(),
+            send_while_packing: SendWhilePacking::default(),
+        }
+    }
+
+    /// The same, with archives sent while they are packed, or not.
+    #[must_use]
+    pub fn sending_while_packing(self, send_while_packing: SendWhilePacking) -> Self {
+        Self {
+            send_while_packing,
+            ..self
         }
     }
 
@@ -123,6 +147,9 @@ impl Transport {
 
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
+        if let Some(outcome) = self.stored_while_packed(&delivery).await {
+            return outcome.into();
+        }
         let (mut resumed_at_bytes, mut asked_for_receipt, mut asked_in_vain) = (0, false, false);
         let outcome = match self
             .resume(&delivery, &mut resumed_at_bytes, &mut asked_for_receipt)
@@ -150,7 +177,7 @@ impl Transport {
         };
         let (outcome, sent) = (
             outcome.unwrap_or_else(Outcome::Failed),
-            delivery.progress.bytes() > 0,
+            delivery.progress.bytes() > 0 || delivery.sent_growing != GrowingEnd::Nothing,
         );
         Attempt {
             outcome,
@@ -254,6 +281,7 @@ impl Transport {
             commit,
             archive: _,
             resume: _,
+            sent_growing: _,
             progress: _,
         } = delivery;
         let mut headers = HeaderMap::new();

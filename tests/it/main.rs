@@ -27,6 +27,7 @@ mod fairness;
 mod fetch;
 mod fetch_real;
 mod golden;
+mod growing;
 mod kept;
 mod last_copy;
 mod look_again;

@@ -31,7 +31,7 @@ use sealift::{
             destination::upload_window::Uploads,
             step_result::{Moved, OrphanEnd, Packed},
         },
-        transport::{Delivery, Transport},
+        transport::{Delivery, Transport, growing::GrowingEnd},
     },
 };
 use tokio::{
@@ -346,6 +346,7 @@ impl Host {
                     facts,
                     commit: None,
                     resume,
+                    sent_growing: GrowingEnd::Nothing,
                     progress,
                 };
                 self.attempts
@@ -371,6 +372,7 @@ impl Host {
             | Effect::FreeSpace { .. }
             | Effect::LookBack(_)
             | Effect::Cancel(_)
+            | Effect::SendGrowing(_)
             | Effect::Discard(_)
             | Effect::ReadClock
             | Effect::Pace(_)

@@ -5,6 +5,7 @@ mod inodes;
 mod leaned;
 mod limits;
 mod memory;
+mod planned;
 mod program;
 mod reading;
 mod resume;

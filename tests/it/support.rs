@@ -718,6 +718,23 @@ impl Scripted {
     }
 }
 
+/// A body in chunks (RFC 9112, section 7.1).
+fn chunks(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let size = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        let begin = body.len();
+        body.resize(begin + size + 2, 0);
+        reader.read_exact(&mut body[begin..])?;
+        body.truncate(begin + size);
+        if size == 0 {
+            return Ok(body);
+        }
+    }
+}
+
 fn serve(
     stream: TcpStream,
     script: &(impl Fn(&Seen, usize) -> Reply + Send + Sync),
@@ -751,8 +768,14 @@ fn serve(
             let length: usize = seen
                 .header("content-length")
                 .map_or(0, |length| length.parse().unwrap());
-            seen.body = vec![0; length];
-            reader.read_exact(&mut seen.body)?;
+            seen.body = if seen.header("transfer-encoding").is_some() {
+                chunks(&mut reader)?
+            } else {
+                vec![0; length]
+            };
+            if length > 0 {
+                reader.read_exact(&mut seen.body)?;
+            }
         }
         log.lock().unwrap().push(seen);
         if reply.silent {

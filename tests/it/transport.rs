@@ -22,7 +22,7 @@ use sealift::{
     ship::{
         archive::{Archive, Sink as _},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
-        transport::{Delivery, Transport},
+        transport::{Delivery, Transport, growing::GrowingEnd},
     },
 };
 use serde_json::{Value, json};
@@ -94,6 +94,7 @@ fn delivery(id: &str, archive: Archive, facts: ArchiveFacts) -> Delivery {
         facts,
         commit: None,
         resume: false,
+        sent_growing: GrowingEnd::Nothing,
         progress: Progress::default(),
     }
 }

@@ -25,7 +25,8 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RequestBody {
     source: BodySource,
-    len_bytes: u64,
+    /// `None` where that shows at its end.
+    len_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl RequestBody {
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
         Self {
-            len_bytes: bytes.len() as u64,
+            len_bytes: Some(bytes.len() as u64),
             source: BodySource::Whole(bytes),
         }
     }
@@ -55,7 +56,18 @@ impl RequestBody {
     #[must_use]
     pub fn chunks(len_bytes: u64, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
         Self {
-            len_bytes,
+            len_bytes: Some(len_bytes),
+            source: BodySource::Chunks(chunks),
+        }
+    }
+
+    /// A body that comes in pieces and ends where they do; it is sent in chunks (RFC 9112, section
+    /// 7.1). An error among the pieces ends the exchange with
+    /// [`ClientError::Body`](super::ClientError::Body), and the body without its last chunk.
+    #[must_use]
+    pub fn of_unknown_length(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self {
+            len_bytes: None,
             source: BodySource::Chunks(chunks),
         }
     }
@@ -68,8 +80,8 @@ impl RequestBody {
         }
     }
 
-    /// Its length, bytes.
-    pub fn len_bytes(&self) -> u64 {
+    /// Its length, bytes; `None` where that is not known.
+    pub fn len_bytes(&self) -> Option<u64> {
         self.len_bytes
     }
 }
@@ -85,14 +97,15 @@ enum Permission {
 /// A request's body on a connection.
 pub(super) struct OutgoingBody {
     source: BodySource,
-    left_bytes: u64,
+    /// `None` where that is not known.
+    left_bytes: Option<u64>,
     gate: Option<BodyGate>,
     flight: Flight,
 }
 
 impl OutgoingBody {
     pub(super) fn new(body: RequestBody, flight: &Flight) -> Self {
-        if body.len_bytes == 0 {
+        if body.len_bytes == Some(0) {
             flight.pulled_all();
         }
         Self {
@@ -141,7 +154,7 @@ impl OutgoingBody {
                 }
             }
         }
-        if self.left_bytes == 0 {
+        if self.left_bytes == Some(0) {
             return Poll::Ready(None);
         }
         let chunk = match &mut self.source {
@@ -153,16 +166,23 @@ impl OutgoingBody {
             },
         };
         let len_bytes = chunk.len() as u64;
-        if len_bytes == 0 || len_bytes > self.left_bytes {
-            let why = format!(
-                "the body does not have its length: {} bytes were left to come",
-                self.left_bytes
-            );
-            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))));
+        match &mut self.left_bytes {
+            None if len_bytes == 0 => {
+                self.left_bytes = Some(0);
+                self.flight.pulled_all();
+                return Poll::Ready(None);
+            }
+            None => {}
+            Some(left_bytes) if len_bytes == 0 || len_bytes > *left_bytes => {
+                let why = format!(
+                    "the body does not have its length: {left_bytes} bytes were left to come"
+                );
+                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))));
+            }
+            Some(left_bytes) => *left_bytes -= len_bytes,
         }
-        self.left_bytes -= len_bytes;
         self.flight.pulled(len_bytes);
-        if self.left_bytes == 0 {
+        if self.left_bytes == Some(0) {
             self.flight.pulled_all();
         }
         Poll::Ready(Some(Ok(chunk)))
@@ -193,10 +213,11 @@ impl Body for OutgoingBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left_bytes == 0
+        self.left_bytes == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left_bytes)
+        self.left_bytes
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -112,6 +112,22 @@ impl PartRoom {
         true
     }
 
+    /// Reserves so much more behind what has come; false where there is no room for it.
+    pub(in crate::receive) fn grow(&self, bytes: u64) -> bool {
+        let mut sums = self.sums.lock();
+        let all = self
+            .at
+            .saturating_add(self.coming.came())
+            .saturating_add(bytes);
+        let has_room = sums.make_room_for_part(&self.part, all, self.max_bytes);
+        if has_room {
+            sums.changed(&self.part, |sum| {
+                sum.reserved_bytes = sum.reserved_bytes.max(all);
+            });
+        }
+        has_room
+    }
+
     /// Whether no other connection brings the same.
     pub(in crate::receive) fn is_alone(&self) -> bool {
         let sums = self.sums.lock();

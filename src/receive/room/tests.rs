@@ -120,6 +120,7 @@ fn part(owner: Option<&str>, n: usize) -> PartKey {
             id: EpisodeId::parse(&format!("run-{n}")).unwrap(),
         },
         owner: owner.map(|name| HostName::parse(name).unwrap()),
+        is_planned: false,
         sha256: Digest::of(b"archive"),
     }
 }

@@ -208,6 +208,8 @@ impl Upload for FailingUpload {
         }
     }
 
+    fn now_offers(&mut self, _: &Offer) {}
+
     fn forgo(&self) {}
 
     async fn keep(self) -> Result<u64, StoreError> {

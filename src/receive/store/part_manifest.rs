@@ -24,6 +24,10 @@ pub(super) struct PartManifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<HostName>,
     sha256: Digest,
+    /// That is the digest of the plan that the archive is packed by, and `size_bytes` the most that
+    /// it becomes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    planned: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_sha256: Option<Digest>,
     size_bytes: u64,
@@ -41,6 +45,7 @@ impl PartManifest {
             host: part.key.host.clone(),
             owner: part.owner.clone(),
             sha256: part.sha256,
+            planned: part.is_planned,
             content_sha256: offer.content_sha256,
             size_bytes: offer.size_bytes,
             file: file.to_owned(),
@@ -69,6 +74,7 @@ impl PartManifest {
             key,
             owner: self.owner.clone(),
             sha256: self.sha256,
+            is_planned: self.planned,
         }
     }
 
@@ -102,13 +108,14 @@ pub(super) fn name_of(part: &PartKey) -> String {
         key: Key { host, id },
         owner,
         sha256,
+        is_planned,
     } = part;
-    Digest::of(
+    let key = if *is_planned {
+        serde_json::json!([host, id, owner, sha256, "plan"])
+    } else {
         serde_json::json!([host, id, owner, sha256])
-            .to_string()
-            .as_bytes(),
-    )
-    .to_string()
+    };
+    Digest::of(key.to_string().as_bytes()).to_string()
 }
 
 #[cfg(test)]
@@ -193,7 +200,11 @@ mod tests {
             sha256: Digest::of(b""),
             ..part.clone()
         };
-        let names = [&part, &by_host, &by_owner, &by_digest].map(name_of);
+        let by_plan = PartKey {
+            is_planned: true,
+            ..part.clone()
+        };
+        let names = [&part, &by_host, &by_owner, &by_digest, &by_plan].map(name_of);
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
     }

@@ -158,7 +158,8 @@ impl Places {
 
     /// Whether the whole of an upload is known to be held, be it by way of another.
     pub(super) fn is_held(&self, part: &PartKey) -> bool {
-        matches!(self.look(&part.key), Ok(NameLookup::Known(held, _)) if held.sha256 == part.sha256)
+        !part.is_planned
+            && matches!(self.look(&part.key), Ok(NameLookup::Known(held, _)) if held.sha256 == part.sha256)
     }
 
     /// What another upload of the same key has kept, once it is held. One that is still written

@@ -118,6 +118,8 @@ type Writing = JoinHandle<io::Result<(Growing, Vec<u8>)>>;
 pub(crate) struct FolderUpload {
     live: Arc<Live>,
     session: Arc<Session>,
+    /// What it is published as.
+    offer: Offer,
 }
 
 impl FolderUpload {
@@ -140,6 +142,7 @@ impl FolderUpload {
         Self {
             live: Arc::clone(live),
             session,
+            offer: *offer,
         }
     }
 }
@@ -152,6 +155,10 @@ impl Upload for FolderUpload {
             *slot = Slot::Over;
         }
         written
+    }
+
+    fn now_offers(&mut self, offer: &Offer) {
+        self.offer = *offer;
     }
 
     fn forgo(&self) {
@@ -180,7 +187,7 @@ impl Upload for FolderUpload {
         to_its_end(async move {
             let mut slot = self.session.slot.lock().await;
             let open = slot.take()?;
-            open.publish(&self.session).await
+            open.publish(&self.session, self.offer).await
         })
         .await
     }
@@ -343,11 +350,12 @@ impl Open {
     }
 
     async fn keep(self, session: &Session) -> Result<u64, StoreError> {
-        self.finish(session, Places::keep).await
+        let begun_with = session.offer;
+        self.finish(session, begun_with, Places::keep).await
     }
 
-    async fn publish(self, session: &Session) -> Result<Publication, StoreError> {
-        self.finish(session, Places::publish).await
+    async fn publish(self, session: &Session, offer: Offer) -> Result<Publication, StoreError> {
+        self.finish(session, offer, Places::publish).await
     }
 
     /// Writes what has not been, and does the last thing with the file; all that the disk had under
@@ -355,15 +363,12 @@ impl Open {
     async fn finish<T: Send + 'static>(
         mut self,
         session: &Session,
+        offer: Offer,
         last: fn(&Places, &Growing, &PartKey, &Offer) -> io::Result<T>,
     ) -> Result<T, StoreError> {
         self.written().await?;
         self.flushed().await?;
-        let (places, part, offer) = (
-            Arc::clone(&session.places),
-            session.part.clone(),
-            session.offer,
-        );
+        let (places, part) = (Arc::clone(&session.places), session.part.clone());
         ended(
             spawn_blocking(move || {
                 let growing = match self.growing {

@@ -50,6 +50,27 @@ impl Archive {
             len_bytes,
         }
     }
+
+    /// So much of what has been written already.
+    ///
+    /// # Errors
+    /// Reading failed, or there is less.
+    pub(crate) async fn piece(&self, offset_bytes: u64, len_bytes: u64) -> io::Result<Bytes> {
+        let source = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; usize::try_from(len_bytes).map_err(io::Error::other)?];
+            let mut filled = 0;
+            while filled < bytes.len() {
+                let at_bytes = offset_bytes + filled as u64;
+                match source.read_at(at_bytes, &mut bytes[filled..])? {
+                    0 => return Err(short(at_bytes, offset_bytes + len_bytes)),
+                    read => filled += read,
+                }
+            }
+            Ok(Bytes::from(bytes))
+        });
+        read.await.map_err(io::Error::other)?
+    }
 }
 
 impl ArchiveReader {
@@ -98,19 +119,7 @@ async fn chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result
     if growth.len_bytes < offset + wanted {
         return Err(short(growth.len_bytes, len_bytes));
     }
-    let source = archive.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match source.read_at(offset + filled as u64, &mut bytes[filled..])? {
-                0 => return Err(short(offset + filled as u64, len_bytes)),
-                read => filled += read,
-            }
-        }
-        Ok(Bytes::from(bytes))
-    });
-    read.await.map_err(io::Error::other)?
+    archive.piece(offset, wanted).await
 }
 
 fn short(found: u64, stated: u64) -> io::Error {

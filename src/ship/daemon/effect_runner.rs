@@ -115,7 +115,7 @@ impl EffectRunner {
     fn uploads(&self) -> impl Iterator<Item = &RunningTask> {
         self.under_way
             .iter()
-            .filter(|(part, _)| part.work == Work::Send)
+            .filter(|(part, _)| matches!(part.work, Work::Send | Work::SendGrowing))
             .map(|(_, work)| work)
     }
 
@@ -169,7 +169,7 @@ impl EffectRunner {
     pub(super) fn ended(&mut self, part: &Task) {
         let ended = self.under_way.remove(part);
         self.sent_bytes += ended
-            .filter(|_| part.work == Work::Send)
+            .filter(|_| matches!(part.work, Work::Send | Work::SendGrowing))
             .map_or(0, |work| work.progress.bytes());
         if part.work == Work::Discard
             && let Some(packing) = part.id.as_ref().and_then(|id| self.waiting.remove(id))
@@ -235,7 +235,7 @@ impl EffectRunner {
             Effect::Pace(pace) => self.throttle.set(pace),
             Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
-            Effect::Cancel(id) => self.cancel(id),
+            Effect::Cancel(id) => self.cancel(&id),
             Effect::Discard(id) => {
                 // Here and now: no worker that looks for it from here on may find it.
                 workers.let_go(&id);
@@ -279,6 +279,13 @@ impl EffectRunner {
                         }
                     };
                     workers.report(Event::Attempted(id, attempt));
+                });
+            }
+            Effect::SendGrowing(id) => {
+                let ended = workers.growing_begins(&id, &progress);
+                tokio::spawn(async move {
+                    let goes_on = workers.send_growing(&id, ended, progress).await;
+                    workers.report(Event::GrowingSent(id, goes_on));
                 });
             }
             Effect::Scan => {
@@ -364,12 +371,12 @@ impl EffectRunner {
         None
     }
 
-    fn cancel(&self, id: EpisodeId) {
-        if let Some(work) = self.under_way.get(&Task {
-            work: Work::Send,
-            id: Some(id),
-        }) {
-            work.progress.cancel();
+    fn cancel(&self, id: &EpisodeId) {
+        for work in [Work::Send, Work::SendGrowing] {
+            let id = Some(id.clone());
+            if let Some(work) = self.under_way.get(&Task { work, id }) {
+                work.progress.cancel();
+            }
         }
     }
 }
@@ -420,7 +427,10 @@ fn as_far_as_it_went(
 }
 
 fn can_be_cancelled(work: Work) -> bool {
-    matches!(work, Work::Check | Work::Pack | Work::Send | Work::LookBack)
+    matches!(
+        work,
+        Work::Check | Work::Pack | Work::Send | Work::SendGrowing | Work::LookBack
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{
         tree::{self, Entry, Kind},
     },
     model::{
-        episode::{EpisodeId, FolderLook},
+        episode::{EpisodeId, Fingerprint, FolderLook},
         progress::Progress,
         records::ManifestCheck,
     },
@@ -55,8 +55,8 @@ impl Workers {
             .map_err(PackFailure::Outbox)?;
         outbox::forget_note(&self.layout, id);
         let outbox = &self.layout.outbox;
-        let room = match self.reserve(id, open_files, progress) {
-            Ok(Ok(room)) => room,
+        let (room, need_bytes, fingerprint) = match self.reserve(id, open_files, progress) {
+            Ok(Ok(reserved)) => reserved,
             Ok(Err(short)) => return Err(PackFailure::Short(short.to_string())),
             Err(error) => return Err(self.failure(id, error)),
         };
@@ -65,6 +65,7 @@ impl Workers {
             outbox::in_the_way(&partial)
                 .map_or_else(|| unwritable(outbox, &error), PackFailure::Outbox)
         })?;
+        self.may_be_sent(id, &archive, need_bytes, fingerprint);
         let packed = pack::pack(
             id,
             &self.layout.episode(id),
@@ -72,6 +73,7 @@ impl Workers {
             &options,
             progress,
         );
+        self.known.growing.lock().remove(id);
         match packed {
             Ok(packed) => {
                 self.known.stats.lock().packed_content_bytes += packed.uncompressed_bytes;
@@ -169,15 +171,16 @@ impl Workers {
         }
     }
 
-    /// Reserves the most that its archive can become.
+    /// Reserves the most that its archive can become; how much that is, bytes, and the episode as
+    /// it was looked at for that.
     fn reserve(
         &self,
         id: &EpisodeId,
         open_files: OpenFilePolicy,
         progress: &Progress,
-    ) -> Result<Result<Reservation, Short>, PackError> {
+    ) -> Result<Result<(Reservation, u64, Fingerprint), Short>, PackError> {
         let mut need = Need::default();
-        self.walk_before_packing(id, open_files, progress, |entry| {
+        let fingerprint = self.walk_before_packing(id, open_files, progress, |entry| {
             let size_bytes = if let Kind::File(_) = entry.kind {
                 entry.stat.size_bytes
             } else {
@@ -189,7 +192,8 @@ impl Workers {
             self.known
                 .room
                 .reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
-        room.map_err(PackError::Outbox)
+        let room = room.map_err(PackError::Outbox)?;
+        Ok(room.map(|room| (room, need.bytes(), fingerprint)))
     }
 }
 
@@ -202,7 +206,7 @@ impl Workers {
         open_files: OpenFilePolicy,
         progress: &Progress,
         mut visit: impl FnMut(&Entry<'_>),
-    ) -> Result<(), PackError> {
+    ) -> Result<Fingerprint, PackError> {
         let directory = self.layout.episode(id);
         let probe = match open_files {
             OpenFilePolicy::WaitedFor => OpenFileProbe::below(&directory),
@@ -215,11 +219,11 @@ impl Workers {
         {
             return Err(PackError::OpenForWriting { path });
         }
-        tree::walk(&directory, progress, |entry| {
+        let walked = tree::walk(&directory, progress, |entry| {
             visit(&entry);
             pack::refuse_open_file(&entry, probe)
         })?;
-        Ok(())
+        Ok(walked.to_remember())
     }
 
     /// How it failed, for the machine. What is known of open files is kept up to date.

@@ -17,8 +17,13 @@ use parking_lot::Mutex;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
-    FreeBytes, KeepDays, asides, folder_identity::Grounds, idle_priority::at_idle_priority,
-    look_back::Changed, open_files::OpenFileMemory, worker_stats::WorkerStats,
+    FreeBytes, KeepDays, asides,
+    folder_identity::Grounds,
+    growing::{GrowingArchive, SentGrowing},
+    idle_priority::at_idle_priority,
+    look_back::Changed,
+    open_files::OpenFileMemory,
+    worker_stats::WorkerStats,
 };
 
 use crate::{
@@ -76,6 +81,10 @@ pub(super) struct WorkerShared {
     /// Archives that have no final name yet, by their open files: no more than are packed ahead of
     /// the uploads. And those that lie nowhere.
     pub(super) scratch: Mutex<HashMap<EpisodeId, ScratchArchive>>,
+    /// Archives that are packed, and may be sent meanwhile.
+    pub(super) growing: Mutex<HashMap<EpisodeId, GrowingArchive>>,
+    /// Those that are sent meanwhile.
+    pub(super) sent_growing: Mutex<HashMap<EpisodeId, SentGrowing>>,
     /// What packings have reserved in the outbox.
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: no worker may remove them.
@@ -270,12 +279,15 @@ impl Workers {
     pub(super) fn let_go(&self, id: &EpisodeId) {
         self.known.scratch.lock().remove(id);
         self.known.delivered_to.lock().remove(id);
+        self.known.sent_growing.lock().remove(id);
         self.known.read_again.lock().remove(id);
         self.known.open_files.forget(id);
     }
 
     pub(super) fn discard(&self, id: &EpisodeId) {
-        if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
+        let [partial, plan] = [self.layout.partial(id), self.layout.plan(id)];
+        let removed = durable::remove_file(&partial).and_then(|()| durable::remove_file(&plan));
+        if let Err(error) = removed {
             tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
         }
     }
@@ -340,6 +352,7 @@ impl Workers {
                 Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
             },
         };
+        let sent_growing = self.sent_growing(id, packed, resume, &progress).await;
         let (facts, commit) = (packed.facts, packed.commit.clone());
         let delivery = Delivery {
             id: id.clone(),
@@ -347,6 +360,7 @@ impl Workers {
             facts,
             commit,
             resume,
+            sent_growing,
             progress,
         };
         let looking = delivery.progress.clone();

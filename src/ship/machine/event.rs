@@ -26,6 +26,11 @@ pub enum Event {
     Checked(EpisodeId, Check),
     /// [`Effect::Pack`] or [`Effect::ComputeDigest`] came back.
     Packed(EpisodeId, Result<Packed, PackFailure>),
+    /// It is being packed, is not small, and its archive can be sent as it grows.
+    Growing(EpisodeId),
+    /// [`Effect::SendGrowing`] came back; false where the receiver takes none of it before it is
+    /// packed.
+    GrowingSent(EpisodeId, bool),
     /// [`Effect::Persist`] came back; the error in words.
     Persisted(EpisodeId, Result<(), String>),
     /// [`Effect::Discard`] came back. Who performs lets no packing of that name begin before.

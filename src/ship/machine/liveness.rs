@@ -46,6 +46,7 @@ pub enum Work {
     Keep,
     Discard,
     Send,
+    SendGrowing,
     Retire,
     Quarantine,
     /// Removing what a move has left where the episode stood.
@@ -145,7 +146,7 @@ impl Allowances {
 
     fn of(&self, work: Work) -> Duration {
         match work {
-            Work::Send => self.send,
+            Work::Send | Work::SendGrowing => self.send,
             Work::Watch
             | Work::Scan
             | Work::Check
@@ -244,6 +245,7 @@ impl Task {
             Effect::Persist { id, .. } => (Work::Keep, Some(id)),
             Effect::Discard(id) => (Work::Discard, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
+            Effect::SendGrowing(id) => (Work::SendGrowing, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Finish(id) => (Work::Finish, Some(id)),
@@ -274,6 +276,7 @@ impl Task {
             Event::Persisted(id, _) => (Work::Keep, Some(id)),
             Event::Discarded(id) => (Work::Discard, Some(id)),
             Event::Attempted(id, _) => (Work::Send, Some(id)),
+            Event::GrowingSent(id, _) => (Work::SendGrowing, Some(id)),
             Event::Retired(id, _) => (Work::Retire, Some(id)),
             Event::Quarantined(id, _) => (Work::Quarantine, Some(id)),
             Event::Finished(id, _) => (Work::Finish, Some(id)),
@@ -284,6 +287,7 @@ impl Task {
             Event::Hinted(_)
             | Event::HintsLost
             | Event::PutAside(_)
+            | Event::Growing(_)
             | Event::WholeSent(_)
             | Event::Looked(..)
             | Event::Watching(_)
@@ -316,6 +320,7 @@ impl fmt::Display for Task {
             Work::Keep => "the flush of the archive of",
             Work::Discard => "the removal of what was packed of",
             Work::Send => "the upload of",
+            Work::SendGrowing => "the upload, beside its packing, of",
             Work::Retire => "the move to shipped/ of",
             Work::Quarantine => "the move to quarantine/ of",
             Work::Finish => "the removal of what is left in episodes/ of",

@@ -4,14 +4,15 @@
 //! told ([`Circumstances`]).
 
 mod deadlines;
+mod growing;
 mod lanes;
 mod next_to_pack;
 mod next_to_send;
 
 use std::time::Duration;
 
-use self::lanes::Lanes;
-pub(super) use self::{lanes::Lane, next_to_pack::has_gathered_enough};
+pub(super) use self::{growing::AfterGrowing, lanes::Lane, next_to_pack::has_gathered_enough};
+use self::{growing::GrowingArchives, lanes::Lanes};
 use super::{
     Settings,
     destination::circuit_breaker::{Hold, Probe},
@@ -26,6 +27,7 @@ pub(super) struct Schedule {
     /// Packed or checked just now.
     packing: Lanes,
     sending: Lanes,
+    growing: GrowingArchives,
 }
 
 /// What a choice depends on beside the episodes.
@@ -59,6 +61,7 @@ impl Schedule {
 
     pub(super) fn packing_ended(&mut self, id: &EpisodeId) {
         self.packing.end(id);
+        self.growing.packed(id);
     }
 
     pub(super) fn upload_begins(

@@ -3,6 +3,7 @@
 mod circuit_breaker;
 mod conflicts;
 mod fairness;
+mod growing;
 mod observe;
 mod overview;
 mod queue;
@@ -280,6 +281,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
             ..
         } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),
+        Effect::SendGrowing(id) => ("grow", id),
         Effect::Cancel(id) => ("cancel", id),
         Effect::Discard(id) => ("discard", id),
         Effect::Retire { id, .. } => ("retire", id),

@@ -15,7 +15,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
     http::client::{Answered, Request, RequestBody},
-    model::{structured_field, wire},
+    model::{
+        progress::Progress,
+        structured_field,
+        wire::{self, ProblemType},
+    },
     ship::outcome::{Fault, Outcome, Phase},
 };
 
@@ -39,13 +43,64 @@ impl Transport {
         asked_for_receipt: &mut bool,
     ) -> Result<ResumeEnd, Fault> {
         let Delivery { id, facts, .. } = delivery;
+        let address = self.endpoint.address();
+        if let Some(planned) = delivery.sent_growing.planned()
+            && let Some(url) = address.of_planned_upload(id, &planned.plan)
+        {
+            let kept_bytes = planned.kept_bytes;
+            let end = self
+                .go_on(
+                    &url,
+                    kept_bytes,
+                    delivery,
+                    resumed_at_bytes,
+                    asked_for_receipt,
+                )
+                .await?;
+            match end {
+                // Not what its plan had packed before: it is sent once from its beginning.
+                ResumeEnd::To(Outcome::Answered(answer))
+                    if answer.problem_type() == Some(ProblemType::DigestMismatch) =>
+                {
+                    *resumed_at_bytes = 0;
+                    return Ok(ResumeEnd::Not);
+                }
+                ResumeEnd::Not => {}
+                end => {
+                    // What went beside the packing is of this attempt, and broke off nowhere.
+                    if kept_bytes.is_some() {
+                        *resumed_at_bytes = 0;
+                    }
+                    return Ok(end);
+                }
+            }
+        }
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
             return Ok(ResumeEnd::Not);
         }
-        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else {
+        let Some(url) = address.of_upload(id, &facts.sha256) else {
             return Ok(ResumeEnd::Not);
         };
-        let mut offset_bytes = match self.kept(&url, delivery).await? {
+        self.go_on(&url, None, delivery, resumed_at_bytes, asked_for_receipt)
+            .await
+    }
+
+    /// Goes on with the upload of this address behind so many bytes, or where the receiver says
+    /// that it stands.
+    async fn go_on(
+        &self,
+        url: &str,
+        kept_bytes: Option<u64>,
+        delivery: &Delivery,
+        resumed_at_bytes: &mut u64,
+        asked_for_receipt: &mut bool,
+    ) -> Result<ResumeEnd, Fault> {
+        let facts = &delivery.facts;
+        let kept = match kept_bytes {
+            Some(kept_bytes) => ResumePoint::UpTo(kept_bytes),
+            None => self.kept(url, delivery).await?,
+        };
+        let mut offset_bytes = match kept {
             ResumePoint::UpTo(offset_bytes) => offset_bytes,
             ResumePoint::Nothing => return Ok(ResumeEnd::Not),
             ResumePoint::NotNow(outcome) => return Ok(ResumeEnd::NotNow(outcome)),
@@ -58,7 +113,7 @@ impl Transport {
             delivery.progress.goes_on_behind(offset_bytes);
             let own_headers = own_headers(offset_bytes);
             let answered = self
-                .upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery)
+                .upload(Method::PATCH, url, &own_headers, offset_bytes, delivery)
                 .await?;
             match (answered.status, offset_of(&answered, facts.size_bytes)) {
                 (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
@@ -101,18 +156,25 @@ impl Transport {
     async fn kept(&self, url: &str, delivery: &Delivery) -> Result<ResumePoint, Fault> {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
+        let (size_bytes, progress) = (delivery.facts.size_bytes, &delivery.progress);
+        self.kept_of(url, headers, size_bytes, progress).await
+    }
+
+    /// The same of an archive of at most so many bytes.
+    pub(super) async fn kept_of(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        size_bytes: u64,
+        progress: &Progress,
+    ) -> Result<ResumePoint, Fault> {
         let request = Request {
             method: Method::HEAD,
             uri: uri(url)?,
             headers,
             body: RequestBody::empty(),
         };
-        let answered = match self
-            .endpoint
-            .ask(request, &delivery.progress)
-            .await
-            .map_err(fault)
-        {
+        let answered = match self.endpoint.ask(request, progress).await.map_err(fault) {
             Ok(answered) => answered,
             // Something on the way may let no HEAD through, and cut it off: told as any other
             // answer that says nothing.
@@ -121,7 +183,7 @@ impl Transport {
             }
             Err(fault) => return Err(fault),
         };
-        let offset = offset_of(&answered, delivery.facts.size_bytes);
+        let offset = offset_of(&answered, size_bytes);
         match (answered.status, offset) {
             (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => {
                 Ok(ResumePoint::UpTo(offset))
@@ -142,7 +204,7 @@ impl Transport {
 }
 
 /// What a receiver says when it is asked where to go on.
-enum ResumePoint {
+pub(super) enum ResumePoint {
     UpTo(u64),
     Nothing,
     NotNow(Outcome),
@@ -197,7 +259,7 @@ fn own_headers(offset_bytes: u64) -> HeaderMap {
 }
 
 /// `Upload-Offset`, where it can be one of an archive of this length.
-fn offset_of(answered: &Answered, size_bytes: u64) -> Option<u64> {
+pub(super) fn offset_of(answered: &Answered, size_bytes: u64) -> Option<u64> {
     let number = |name| structured_field::number(&answered.headers, name).ok()?;
     if number(wire::UPLOAD_LENGTH).is_some_and(|length| length != size_bytes) {
         return None;

@@ -1,16 +1,16 @@
 //! An archive as a request's body: read on blocking threads, a bounded piece ahead of the network.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     http::client::RequestBody,
     model::{episode::Digest, progress::Progress, records::ArchiveFacts},
     ship::{
-        archive::{Archive, IN_ONE_PIECE_BYTES},
+        archive::{Archive, ArchiveEnd, IN_ONE_PIECE_BYTES},
         transport::throttle::Throttle,
     },
 };
@@ -65,7 +65,7 @@ pub(super) async fn body(
             });
             match chunk {
                 Ok(chunk) => {
-                    if !pace.send(chunk, &sender).await {
+                    if !pace.send(chunk, &sender, None).await {
                         return;
                     }
                 }
@@ -80,6 +80,80 @@ pub(super) async fn body(
     Ok(RequestBody::chunks(rest_bytes, chunks))
 }
 
+/// A body ends where nothing more came to be sent for so long: packing stalls, or the upload window
+/// has closed. That is well below what a receiver, or anything on the way, waits for.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// What there is of an archive from `offset_bytes` on, and what comes while it grows: to the end of
+/// its packing, or until that stalls. Its last bytes are left out, for the request that says what
+/// they make. Where packing is abandoned the body fails, so that no receiver takes it for whole.
+pub(super) fn growing(archive: &Archive, offset_bytes: u64, pace: Paced) -> RequestBody {
+    growing_until(archive, offset_bytes, Some(STALLED), pace)
+}
+
+/// The same from its first byte to its last, however long that takes.
+pub(super) fn growing_to_its_end(archive: &Archive, pace: Paced) -> RequestBody {
+    growing_until(archive, 0, None, pace)
+}
+
+/// `patience`: it ends before the last bytes, and where packing stalls for so long.
+fn growing_until(
+    archive: &Archive,
+    offset_bytes: u64,
+    patience: Option<Duration>,
+    pace: Paced,
+) -> RequestBody {
+    let (sender, chunks) = mpsc::channel(1);
+    let mut archive = archive.clone();
+    tokio::spawn(async move {
+        let mut at_bytes = offset_bytes;
+        loop {
+            // A whole piece is worth waiting for.
+            let stalled = patience.unwrap_or(Duration::MAX);
+            let growth = tokio::select! {
+                growth = timeout(stalled, archive.grown_beyond(at_bytes + IN_ONE_PIECE_BYTES - 1)) => growth,
+                () = sender.closed() => return,
+            };
+            let (growth, has_stalled) = match growth {
+                Ok(growth) => (growth, false),
+                Err(_) => (archive.growth(), true),
+            };
+            match growth.end {
+                Some(ArchiveEnd::Finished(facts))
+                    if patience.is_some() || facts.size_bytes == at_bytes =>
+                {
+                    return;
+                }
+                Some(ArchiveEnd::Abandoned) => {
+                    let abandoned = io::Error::other("its packing was abandoned");
+                    // The attempt that waits for the answer is told.
+                    let _ = sender.send(Err(abandoned)).await;
+                    return;
+                }
+                Some(ArchiveEnd::Finished(_)) | None => {}
+            }
+            let wanted = IN_ONE_PIECE_BYTES.min(growth.len_bytes.saturating_sub(at_bytes));
+            if wanted > 0 {
+                let piece = match archive.piece(at_bytes, wanted).await {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        let _ = sender.send(Err(error)).await;
+                        return;
+                    }
+                };
+                if !pace.send(piece, &sender, patience).await {
+                    return;
+                }
+                at_bytes += wanted;
+            }
+            if has_stalled {
+                return;
+            }
+        }
+    });
+    RequestBody::of_unknown_length(chunks)
+}
+
 /// How fast it may go, and who is shown that it waits for that.
 pub(super) struct Paced {
     pub(super) throttle: Throttle,
@@ -87,14 +161,25 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    /// Gives a chunk out as fast as it may go. False where the rest is not wanted.
-    async fn send(&self, mut chunk: Bytes, sender: &mpsc::Sender<io::Result<Bytes>>) -> bool {
+    /// Gives a chunk out as fast as it may go. False where the rest is not wanted, or none of it
+    /// may go for longer than `patience`.
+    async fn send(
+        &self,
+        mut chunk: Bytes,
+        sender: &mpsc::Sender<io::Result<Bytes>>,
+        patience: Option<Duration>,
+    ) -> bool {
+        let patience = patience.unwrap_or(Duration::MAX);
         while !chunk.is_empty() {
             let len_bytes = self.throttle.piece(chunk.len());
             tokio::select! {
                 biased;
                 () = sender.closed() => return false,
-                () = self.throttle.pass(len_bytes, &self.progress) => {}
+                passed = timeout(patience, self.throttle.pass(len_bytes, &self.progress)) => {
+                    if passed.is_err() {
+                        return false;
+                    }
+                }
             }
             if sender.send(Ok(chunk.split_to(len_bytes))).await.is_err() {
                 return false;

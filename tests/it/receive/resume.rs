@@ -73,7 +73,7 @@ impl Rig {
 /// Waits until a part of this length lies in a store, and is locked by no writer. The receiver is
 /// not asked: on a busy machine it may hear the question, and take it that the client has given up
 /// the upload, before it reads what is in its socket.
-async fn arrived(store: &Path, bytes: usize) {
+pub(super) async fn arrived(store: &Path, bytes: usize) {
     let is_left = |part: &std::fs::File| {
         let is_free = flock(part, FlockOperation::NonBlockingLockShared).is_ok();
         // Not left to the last descriptor: a child of another test may share that.

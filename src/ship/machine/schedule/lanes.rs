@@ -190,6 +190,11 @@ impl Lanes {
         self.under_way.values().any(|turn| now < turn.long_from)
     }
 
+    /// Which slot this one has.
+    pub(crate) fn lane_of(&self, id: &EpisodeId) -> Option<Lane> {
+        self.under_way.get(id).map(|turn| turn.lane)
+    }
+
     /// One has begun. `large`: it is known to take long.
     pub(crate) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large {

@@ -21,12 +21,21 @@ impl Machine {
         self.schedule.ready(self.circumstances())
     }
 
-    /// How many small ones of these were not tried since the destination is held.
-    pub(crate) fn fresh_ready(&self) -> usize {
+    /// How many small ones of these were not tried since the destination is held, when this one was
+    /// not being packed yet: while one waits that was never tried, those that were wait for it.
+    pub(crate) fn fresh_ready_before(&self, packed: Option<&EpisodeId>) -> usize {
         let by = self.circumstances();
         let since = by.hold.map_or(by.now, |hold| hold.since);
-        let fresh =
-            |id: &EpisodeId| !by.is_large(id) && self.schedule.probe(id, since, by) != Probe::Tried;
+        let had_its_turn = |id: &EpisodeId| {
+            let episode = by.episodes.get(id);
+            episode.is_some_and(|episode| !episode.waits_again_since().is_zero())
+        };
+        let one_waited = packed.is_some_and(|id| !had_its_turn(id));
+        let fresh = |id: &EpisodeId| {
+            !by.is_large(id)
+                && self.schedule.probe(id, since, by) != Probe::Tried
+                && !(one_waited && had_its_turn(id))
+        };
         let to_send = self.episodes.queues().to_send.iter();
         to_send.filter(|id| fresh(id)).count()
     }

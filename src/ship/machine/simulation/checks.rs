@@ -41,6 +41,8 @@ pub(super) struct Watched {
     spoiled: BTreeSet<EpisodeId>,
     /// Given up on the slot that is kept for the small.
     large: BTreeSet<EpisodeId>,
+    /// Sent while they are packed, or were until now.
+    growing: BTreeSet<EpisodeId>,
     /// What this process heard to be in conflict.
     conflicts: BTreeMap<EpisodeId, Fingerprint>,
     sent: BTreeMap<EpisodeId, Fingerprint>,
@@ -118,6 +120,8 @@ impl World {
             | Event::Persisted(..)
             | Event::Discarded(_)
             | Event::WholeSent(_)
+            | Event::Growing(_)
+            | Event::GrowingSent(..)
             | Event::Attempted(..)
             | Event::Retired(..)
             | Event::Quarantined(..)
@@ -169,14 +173,17 @@ impl World {
                     settings.pack_workers + self.beside_a_long_one(&kinds, settings.pack_workers);
                 most - running(&kinds).min(most)
             }
-            "send" => {
-                let mut most =
-                    settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
+            "send" | "grow" => {
+                let mut most = settings.concurrency
+                    + self.beside_a_long_one(&["send", "grow"], settings.concurrency);
                 // Beside as many as hang.
                 if settings.concurrency > 1 && self.all_sends_are_slow() {
                     most = 2 * settings.concurrency;
                 }
-                most - running(&["send"]).min(most)
+                // What was sent while it was packed goes on in its slot.
+                let growing = self.jobs.values().filter(|job| self.grows(job, id)).count();
+                let goes_on = name == "send" && id.is_some_and(|id| self.seen.growing.contains(id));
+                most + usize::from(goes_on) - (running(&["send"]) + growing).min(most)
             }
             "keep" | "retire" | "quarantine" | "orphan" => {
                 DISK_STEPS - running(&["keep", "retire", "quarantine", "orphan"]).min(DISK_STEPS)
@@ -199,7 +206,14 @@ impl World {
             });
             assert_eq!(probes.count(), 0, "more than one probe at a time");
         }
-        if name == "send" {
+        if name == "grow" {
+            let held = machine.destination().hold();
+            assert!(
+                held.is_none(),
+                "sent while it is packed, to a receiver that is held"
+            );
+        }
+        if ["send", "grow"].contains(&name) {
             let closed = matches!(settings.uploads.pace(self.local_time()), Pace::Closed(_));
             assert!(!closed, "sent outside every window");
         }
@@ -208,7 +222,7 @@ impl World {
             // While it is held, one that was not tried is there to be; and one that was sealed
             // since.
             let held = machine.destination().hold();
-            let wanted = machine.fresh_ready() == 0
+            let wanted = machine.fresh_ready_before(id) == 0
                 || held.is_some_and(|hold| machine.is_new(id, hold.since));
             let beyond = held.is_some() && wanted && running(&["pack", "measure", "check"]) == 0;
             assert!(
@@ -218,7 +232,7 @@ impl World {
         }
         if self.stopping {
             let new = [
-                "look", "scan", "check", "pack", "measure", "send", "sweep", "relieve",
+                "look", "scan", "check", "pack", "measure", "send", "grow", "sweep", "relieve",
             ]
             .contains(&name);
             assert!(!new, "{name} is begun after the stop");
@@ -234,6 +248,16 @@ impl World {
         self.step_makes_sense(effect, name, &id);
     }
 
+    /// Whether it is sent while it is packed, and another than this.
+    fn grows(&self, job: &Job, but: Option<&EpisodeId>) -> bool {
+        let (name, id) = describe(&job.effect);
+        let is_packed = |of: Option<&EpisodeId>| {
+            let of_it = |job: &Job| describe(&job.effect) == ("pack", of);
+            !self.jobs.values().any(of_it)
+        };
+        name == "grow" && id != but && !is_packed(id)
+    }
+
     /// One more than the only one, where that has been at it for a while, or is known to be large.
     fn is_slow(&self, job: &Job) -> bool {
         let is_large = || {
@@ -242,25 +266,25 @@ impl World {
                 .is_some_and(|id| self.seen.large.contains(id))
         };
         self.now >= job.began + Duration::from_secs(30)
-            || (self.now >= job.began + Duration::from_secs(1) && is_large())
+            || (self.now >= job.began + Duration::from_secs(1)
+                && (is_large() || describe(&job.effect).0 == "grow"))
     }
 
     fn all_sends_are_slow(&self) -> bool {
         self.jobs
             .values()
-            .filter(|job| describe(&job.effect).0 == "send")
+            .filter(|job| describe(&job.effect).0 == "send" || self.grows(job, None))
             .all(|job| self.is_slow(job))
     }
 
     fn beside_a_long_one(&self, names: &[&str], slots: usize) -> usize {
-        let mut running = self
-            .jobs
-            .values()
-            .filter(|job| names.contains(&describe(&job.effect).0));
+        let mut running = self.jobs.values().filter(|job| {
+            let name = describe(&job.effect).0;
+            names.contains(&name) && (name != "grow" || self.grows(job, None))
+        });
         let takes_long = |job: &Job| {
-            let known = describe(&job.effect)
-                .1
-                .is_some_and(|id| self.seen.large.contains(id));
+            let (name, id) = describe(&job.effect);
+            let known = name == "grow" || id.is_some_and(|id| self.seen.large.contains(id));
             known || self.now >= job.began + Duration::from_secs(1)
         };
         usize::from(slots == 1 && running.all(takes_long))
@@ -290,6 +314,11 @@ impl World {
             assert!(!(first && fits), "{id}: packed though the outbox has it");
         } else if name == "check" {
             self.seen.begun.insert(id.clone());
+        }
+        if name == "grow" {
+            self.seen.growing.insert(id.clone());
+        } else {
+            self.seen.growing.remove(id);
         }
         if let Effect::Send { packed, .. } = effect {
             assert!(
@@ -435,6 +464,8 @@ impl World {
 fn may_meet(one: &str, other: &str) -> bool {
     (one == "look") != (other == "look")
         || matches!((one, other), ("send", "keep") | ("keep", "send"))
+        // It reads what the packing writes, or has written.
+        || one == "grow" || other == "grow"
 }
 
 fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
@@ -448,6 +479,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::ComputeDigest { id, .. } => ("measure", Some(id)),
         Effect::Persist { id, .. } => ("keep", Some(id)),
         Effect::Send { id, .. } => ("send", Some(id)),
+        Effect::SendGrowing(id) => ("grow", Some(id)),
         Effect::Cancel(_) => ("cancel", None),
         Effect::Retire { id, .. } => ("retire", Some(id)),
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),

@@ -279,6 +279,7 @@ impl<O: Outside> Hosts<O> {
             | Effect::Discard(_)
             | Effect::Log(_) => return None,
             Effect::ReadClock
+            | Effect::SendGrowing(_)
             | Effect::ComputeDigest { .. }
             | Effect::FreeSpace { .. }
             | Effect::Quarantine { .. }

@@ -57,7 +57,10 @@ impl World {
             }
             Effect::Cancel(id) => {
                 for job in self.jobs.values_mut() {
-                    job.cancelled |= matches!(&job.effect, Effect::Send { id: of, .. } if of == id);
+                    job.cancelled |= matches!(
+                        &job.effect,
+                        Effect::Send { id: of, .. } | Effect::SendGrowing(of) if of == id
+                    );
                 }
                 return;
             }
@@ -76,10 +79,16 @@ impl World {
             Effect::Pack { id, .. } | Effect::ComputeDigest { id, .. } => {
                 self.scratch.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
+                if let (Effect::Pack { .. }, true) = (&job.effect, self.is_large(id)) {
+                    let soon = self.now + (at - self.now) / 4;
+                    let grows = Box::new(Event::Growing(id.clone()));
+                    self.after(soon, Act::Say(self.process, grows));
+                }
             }
             Effect::Check { .. }
             | Effect::Persist { .. }
             | Effect::Send { .. }
+            | Effect::SendGrowing(_)
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Finish(_)
@@ -99,10 +108,10 @@ impl World {
         let slow = !self.calm() && self.dice.chance(self.plan.slow);
         let longest_ms = match effect {
             Effect::Look(_) => return self.dice.millis(0, 3),
-            Effect::Send { .. } if slow => 300_000,
+            Effect::Send { .. } | Effect::SendGrowing(_) if slow => 300_000,
             Effect::Scan | Effect::Pack { .. } | Effect::ComputeDigest { .. } if slow => 100_000,
             Effect::Persist { .. } if slow => 30_000,
-            Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
+            Effect::Send { .. } | Effect::SendGrowing(_) => *self.dice.pick(&[&20, &20, &600]),
             Effect::Pack { .. } | Effect::ComputeDigest { .. } | Effect::Check { .. } => 50,
             Effect::Scan => 100,
             Effect::Persist { .. }
@@ -191,6 +200,7 @@ impl World {
                 | Effect::Pack { .. }
                 | Effect::ComputeDigest { .. }
                 | Effect::Persist { .. }
+                | Effect::SendGrowing(_)
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
@@ -212,12 +222,7 @@ impl World {
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
             Effect::Pack { id, most_bytes, .. } | Effect::ComputeDigest { id, most_bytes, .. } => {
-                // One in five is not small.
-                let large = self
-                    .disk
-                    .episodes
-                    .get(id)
-                    .is_some_and(|dir| dir.content % 5 == 0);
+                let large = self.is_large(id);
                 let measured = matches!(job.effect, Effect::ComputeDigest { .. });
                 let result = match most_bytes {
                     Some(_) if large => Err(PackFailure::Large),
@@ -259,6 +264,14 @@ impl World {
                     },
                 )
             }
+            // What the receiver takes of it while it is packed is not judged; whether it takes any
+            // shows in nothing but its slot.
+            Effect::SendGrowing(id) => {
+                let packs =
+                    |job: &Job| matches!(&job.effect, Effect::Pack { id: of, .. } if of == id);
+                let is_packed = !self.jobs.values().any(packs);
+                Event::GrowingSent(id.clone(), is_packed && !job.cancelled)
+            }
             Effect::Retire { id, packed, .. } => {
                 Event::Retired(id.clone(), self.retire(id, packed))
             }
@@ -292,6 +305,12 @@ impl World {
                 unreachable!("nothing comes back from these")
             }
         }
+    }
+
+    /// One in five is not small.
+    fn is_large(&self, id: &EpisodeId) -> bool {
+        let dir = self.disk.episodes.get(id);
+        dir.is_some_and(|dir| dir.content % 5 == 0)
     }
 
     /// The world begins at midnight.

@@ -142,6 +142,7 @@ fn effect_words(effect: &Effect) -> String {
             resume,
             look,
         } => format!("send {id} {} {resume} {look}", archive(packed)),
+        Effect::SendGrowing(id) => format!("grow {id}"),
         Effect::Cancel(id) => format!("cancel {id}"),
         Effect::Discard(id) => format!("discard {id}"),
         Effect::Retire { id, packed, proof } => {
