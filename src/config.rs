@@ -26,7 +26,7 @@ pub(crate) use self::raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceive
 pub use self::receive::{Namespace, ReceiveConfig, ReceiveLimits};
 pub(crate) use self::uploads::{QueueOrder, UploadWindow};
 
-use crate::model::layout::Layout;
+use crate::model::{layout::Layout, wire::SendWhilePacking};
 
 /// Where the configuration is looked for when neither an option nor the variable names it.
 pub(crate) const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";
@@ -148,18 +148,6 @@ pub struct ReceiverConfig {
     pub bandwidth_limit: Option<NonZeroU64>,
     /// When uploads run; empty: at any time.
     pub upload_window: Vec<UploadWindow>,
-}
-
-/// Whether archives are sent while they are packed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SendWhilePacking {
-    /// To a receiver of ours that says that it takes them.
-    #[default]
-    Auto,
-    /// To any: without a digest, and to another than ours in chunks.
-    Always,
-    /// To none.
-    Never,
 }
 
 impl ReceiverConfig {

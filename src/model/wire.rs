@@ -62,6 +62,18 @@ pub(crate) const MAX_WINDOW_LOG: u32 = 25;
 /// 10.1.1), bytes.
 pub(crate) const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
 
+/// Whether archives are sent while they are packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SendWhilePacking {
+    /// To a receiver of ours that says that it takes them.
+    #[default]
+    Auto,
+    /// To any: without a digest, and to another than ours in chunks.
+    Always,
+    /// To none.
+    Never,
+}
+
 /// What the receiver promises when it answers 201 or 200: it holds these bytes, and would after a
 /// power cut.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@
 //! sends it, the episode and the archive's digest, so that nothing needs to be remembered from one
 //! connection to the next, on either side.
 
-mod planned;
+mod late_digest;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 

@@ -241,7 +241,7 @@ pub(crate) struct PartKey {
 /// What is kept of an upload that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// What it was begun with; by a plan: the plan's digest, and no more than how long it may become.
+    /// What it was begun with; by a plan: the plan's digest, and how long it may become.
     pub offer: Offer,
     /// How many bytes of it are durable: it goes on here.
     pub offset: u64,

@@ -14,7 +14,7 @@ mod disk_usage;
 mod effect_runner;
 mod folder_identity;
 mod folder_totals;
-mod growing;
+mod growth;
 mod housekeeping;
 mod idle_priority;
 mod lengths;

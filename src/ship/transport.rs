@@ -11,12 +11,12 @@
 //!     ├─ where a 200 brings no receipt: vouch ──HEAD──▶ is it held there?
 //!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept?
 //!                                                   ──▶ PATCH with the rest
-//!  Growing ──▶ what there is of an archive, while it is packed: growing.rs ──▶ how much was kept
+//!  Growing ──▶ what there is of an archive, while it is packed: growth.rs ──▶ how much was kept
 //! ```
 
 mod admission;
 mod answer;
-pub mod growing;
+pub mod growth;
 mod resume;
 pub mod throttle;
 mod upload;
@@ -28,10 +28,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::{growing::GrowingEnd, resume::ResumeEnd, upload::Paced};
+use self::{growth::GrowingEnd, resume::ResumeEnd, upload::Paced};
 
 use crate::{
-    config::SendWhilePacking,
     http::{
         client::{Answered, ClientError, Request},
         endpoint::Endpoint,
@@ -41,7 +40,7 @@ use crate::{
         progress::Progress,
         records::{ArchiveFacts, RecordedReceiver},
         text::without_query,
-        wire,
+        wire::{self, SendWhilePacking},
     },
     ship::{
         archive::Archive,

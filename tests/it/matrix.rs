@@ -31,7 +31,7 @@ use sealift::{
             destination::upload_window::Uploads,
             step_result::{Moved, OrphanEnd, Packed},
         },
-        transport::{Delivery, Transport, growing::GrowingEnd},
+        transport::{Delivery, Transport, growth::GrowingEnd},
     },
 };
 use tokio::{

@@ -104,6 +104,12 @@ pub(crate) fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -
         while !head.ends_with(b"\r\n\r\n") {
             stream.read_exact(&mut byte).unwrap();
             head.push(byte[0]);
+            // It knows nothing but uploads.
+            if head.starts_with(b"GET") && head.ends_with(b"\r\n\r\n") {
+                let unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(unknown).unwrap();
+                head.clear();
+            }
         }
         let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
         let length = head

@@ -7,7 +7,7 @@ use std::{
     process::Command,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -72,9 +72,14 @@ fn where_ctime_moves_all_the_time_it_is_said_once_in_red_and_nothing_is_sent_aga
     let episode = Arc::new(OnceLock::<PathBuf>::new());
     let stop = Arc::new(AtomicBool::new(false));
     let of_script = (Arc::clone(&episode), Arc::clone(&stop));
-    let server = Scripted::new(move |_, n| {
+    let uploads = AtomicUsize::new(0);
+    let server = Scripted::new(move |seen, _| {
+        // It is no receiver of ours, and is asked.
+        if seen.head.starts_with("GET") {
+            return Reply::empty(404);
+        }
         let (episode, stop) = (of_script.0.get().unwrap().clone(), Arc::clone(&of_script.1));
-        assert_eq!(n, 0, "it is sent once");
+        assert_eq!(uploads.fetch_add(1, Ordering::SeqCst), 0, "it is sent once");
         // From before the answer, until it is told to stop, and wherever the episode stands.
         let (begun, begins) = mpsc::channel();
         thread::spawn(move || {

@@ -22,7 +22,7 @@ use sealift::{
     ship::{
         archive::{Archive, Sink as _},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
-        transport::{Delivery, Transport, growing::GrowingEnd},
+        transport::{Delivery, Transport, growth::GrowingEnd},
     },
 };
 use serde_json::{Value, json};

@@ -19,7 +19,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use super::{
     FreeBytes, KeepDays, asides,
     folder_identity::Grounds,
-    growing::{GrowingArchive, SentGrowing},
+    growth::{GrowingArchive, SentGrowing},
     idle_priority::at_idle_priority,
     look_back::Changed,
     open_files::OpenFileMemory,

@@ -75,8 +75,8 @@ pub enum Effect {
         /// [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
         look: bool,
     },
-    /// It is being packed: send what there is of its archive, as it grows. Nothing is concluded from
-    /// what becomes of that.
+    /// It is being packed: send what there is of its archive, as it grows. Nothing is concluded
+    /// from what becomes of that.
     SendGrowing(EpisodeId),
     /// Stop an attempt: its archive cannot be trusted any more, or the program ends while it stands
     /// still outside every upload window.

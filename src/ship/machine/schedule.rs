@@ -4,15 +4,15 @@
 //! told ([`Circumstances`]).
 
 mod deadlines;
-mod growing;
+mod growth;
 mod lanes;
 mod next_to_pack;
 mod next_to_send;
 
 use std::time::Duration;
 
-pub(super) use self::{growing::AfterGrowing, lanes::Lane, next_to_pack::has_gathered_enough};
-use self::{growing::GrowingArchives, lanes::Lanes};
+pub(super) use self::{growth::AfterGrowing, lanes::Lane, next_to_pack::has_gathered_enough};
+use self::{growth::GrowingArchives, lanes::Lanes};
 use super::{
     Settings,
     destination::circuit_breaker::{Hold, Probe},

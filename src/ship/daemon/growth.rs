@@ -16,7 +16,7 @@ use crate::{
         archive::Archive,
         machine::{Event, SMALL_BYTES, step_result::Packed},
         outbox::plan::{self, PackingPlan},
-        transport::growing::{GrowingDelivery, GrowingEnd, Planned},
+        transport::growth::{GrowingDelivery, GrowingEnd, Planned},
     },
 };
 

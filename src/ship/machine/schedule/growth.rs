@@ -1,5 +1,5 @@
-//! Archives that are sent while they are packed: they have a slot for sending meanwhile, and keep it
-//! for the rest.
+//! Archives that are sent while they are packed: they have a slot for sending meanwhile, and keep
+//! it for the rest.
 //!
 //! ```text
 //!  packing begins ──▶ waits ──a slot is free, none that is packed wants it──▶ has a slot

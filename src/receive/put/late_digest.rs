@@ -1,5 +1,5 @@
-//! An upload that is packed while it is sent: it is found again by its plan, and what it is, is said
-//! with its last bytes.
+//! An upload that is packed while it is sent: it is found again by its plan, and what it is, is
+//! said with its last bytes.
 //!
 //! ```text
 //!  PUT   /v1/uploads/{id}/plan-{sha256}   Sealift-Length-Bound     as it grows ──▶ kept

@@ -31,12 +31,11 @@ use super::{
     vouch::HeadAnswer,
 };
 use crate::{
-    config::SendWhilePacking,
     http::client::{ClientError, Request, RequestBody},
     model::{
         episode::{Commit, Digest, EpisodeId},
         progress::Progress,
-        wire,
+        wire::{self, SendWhilePacking},
     },
     ship::{
         archive::{Archive, ArchiveEnd},
@@ -109,7 +108,7 @@ impl GrowingEnd {
 }
 
 /// What one request came to.
-enum Piece {
+enum PieceEnd {
     /// The receiver has so much by now.
     Kept(u64),
     /// It will have none of it.
@@ -168,8 +167,8 @@ impl Transport {
                 return GrowingEnd::Kept(planned(Some(kept_bytes)));
             }
             match self.send_piece(&url, growing, kept_bytes, progress).await {
-                Ok(Piece::Kept(kept)) => kept_bytes = Some(kept),
-                Ok(Piece::Refused(status)) => {
+                Ok(PieceEnd::Kept(kept)) => kept_bytes = Some(kept),
+                Ok(PieceEnd::Refused(status)) => {
                     let status = status.as_u16();
                     tracing::debug!(EPISODE = %id, "{id}: the receiver answered {status} to an upload while it is packed; it is sent when it is packed");
                     return GrowingEnd::Nothing;
@@ -295,7 +294,7 @@ impl Transport {
         growing: &GrowingDelivery,
         kept_bytes: Option<u64>,
         progress: &Progress,
-    ) -> Result<Piece, Fault> {
+    ) -> Result<PieceEnd, Fault> {
         let mut stale = 0;
         loop {
             let mut headers = self.headers_of_growing(growing)?;
@@ -333,13 +332,13 @@ impl Transport {
             // Read to its end, so that the connection is there for what comes next.
             let _ = answer::read(answered).await?;
             return match offset {
-                Some(kept) if status.is_success() && request_sent => Ok(Piece::Kept(kept)),
+                Some(kept) if status.is_success() && request_sent => Ok(PieceEnd::Kept(kept)),
                 // It stands elsewhere, and says where.
-                Some(kept) if status == StatusCode::CONFLICT => Ok(Piece::Kept(kept)),
+                Some(kept) if status == StatusCode::CONFLICT => Ok(PieceEnd::Kept(kept)),
                 _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
                     Err(Fault::Lost(format!("answered {}", status.as_u16())))
                 }
-                _ => Ok(Piece::Refused(status)),
+                _ => Ok(PieceEnd::Refused(status)),
             };
         }
     }
