@@ -67,7 +67,7 @@ def floats(dice, size_bytes):
     value, out = 0.0, bytearray()
     while len(out) < size_bytes:
         value += dice.gauss(0, 0.01)
-        out += struct.pack("<f", round(value, 3))
+        out += struct.pack("<f", value)
     return bytes(out[:size_bytes])
 
 
