@@ -266,3 +266,25 @@ fn archive_bytes_without_receipt(sandbox: &Sandbox) -> u64 {
     assert!(receipt["receipt"].is_null());
     receipt["size_bytes"].as_u64().unwrap()
 }
+
+#[test]
+fn what_is_large_takes_no_more_memory_than_the_compressors_pieces() {
+    let server = Scripted::new(|seen, _| match seen.head.split(' ').next() {
+        Some("GET") => Reply::empty(404),
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let config = "[pack]\nlevel = 3\nworkers = 2\n";
+    let daemon = sandbox.start(sandbox.command_with_config("ship", config));
+    sandbox.seal("small", &[("data.bin", b"1")]);
+    sandbox.wait_shipped("small");
+    let before_kib = daemon.peak_kib();
+    sandbox.seal("run-1", &[("data.bin", &noise(96 * MIB))]);
+    wait_shipped(&sandbox, "run-1");
+    let more_kib = daemon.peak_kib() - before_kib;
+    // With the pieces that zstd takes by itself it is 60 MiB.
+    assert!(
+        more_kib < 36 * 1024,
+        "{more_kib} KiB more than for a small one"
+    );
+}
