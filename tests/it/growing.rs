@@ -288,3 +288,25 @@ fn what_is_large_takes_no_more_memory_than_the_compressors_pieces() {
         "{more_kib} KiB more than for a small one"
     );
 }
+
+#[test]
+fn how_far_it_is_is_told_while_the_attempt_waits_for_what_goes_beside_its_packing() {
+    let server = foreign(true);
+    let url = server.get().unwrap().url();
+    let sandbox = Sandbox::new(url.clone());
+    let config = format!(
+        "[pack]\nlevel = 1\n[receiver]\nurl = \"{url}\"\nsend_while_packing = \"always\"\nbandwidth_limit = \"4 MB/s\"\n"
+    );
+    let _daemon = sandbox.start(sandbox.command_with_config("ship", &config));
+    sandbox.seal("run-1", &[("data.bin", &noise(24 * MIB))]);
+    eventually("its share is told", || {
+        let output = sandbox.command("status").arg("--json").output().unwrap();
+        let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else {
+            return false;
+        };
+        let upload = &status["snapshot"]["episodes"][0];
+        upload["sent_bytes"].as_u64().is_some_and(|sent| sent > 0)
+            && upload["size_bytes"].as_u64().is_some()
+    });
+    wait_shipped(&sandbox, "run-1");
+}

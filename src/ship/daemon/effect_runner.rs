@@ -82,23 +82,32 @@ impl EffectRunner {
 
     /// What the receiver has of the archives that are being sent, and how long they are; bytes.
     pub(super) fn uploaded(&self) -> (u64, u64) {
-        self.uploads().fold((0, 0), |(sent, all), work| {
-            (sent + work.sent_bytes(), all + work.size_bytes)
+        let sends = self.under_way.keys().filter(|part| part.work == Work::Send);
+        let uploads = sends.filter_map(|part| self.upload_of(part.id.as_ref()?));
+        uploads.fold((0, 0), |(sent, all), (send, moves)| {
+            (sent + moves.sent_of(send.size_bytes), all + send.size_bytes)
         })
+    }
+
+    /// An attempt, and what moves of it: it waits for what leaves beside its packing.
+    fn upload_of(&self, id: &EpisodeId) -> Option<(&RunningTask, &RunningTask)> {
+        let of = |work| {
+            let id = Some(id.clone());
+            self.under_way.get(&Task { work, id })
+        };
+        let send = of(Work::Send)?;
+        Some((send, of(Work::SendGrowing).unwrap_or(send)))
     }
 
     /// How an upload stands.
     pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<RunningUpload> {
-        let work = self.under_way.get(&Task {
-            work: Work::Send,
-            id: Some(id.clone()),
-        })?;
-        let (at, then_bytes) = work.marks[0];
-        let moved_bytes = u128::from(work.progress.bytes().saturating_sub(then_bytes));
+        let (send, moves) = self.upload_of(id)?;
+        let (at, then_bytes) = moves.marks[0];
+        let moved_bytes = u128::from(moves.progress.bytes().saturating_sub(then_bytes));
         let per_s = (moved_bytes * 1000).checked_div(now.saturating_duration_since(at).as_millis());
         let bytes_per_s = per_s.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0);
         Some(RunningUpload {
-            sent_bytes: work.sent_bytes(),
+            sent_bytes: moves.sent_of(send.size_bytes),
             bytes_per_s,
         })
     }
@@ -382,8 +391,9 @@ impl EffectRunner {
 }
 
 impl RunningTask {
-    fn sent_bytes(&self) -> u64 {
-        (self.progress.went_before() + self.progress.bytes()).min(self.size_bytes)
+    /// What the receiver has of an archive of this length, bytes.
+    fn sent_of(&self, size_bytes: u64) -> u64 {
+        (self.progress.went_before() + self.progress.bytes()).min(size_bytes)
     }
 }
 
