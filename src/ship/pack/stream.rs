@@ -39,14 +39,16 @@ const OUTPUT_BYTES: usize = 128 * 1024;
 /// Each worker takes memory for its piece of the input, used or not.
 const MAX_WORKERS: u32 = 64;
 
-/// How long such a piece is, bytes: as zstd's window at the lowest of these levels. zstd takes four
+/// How long such a piece is, bytes: as zstd's window at the highest of these levels. zstd takes four
 /// times as much by itself, and with two workers 57 MiB at level 3 in the place of 17; these cost a
-/// tenth of a percent of the archive's length. A part of its bytes, as the level is.
-fn piece_bytes(level: i32) -> u32 {
+/// tenth of a percent of the archive's length. A part of its bytes, as the level is. `None`: zstd
+/// chooses. From level 13 on each piece begins with half a window or more of the one before, and a
+/// short one would be compressed nearly twice.
+fn piece_bytes(level: i32) -> Option<u32> {
     match level {
-        ..9 => 2 << 20,
-        9..16 => 4 << 20,
-        16.. => 8 << 20,
+        ..9 => Some(2 << 20),
+        9..13 => Some(4 << 20),
+        13.. => None,
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) struct TarStream<W> {
 pub(super) struct Compressed<S: Write> {
     encoder: Encoder<'static, Stepping<S>>,
     workers: u32,
-    piece_bytes: u32,
+    piece_bytes: Option<u32>,
     begun: bool,
 }
 
@@ -71,9 +73,9 @@ impl<S: Write> Write for Compressed<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !std::mem::replace(&mut self.begun, true) {
             self.encoder.multithread(self.workers)?;
-            if self.workers > 0 {
+            if let (1.., Some(piece_bytes)) = (self.workers, self.piece_bytes) {
                 self.encoder
-                    .set_parameter(CParameter::JobSize(self.piece_bytes))?;
+                    .set_parameter(CParameter::JobSize(piece_bytes))?;
             }
         }
         self.encoder.write(bytes)
