@@ -26,6 +26,8 @@ pub(super) struct Taking<S: Store> {
     /// It is packed meanwhile, and nothing says how long it becomes: it takes room step by step.
     /// How much it has in all, bytes.
     grown_bytes: Option<u64>,
+    /// It becomes no longer, by its own word, bytes.
+    bound_bytes: u64,
     /// Bytes that came on this connection.
     pub(super) received: u64,
 }
@@ -49,6 +51,7 @@ impl<S: Store> Taking<S> {
             promise,
             flow: exchange.receiver.underway.begin(part),
             grown_bytes: None,
+            bound_bytes: u64::MAX,
             received: 0,
         }
     }
@@ -62,6 +65,7 @@ impl<S: Store> Taking<S> {
         upload: S::Upload,
         part: &PartKey,
         kept_bytes: u64,
+        bound_bytes: u64,
     ) -> Result<Self, RequestRefusal> {
         let room = &exchange.receiver.room;
         let room_for = match kept_bytes {
@@ -78,6 +82,7 @@ impl<S: Store> Taking<S> {
             .ok_or_else(no_room_to_keep)?;
         let mut taking = Self::new(exchange, upload, promise, Some(part_room), part);
         taking.grown_bytes = Some(kept_bytes);
+        taking.bound_bytes = bound_bytes;
         Ok(taking)
     }
 
@@ -97,6 +102,11 @@ impl<S: Store> Taking<S> {
             let problem = Problem::new(ProblemType::TooLarge, detail);
             return Err(problem.with("max_episode_bytes", max).into());
         }
+        if *grown_bytes > self.bound_bytes {
+            self.upload = None;
+            let detail = format!("It was to become {} bytes at most.", self.bound_bytes);
+            return Err(Problem::new(ProblemType::UploadInvalid, detail).into());
+        }
         if self.promise.left_bytes() >= bytes {
             return Ok(());
         }
@@ -104,7 +114,7 @@ impl<S: Store> Taking<S> {
         let room = &self.receiver.room;
         room.extend(
             &self.receiver.store,
-            RoomFor::Rest(&self.part),
+            RoomFor::Host(self.part.owner.as_ref()),
             &self.promise,
             more,
         )
@@ -145,6 +155,9 @@ impl<S: Store> Taking<S> {
                     named.stored(self.part.owner.as_ref(), held.size_bytes);
                 }
                 self.receiver.room.part_gone(&self.part);
+                if let Publication::Stored(_) = &published {
+                    discard_planned(Arc::clone(&self.receiver), self.part.clone()).await;
+                }
                 Ok(published)
             }
             None => Err(fenced()),
@@ -206,6 +219,17 @@ impl<S: Store> Drop for Taking<S> {
                 }
             }
         });
+    }
+}
+
+/// What this host has sent of the same id by its plan is of no use any more.
+async fn discard_planned<S: Store>(receiver: Arc<RequestContext<S>>, part: PartKey) {
+    for planned in receiver.room.planned_beside(&part) {
+        match receiver.store.discard(&planned).await {
+            Ok(true) => receiver.room.part_gone(&planned),
+            // It is swept when it is old.
+            Ok(false) | Err(_) => {}
+        }
     }
 }
 

@@ -144,9 +144,13 @@ impl Machine {
             // Nothing waits for it here.
             Event::Discarded(_) | Event::Deadline => {}
             Event::Growing(id) => self.schedule.grows(&id),
-            // It keeps its slot until it is packed, which is now.
-            Event::GrowingSent(_, true) => {}
-            Event::GrowingSent(id, false) => self.schedule.leaves_its_slot(&id),
+            Event::GrowingSent(id, goes_on) => {
+                self.schedule.growing_ended(&id);
+                // Else it keeps its slot until it is packed, which is now.
+                if !goes_on {
+                    self.schedule.leaves_its_slot(&id);
+                }
+            }
             Event::WholeSent(id) => self.schedule.whole_sent(&id, now),
             Event::Attempted(id, attempt) => self.attempted(&id, &attempt),
             Event::Retired(id, moved) => self.retired(&id, moved),
@@ -364,8 +368,15 @@ impl Machine {
         }
         self.look_back.begin_if_due(cx);
         self.go_on_with_what_grew();
-        while let Some((lane, id)) = self.schedule.next_to_send(self.circumstances()) {
-            self.send(&id, lane);
+        loop {
+            while let Some((lane, id)) = self.schedule.next_to_send(self.circumstances()) {
+                self.send(&id, lane);
+            }
+            let Some(id) = self.schedule.yields(self.circumstances()) else {
+                break;
+            };
+            self.schedule.leaves_its_slot(&id);
+            self.context.perform(Effect::Cancel(id));
         }
         while let Some(id) = self.schedule.next_growing(self.circumstances()) {
             self.schedule.growing_begins(&id, self.context.now());

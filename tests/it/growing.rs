@@ -202,6 +202,112 @@ fn a_receiver_that_does_not_know_it_gets_the_whole_and_judges_nothing_before() {
     }
 }
 
+/// Says that it takes digests late, and answers so where an archive is sent while it is packed.
+fn liar(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Scripted {
+    Scripted::new(move |seen, _| match () {
+        () if seen.head.contains("/v1/admission") => {
+            Reply::empty(204).header("Sealift-Accepts: late-digest")
+        }
+        () if seen.head.contains("/v1/uploads/") => answer(seen),
+        () => Reply::stored(seen),
+    })
+}
+
+#[test]
+fn whatever_is_answered_before_the_last_bytes_the_whole_is_sent_in_the_same_attempt() {
+    let answers: [fn(&Seen) -> Reply; 6] = [
+        |_| Reply::empty(503),
+        |_| Reply::empty(201).header("Upload-Offset: 20000000000"),
+        |_| Reply::empty(200),
+        |_| Reply::html(200),
+        |_| Reply::empty(409).header("Upload-Offset: 5"),
+        |_| Reply::hang_up(),
+    ];
+    for (n, answer) in answers.into_iter().enumerate() {
+        let server = liar(answer);
+        let sandbox = Sandbox::new(server.url());
+        sandbox.seal("run-1", &[("data.bin", &noise(20 * MIB))]);
+        let (code, report) = sandbox.ship_once();
+        assert_eq!(
+            (code, report["shipped"].as_u64()),
+            (0, Some(1)),
+            "{n}: {report}"
+        );
+        let seen = server.seen();
+        let whole = seen
+            .iter()
+            .filter(|seen| seen.head.starts_with("PUT /v1/episodes/"));
+        assert_eq!(whole.count(), 1, "{n}");
+        assert!(seen.len() < 20, "{n}: {} requests", seen.len());
+    }
+}
+
+#[test]
+fn what_was_sent_by_a_plan_that_another_has_taken_the_place_of_is_taken_back() {
+    let (sandbox, line) = over_a_line();
+    let content = noise(40 * MIB);
+    sandbox.seal("run-1", &[("data.bin", &content)]);
+    let first = slow_daemon(&sandbox, &line.url(), "");
+    eventually_within(MINUTES, "some of it has left", || line.sent() > 8 * MIB);
+    first.kill();
+    let incoming = sandbox.store().join("incoming");
+    eventually("it is kept", || {
+        names(&incoming).iter().any(|name| name.ends_with(".json"))
+    });
+    // Another level, another plan.
+    let url = line.url();
+    let config = format!("[pack]\nlevel = 1\n[receiver]\nurl = \"{url}\"\n");
+    let _second = sandbox.start(sandbox.command_with_config("ship", &config));
+    wait_shipped(&sandbox, "run-1");
+    eventually("nothing is kept by the old one", || {
+        names(&incoming).is_empty()
+    });
+}
+
+#[test]
+fn an_answer_to_chunks_that_reports_an_error_or_may_be_about_an_older_one_is_not_believed() {
+    // 200 with an error in JSON, and the length of what was sent.
+    let server = foreign(true);
+    let url = server.get().unwrap().url();
+    let sandbox = Sandbox::new(url.clone());
+    let config = format!("[receiver]\nurl = \"{url}\"\nsend_while_packing = \"always\"\n");
+    let once = || {
+        let mut once = sandbox.command_with_config("ship", &config);
+        assert!(once.arg("--once").status().unwrap().success());
+    };
+    sandbox.seal("run-1", &[("data.bin", &noise(20 * MIB))]);
+    once();
+    assert_eq!(puts(&server).len(), 1);
+    // Another recording of that name: its length may be the first one's.
+    let mut other = noise(20 * MIB);
+    other[7] ^= 1;
+    sandbox.seal("run-1", &[("data.bin", &other)]);
+    once();
+    let second = puts(&server).pop().unwrap();
+    assert!(
+        second.header("content-length").is_some(),
+        "it is sent whole"
+    );
+    assert!(second.header("repr-digest").is_some());
+
+    let server = Scripted::new(|seen, _| match seen.head.split(' ').next() {
+        Some("GET" | "HEAD") => Reply::empty(404),
+        _ if seen.header("transfer-encoding").is_some() => Reply::json(
+            200,
+            &serde_json::json!({"success": false, "error": "checksum"}),
+        ),
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let url = server.url();
+    let config = format!("[receiver]\nurl = \"{url}\"\nsend_while_packing = \"always\"\n");
+    sandbox.seal("run-1", &[("data.bin", &noise(20 * MIB))]);
+    let mut once = sandbox.command_with_config("ship", &config);
+    assert!(once.arg("--once").status().unwrap().success());
+    let receipt = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
+    assert!(receipt["receipt"].is_object(), "by the whole alone");
+}
+
 /// A server that stores what is PUT, and knows chunks, or ignores them as some do.
 fn foreign(knows_chunks: bool) -> Arc<OnceLock<Scripted>> {
     let server = Arc::new(OnceLock::<Scripted>::new());

@@ -58,7 +58,7 @@ impl<S: Store> Exchange<'_, S> {
             size_bytes: bound_bytes,
         };
         let upload = self.receiver.store.begin(part, &offer);
-        let taking = Taking::growing(self, upload, part, 0).await?;
+        let taking = Taking::growing(self, upload, part, 0, bound_bytes).await?;
         let offset = taking.take(body).await?.keep().await?;
         let address = self.head.uri.path();
         Ok(state(StatusCode::CREATED, offset, None).with_text("location", address))
@@ -113,7 +113,7 @@ impl<S: Store> Exchange<'_, S> {
             let reply = self.take(taking, caller, part, &offer, body).await?;
             return Ok(completed(reply, offer.size_bytes));
         }
-        let taking = Taking::growing(self, upload, part, at).await?;
+        let taking = Taking::growing(self, upload, part, at, begun_with.size_bytes).await?;
         let offset = taking.take(body).await?.keep().await?;
         Ok(state(StatusCode::NO_CONTENT, offset, None))
     }

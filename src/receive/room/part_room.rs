@@ -297,6 +297,21 @@ impl StoreRoom {
             .changed(part, |sum| sum.kept_bytes = kept_bytes);
     }
 
+    /// What is kept, and not under way, of the same host's uploads of this id that are found by
+    /// their plan.
+    pub(in crate::receive) fn planned_beside(&self, part: &PartKey) -> Vec<PartKey> {
+        let sums = self.sums.lock();
+        let is_beside = |other: &PartKey, sum: &PartSum| {
+            other.is_planned
+                && (&other.key, &other.owner) == (&part.key, &part.owner)
+                && other != part
+                && sum.writers == 0
+        };
+        let parts = sums.parts.iter();
+        let beside = parts.filter(|(other, sum)| is_beside(other, sum));
+        beside.map(|(other, _)| other.clone()).collect()
+    }
+
     /// Nothing is kept of an upload any more.
     pub(in crate::receive) fn part_gone(&self, part: &PartKey) {
         self.part_is(part, 0);

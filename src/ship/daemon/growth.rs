@@ -112,11 +112,12 @@ impl Workers {
         } = growing;
         let (workers, of) = (self.clone(), id.clone());
         let noted = tokio::task::spawn_blocking(move || {
-            let is_new = plan.write(&workers.layout);
-            (plan.digest(), is_new, workers.commit_before_packing(&of))
+            let before = plan.write(&workers.layout);
+            let before = before.map(|before| before.map(|before| before.digest()));
+            (plan.digest(), before, workers.commit_before_packing(&of))
         });
-        let (plan, is_new, commit) = noted.await.ok()?;
-        let is_new = is_new
+        let (plan, before, commit) = noted.await.ok()?;
+        let before = before
             .inspect_err(|error| {
                 tracing::debug!(EPISODE = %id, "{id} is sent when it is packed, since its plan cannot be written: {error}");
             })
@@ -127,7 +128,8 @@ impl Workers {
             plan,
             bound_bytes,
             commit,
-            may_be_kept: !is_new,
+            may_be_kept: before == Some(plan),
+            replaces: before.filter(|before| *before != plan),
         })
     }
 

@@ -43,18 +43,17 @@ impl PackingPlan {
         Digest::of(serde_json::json!(self).to_string().as_bytes())
     }
 
-    /// Writes it down, durably. False where it stood there: a process before this one may have sent
-    /// something by it.
+    /// Writes it down, durably. Gives back what stood there: something may have been sent by it.
     ///
     /// # Errors
     /// Those of writing it.
-    pub(crate) fn write(&self, layout: &Layout) -> io::Result<bool> {
-        if Self::read(layout, &self.episode_id).as_ref() == Some(self) {
-            return Ok(false);
+    pub(crate) fn write(&self, layout: &Layout) -> io::Result<Option<Self>> {
+        let before = Self::read(layout, &self.episode_id);
+        if before.as_ref() != Some(self) {
+            let json = serde_json::to_vec_pretty(self)?;
+            durable::write_file(&layout.plan(&self.episode_id), &json)?;
         }
-        let json = serde_json::to_vec_pretty(self)?;
-        durable::write_file(&layout.plan(&self.episode_id), &json)?;
-        Ok(true)
+        Ok(before)
     }
 
     /// What stands there; `None` where that is none of ours.
@@ -88,14 +87,15 @@ mod tests {
         let id = EpisodeId::parse("a").unwrap();
         let [then, now] = [b"then", b"now!"].map(|bytes| Fingerprint(Digest::of(bytes)));
         let plan = PackingPlan::new(&id, then, 3);
-        assert!(plan.write(&layout).unwrap(), "it is new");
-        assert!(!plan.write(&layout).unwrap(), "it stood there");
+        assert_eq!(plan.write(&layout).unwrap(), None, "it is new");
+        let again = plan.write(&layout).unwrap();
+        assert_eq!(again.as_ref(), Some(&plan), "it stood there");
         assert_eq!(of(&layout, &id, then), Some(plan.digest()));
         assert_eq!(of(&layout, &id, now), None);
         // Another level gives other bytes, and so another upload.
         let other = PackingPlan::new(&id, then, 4);
         assert_ne!(other.digest(), plan.digest());
-        assert!(other.write(&layout).unwrap());
+        assert_eq!(other.write(&layout).unwrap(), Some(plan));
         for broken in ["", "{}", "[1]"] {
             std::fs::write(layout.plan(&id), broken).unwrap();
             assert_eq!(of(&layout, &id, then), None, "{broken:?}");

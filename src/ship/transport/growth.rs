@@ -39,7 +39,7 @@ use crate::{
     },
     ship::{
         archive::{Archive, ArchiveEnd},
-        outcome::{Answer, Fault, Outcome, Voucher},
+        outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     },
 };
 
@@ -68,6 +68,8 @@ pub struct GrowingDelivery {
     pub commit: Option<Commit>,
     /// Whether a process before this one may have sent a part of it by the same plan.
     pub may_be_kept: bool,
+    /// The plan that this one takes the place of: what was sent by it is taken back.
+    pub replaces: Option<Digest>,
 }
 
 /// An upload that was begun while its archive was packed.
@@ -139,6 +141,11 @@ impl Transport {
                 SendWhilePacking::Auto | SendWhilePacking::Never => GrowingEnd::Nothing,
             };
         };
+        if let Some(old) = growing.replaces
+            && let Some(url) = address.of_planned_upload(id, &old)
+        {
+            self.take_back(&url, growing, progress).await;
+        }
         let planned = |kept_bytes| Planned {
             plan: growing.plan,
             kept_bytes,
@@ -167,8 +174,22 @@ impl Transport {
                 return GrowingEnd::Kept(planned(Some(kept_bytes)));
             }
             match self.send_piece(&url, growing, kept_bytes, progress).await {
-                Ok(PieceEnd::Kept(kept)) => kept_bytes = Some(kept),
+                Ok(PieceEnd::Kept(kept)) if kept_bytes.is_none_or(|before| kept > before) => {
+                    kept_bytes = Some(kept);
+                }
+                // It says that nothing came, or less than before.
+                Ok(PieceEnd::Kept(kept)) => {
+                    breaks += 1;
+                    if breaks > MOST_BREAKS {
+                        return GrowingEnd::Broken(planned(None));
+                    }
+                    sleep(PAUSE).await;
+                    kept_bytes = Some(kept);
+                }
                 Ok(PieceEnd::Refused(status)) => {
+                    if kept_bytes.is_some() {
+                        self.take_back(&url, growing, progress).await;
+                    }
                     let status = status.as_u16();
                     tracing::debug!(EPISODE = %id, "{id}: the receiver answered {status} to an upload while it is packed; it is sent when it is packed");
                     return GrowingEnd::Nothing;
@@ -209,6 +230,15 @@ impl Transport {
         progress: &Progress,
     ) -> Result<Outcome, Fault> {
         let url = self.endpoint.address().of(&growing.id);
+        // What lies there already may have its length: then nothing would tell whether it is
+        // stored.
+        let before = self.head_of(&growing.id, progress).await?;
+        if !matches!(before.status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+            let status = before.status.as_u16();
+            return Err(Fault::Lost(format!(
+                "a HEAD before it was answered {status}"
+            )));
+        }
         let mut headers = self.headers_of_growing(growing)?;
         headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         headers.insert(
@@ -238,7 +268,12 @@ impl Transport {
         let Outcome::Answered(answer) = &**outcome else {
             return None;
         };
-        if !matches!(answer.status, 200 | 201 | 204) {
+        let says_no_more = matches!(answer.voucher, Voucher::Status | Voucher::StrongEtag)
+            && !matches!(
+                answer.body,
+                AnswerBody::Json(_) | AnswerBody::Garbled { .. }
+            );
+        if !matches!(answer.status, 200 | 201 | 204) || !says_no_more {
             return None;
         }
         let voucher = match self.shown(delivery).await.ok()? {
@@ -283,6 +318,7 @@ impl Transport {
         // Outside of the upload window nothing is begun.
         tokio::select! {
             () = self.throttle.pass(0, progress) => {}
+            _ = archive.grown_beyond(u64::MAX) => return false,
             () = progress.cancelled() => return false,
         }
         growing.archive.growth().end.is_none()
@@ -327,7 +363,9 @@ impl Transport {
                 answered => answered.map_err(fault)?,
             };
             let status = answered.status;
-            let offset = offset_of(&answered, growing.bound_bytes);
+            // No more of it can be there than what was packed so far.
+            let most_bytes = growing.archive.growth().len_bytes;
+            let offset = offset_of(&answered, most_bytes);
             let request_sent = answered.request_sent;
             // Read to its end, so that the connection is there for what comes next.
             let _ = answer::read(answered).await?;
@@ -335,7 +373,12 @@ impl Transport {
                 Some(kept) if status.is_success() && request_sent => Ok(PieceEnd::Kept(kept)),
                 // It stands elsewhere, and says where.
                 Some(kept) if status == StatusCode::CONFLICT => Ok(PieceEnd::Kept(kept)),
-                _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                _ if status.is_success() => {
+                    Err(Fault::Lost("answered without saying what is there".into()))
+                }
+                _ if (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+                    || status == StatusCode::REQUEST_TIMEOUT =>
+                {
                     Err(Fault::Lost(format!("answered {}", status.as_u16())))
                 }
                 _ => Ok(PieceEnd::Refused(status)),

@@ -65,7 +65,8 @@ impl Transport {
                     *resumed_at_bytes = 0;
                     return Ok(ResumeEnd::Not);
                 }
-                ResumeEnd::Not => {}
+                // Whatever answers there, the PUT of the whole is judged.
+                ResumeEnd::Not | ResumeEnd::NotNow(_) => *resumed_at_bytes = 0,
                 end => {
                     // What went beside the packing is of this attempt, and broke off nowhere.
                     if kept_bytes.is_some() {
@@ -97,6 +98,7 @@ impl Transport {
     ) -> Result<ResumeEnd, Fault> {
         let facts = &delivery.facts;
         let kept = match kept_bytes {
+            Some(kept_bytes) if kept_bytes > facts.size_bytes => ResumePoint::Nothing,
             Some(kept_bytes) => ResumePoint::UpTo(kept_bytes),
             None => self.kept(url, delivery).await?,
         };

@@ -17,7 +17,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer::names_a_digest, fault, uri};
 use crate::{
     http::client::{Answered, Request, RequestBody},
-    model::{episode::Digest, wire},
+    model::{
+        episode::{Digest, EpisodeId},
+        progress::Progress,
+        wire,
+    },
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
 };
 
@@ -69,28 +73,33 @@ impl Transport {
         Ok(Outcome::Answered(answer))
     }
 
-    /// What a HEAD of the episode's address shows.
-    pub(super) async fn shown(&self, delivery: &Delivery) -> Result<HeadAnswer, Fault> {
+    /// Asks the episode's address by HEAD.
+    pub(super) async fn head_of(
+        &self,
+        id: &EpisodeId,
+        progress: &Progress,
+    ) -> Result<Answered, Fault> {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
         self.endpoint
-            .complete(&mut headers, &delivery.id, None, None)
+            .complete(&mut headers, id, None, None)
             .map_err(|error| Fault::Request(error.to_string()))?;
-        let uri = uri(&self.endpoint.address().of(&delivery.id))?;
+        let uri = uri(&self.endpoint.address().of(id))?;
         let request = Request {
             method: Method::HEAD,
             uri,
             headers,
             body: RequestBody::empty(),
         };
-        let answered = self
-            .endpoint
-            .ask(request, &delivery.progress)
-            .await
-            .map_err(fault)?;
+        self.endpoint.ask(request, progress).await.map_err(fault)
+    }
+
+    /// What a HEAD of the episode's address shows.
+    pub(super) async fn shown(&self, delivery: &Delivery) -> Result<HeadAnswer, Fault> {
+        let answered = self.head_of(&delivery.id, &delivery.progress).await?;
         let status = answered.status;
         let is_weather = matches!(
             status,

@@ -188,12 +188,10 @@ async fn what_is_held_already_is_compared_by_its_digest_alone() {
     let archive = noise(SIZE);
     rig.begun("a", &archive, 1_000_000).await;
     assert_eq!(rig.put("a", &archive).await.status, 201);
-    // Sent while it was packed, and held by now: it says which it is, and is told that.
+    // Sent while it was packed, and held by now: nothing is kept of that, and the whole is told.
     let answer = rig.request(&last("a", &archive, 1_000_000), b"").await;
-    assert_eq!(
-        (answer.status, answer.receipt().sha256),
-        (200, Digest::of(&archive))
-    );
+    assert_eq!(answer.status, 404);
+    assert_eq!(rig.put("a", &archive).await.status, 200);
     rig.nothing_temporary_stays().await;
     // Nothing is begun of what cannot be compared.
     let answer = rig.request(&begin("a", SIZE), b"").await;
@@ -201,11 +199,13 @@ async fn what_is_held_already_is_compared_by_its_digest_alone() {
         (answer.status, answer.problem().0.as_str()),
         (400, "upload-invalid")
     );
-    // Another archive under the same id is in conflict, at the end.
+    // Another archive under the same id is in conflict with the whole.
     let rig = Rig::new().await;
     rig.begun("a", &archive, 1_000_000).await;
     assert_eq!(rig.put("a", b"another").await.status, 201);
     let answer = rig.request(&last("a", &archive, 1_000_000), b"").await;
+    assert_eq!(answer.status, 404);
+    let answer = rig.put("a", &archive).await;
     assert_eq!(
         (answer.status, answer.problem().0.as_str()),
         (409, "conflict")
@@ -268,6 +268,51 @@ async fn what_grows_too_large_or_beyond_the_room_for_parts_is_refused_when_it_do
     assert_eq!(
         (answer.status, answer.problem().0.as_str()),
         (507, "no-space")
+    );
+}
+
+#[tokio::test]
+async fn what_grows_beyond_its_bound_or_its_hosts_share_is_refused_when_it_does() {
+    let rig = Rig::new().await;
+    let answer = rig
+        .request(&begin("a", 1000), &in_chunks(&noise(1001)))
+        .await;
+    assert_eq!(answer.problem().0, "upload-invalid");
+    rig.nothing_temporary_stays().await;
+    let rig = Rig::with(|config, rig| {
+        config.tokens_file = Some(rig.file("tokens", "lab-07 secret-secret-secret\n"));
+        config.limits.host_quota_bytes = Some(70_000_000);
+    })
+    .await;
+    let head = begin("a", 100 << 20).replace(
+        "\r\n\r\n",
+        "\r\nAuthorization: Bearer secret-secret-secret\r\n\r\n",
+    );
+    let answer = rig.request(&head, &in_chunks(&noise(80 << 20))).await;
+    assert_eq!(
+        (answer.status, answer.problem().0.as_str()),
+        (507, "quota-exceeded")
+    );
+}
+
+#[tokio::test]
+async fn what_was_sent_by_a_plan_goes_once_the_whole_is_stored_by_another_way() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.begun("a", &archive, 1_000_000).await;
+    rig.begun("b", &archive, 1_000_000).await;
+    assert_eq!(rig.put("a", &archive).await.status, 201);
+    assert_eq!(
+        rig.request(&head("HEAD", &path("a"), &[]), b"")
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        rig.request(&head("HEAD", &path("b"), &[]), b"")
+            .await
+            .status,
+        204
     );
 }
 

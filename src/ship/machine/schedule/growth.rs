@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct GrowingArchives {
     waiting: BTreeSet<EpisodeId>,
     sending: BTreeSet<EpisodeId>,
+    /// Begun, and not come back yet, with a slot or without.
+    begun: BTreeSet<EpisodeId>,
 }
 
 impl GrowingArchives {
@@ -41,7 +43,8 @@ impl Schedule {
     /// The archive of this one grows, and may be sent meanwhile.
     pub(crate) fn grows(&mut self, id: &EpisodeId) {
         // On the slot for small ones it is given up where it is not small.
-        if self.packing.lane_of(id) == Some(Lane::Any) {
+        let is_over = !self.growing.begun.contains(id);
+        if is_over && self.packing.lane_of(id) == Some(Lane::Any) {
             self.growing.waiting.insert(id.clone());
         }
     }
@@ -59,7 +62,30 @@ impl Schedule {
     pub(crate) fn growing_begins(&mut self, id: &EpisodeId, now: Duration) {
         self.growing.waiting.remove(id);
         self.growing.sending.insert(id.clone());
+        self.growing.begun.insert(id.clone());
         self.sending.begin(id, Lane::Any, true, now);
+    }
+
+    /// It came back.
+    pub(crate) fn growing_ended(&mut self, id: &EpisodeId) {
+        self.growing.begun.remove(id);
+    }
+
+    /// Which gives up its slot: one that is packed already waits, and this one's packing may take
+    /// long. What was sent of it is gone on with.
+    pub(crate) fn yields(&self, by: Circumstances<'_>) -> Option<EpisodeId> {
+        let grows = |id: &&EpisodeId| {
+            let stage = by.episodes.get(id).map(Episode::stage);
+            matches!(stage, Some(Stage::Packing))
+        };
+        let growing = self.growing.sending.iter().find(grows)?;
+        let is_calm = by.hold.is_none()
+            && !by.is_closed
+            && !by.moves_are_behind
+            && by.next_upload.is_none_or(|next| next <= by.now);
+        let waits =
+            is_calm && !self.free_to_send(by).main && !by.episodes.queues().to_send.is_empty();
+        waits.then(|| growing.clone())
     }
 
     /// Nothing more is sent of it while it is packed.

@@ -156,6 +156,10 @@ impl World {
     pub(super) fn effect_is_allowed(&mut self, effect: &Effect) {
         let (name, id) = describe(effect);
         self.seen.remember(name, self.now);
+        // It has given up its slot.
+        if let Effect::Cancel(id) = effect {
+            self.seen.growing.remove(id);
+        }
         if let Some(id) = id {
             self.seen.remember(id.as_str(), self.now);
         }
@@ -255,7 +259,7 @@ impl World {
             let of_it = |job: &Job| describe(&job.effect) == ("pack", of);
             !self.jobs.values().any(of_it)
         };
-        name == "grow" && id != but && !is_packed(id)
+        name == "grow" && id != but && !is_packed(id) && !job.cancelled
     }
 
     /// One more than the only one, where that has been at it for a while, or is known to be large.

@@ -27,15 +27,48 @@ fn one_that_is_sent_while_it_is_packed_goes_on_in_its_slot() {
     let mut bench = with(2);
     bench.grow("large", 1);
     assert_eq!(bench.take("grow"), ["large"]);
-    // The other slot is for small ones, and a second that waits does not pass it by.
+    // The other slot is for small ones.
     bench.seal_and_pack("a", 2);
-    bench.seal_and_pack("b", 3);
     assert_eq!(bench.take("send"), ["a"]);
     bench.is_packed("large");
     assert_eq!(bench.take("send"), ["large"]);
     bench.hear(Event::GrowingSent(of("large"), true));
+    bench.seal_and_pack("b", 3);
+    assert_eq!(bench.take("send"), Vec::<String>::new());
     bench.deliver("large");
     assert_eq!(bench.take("send"), ["b"]);
+}
+
+#[test]
+fn one_that_is_packed_does_not_wait_for_the_packing_of_another() {
+    let mut bench = with(2);
+    bench.grow("large", 1);
+    assert_eq!(bench.take("grow"), ["large"]);
+    bench.seal_and_pack("a", 2);
+    assert_eq!(bench.take("send"), ["a"]);
+    bench.seal_and_pack("b", 3);
+    assert_eq!(bench.take("cancel"), ["large"]);
+    assert_eq!(bench.take("send"), ["b"]);
+    // It is not begun again, and what was sent of it is gone on with in its turn.
+    bench.hear(Event::GrowingSent(of("large"), false));
+    bench.deliver("a");
+    bench.deliver("b");
+    assert_eq!(bench.take("grow"), Vec::<String>::new());
+    bench.is_packed("large");
+    assert_eq!(bench.take("send"), ["large"]);
+}
+
+#[test]
+fn one_that_is_packed_anew_does_not_grow_before_the_one_before_has_come_back() {
+    let mut bench = with(2);
+    bench.grow("large", 1);
+    assert_eq!(bench.take("grow"), ["large"]);
+    let changed = PackFailure::Changed("it was written to".into());
+    bench.hear(Event::Packed(of("large"), Err(changed)));
+    bench.wait_s(2);
+    assert_eq!(bench.take("pack"), ["large"]);
+    bench.hear(Event::Growing(of("large")));
+    assert_eq!(bench.take("grow"), Vec::<String>::new());
 }
 
 #[test]
