@@ -159,6 +159,9 @@ impl Transport {
                 asked_in_vain = true;
                 Ok(outcome)
             }
+            Ok(ResumeEnd::Elsewhere) => Err(Fault::Lost(
+                "the receiver does not say from which byte on it wants the rest".to_owned(),
+            )),
             Ok(ResumeEnd::Not) => {
                 delivery.progress.goes_on_behind(0);
                 self.put(&delivery).await

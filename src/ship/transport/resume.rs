@@ -31,6 +31,8 @@ pub(super) enum ResumeEnd {
     NotNow(Outcome),
     /// Nothing is kept, or the other end does not know how to go on: the whole is to be sent.
     Not,
+    /// It says again and again that it stands elsewhere.
+    Elsewhere,
 }
 
 impl Transport {
@@ -66,7 +68,9 @@ impl Transport {
                     return Ok(ResumeEnd::Not);
                 }
                 // Whatever answers there, the PUT of the whole is judged.
-                ResumeEnd::Not | ResumeEnd::NotNow(_) => *resumed_at_bytes = 0,
+                ResumeEnd::Not | ResumeEnd::NotNow(_) | ResumeEnd::Elsewhere => {
+                    *resumed_at_bytes = 0;
+                }
                 end => {
                     // What went beside the packing is of this attempt, and broke off nowhere.
                     if kept_bytes.is_some() {
@@ -139,9 +143,7 @@ impl Transport {
                 }
             }
         }
-        Err(Fault::Lost(
-            "the receiver does not say from which byte on it wants the rest".to_owned(),
-        ))
+        Ok(ResumeEnd::Elsewhere)
     }
 
     /// Whether the receiver has every byte of this archive. An answer that was lost is given again

@@ -280,14 +280,13 @@ async fn what_grows_beyond_its_bound_or_its_hosts_share_is_refused_when_it_does(
     assert_eq!(answer.problem().0, "upload-invalid");
     rig.nothing_temporary_stays().await;
     let rig = Rig::with(|config, rig| {
-        config.tokens_file = Some(rig.file("tokens", "lab-07 secret-secret-secret\n"));
+        let line = format!("lab-07 = \"{}\"\n", Digest::of(b"lab-07"));
+        config.tokens_file = Some(rig.file("tokens", &line));
         config.limits.host_quota_bytes = Some(70_000_000);
     })
     .await;
-    let head = begin("a", 100 << 20).replace(
-        "\r\n\r\n",
-        "\r\nAuthorization: Bearer secret-secret-secret\r\n\r\n",
-    );
+    let head =
+        begin("a", 100 << 20).replace("\r\n\r\n", "\r\nAuthorization: Bearer lab-07\r\n\r\n");
     let answer = rig.request(&head, &in_chunks(&noise(80 << 20))).await;
     assert_eq!(
         (answer.status, answer.problem().0.as_str()),
