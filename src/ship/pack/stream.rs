@@ -39,11 +39,11 @@ const OUTPUT_BYTES: usize = 128 * 1024;
 /// Each worker takes memory for its piece of the input, used or not.
 const MAX_WORKERS: u32 = 64;
 
-/// How long such a piece is, bytes: as zstd's window at the highest of these levels. zstd takes four
-/// times as much by itself, and with two workers 57 MiB at level 3 in the place of 17; these cost a
-/// tenth of a percent of the archive's length. A part of its bytes, as the level is. `None`: zstd
-/// chooses. From level 13 on each piece begins with half a window or more of the one before, and a
-/// short one would be compressed nearly twice.
+/// How long such a piece is, bytes: as zstd's window at the highest of these levels. zstd takes
+/// four times as much by itself, and with two workers 57 MiB at level 3 in the place of 17; these
+/// cost a tenth of a percent of the archive's length. A part of its bytes, as the level is. `None`:
+/// zstd chooses. From level 13 on each piece begins with half a window or more of the one before,
+/// and a short one would be compressed nearly twice.
 fn piece_bytes(level: i32) -> Option<u32> {
     match level {
         ..9 => Some(2 << 20),
