@@ -426,6 +426,9 @@ fn one_sealed_episode_is_given_to_who_ships_and_an_open_one_is_refused() {
         let (code, said) = give("1235", &sealed);
         assert_eq!(code, 0, "{said}");
         assert_eq!(fs::metadata(sealed.join("data")).unwrap().uid(), 1235);
+        assert!(!said.contains("nothing to do"), "{said}");
+        let (code, said) = give("1235", &sealed);
+        assert!(code == 0 && said.contains("nothing to do"), "{said}");
     }
     // A dry run looks as well as the other does.
     let (code, said) = typed(&["--user", &us, "--dry-run"], &open);

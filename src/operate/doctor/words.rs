@@ -183,6 +183,20 @@ impl CommandContext {
         }
     }
 
+    /// What gives an episode to who ships, where the command does: a daemon that runs tries it
+    /// again some time later, or at once.
+    pub(in crate::operate) fn tried_again(&self, command: String) -> Fix {
+        let fix = Fix::from(command);
+        let has_daemon = self.has_unit || self.daemon_pid.is_some();
+        if !has_daemon || !fix.contains(" --give ") {
+            return fix;
+        }
+        let reload = self.unit_to("reload");
+        fix.then(format!(
+            "Then: {reload}  Without that, it is tried again within a minute, and what is said of it stays until then."
+        ))
+    }
+
     /// `sealift COMMAND`, about the same folders and the same receiver.
     pub(in crate::operate) fn sealift(&self, command: &str) -> String {
         let name = command.split(' ').next().unwrap_or_default();
