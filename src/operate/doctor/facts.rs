@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
+pub(super) use self::receiver::{AskedCommit, PlainRequest, ReceiverAnswer, ReceiverFacts, Remedy};
 use super::{
     setup,
     words::{CommandContext, Fix, foreign, typed_path, word},

@@ -181,6 +181,8 @@ pub(crate) async fn setup(
                     return false;
                 }
             }
+        } else if let Some(person) = of_unit_file(&facts).await {
+            is_given(&mut facts, person);
         }
         let shipper = facts.people.shipper().clone();
         let sealed = facts
@@ -426,6 +428,16 @@ pub(super) fn takes_root(facts: &Facts) -> bool {
     plan.changes
         .iter()
         .any(|change| apply::needs_root(change, facts))
+}
+
+/// Who would ship by the unit's file, where no systemd runs that says who ships, and root asks: it
+/// would make the folders for itself.
+async fn of_unit_file(facts: &Facts) -> Option<Person> {
+    if facts.unit.is_some() || facts.people.shipper.is_some() || !facts.hands.root {
+        return None;
+    }
+    let user = gather::service::user_in_file(&facts.hands.unit)?;
+    gather::permissions::given(&user, None).await.ok()
 }
 
 fn is_given(facts: &mut Facts, shipper: Person) {

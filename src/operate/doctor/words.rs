@@ -6,7 +6,7 @@ pub(super) use crate::model::text::{foreign_command as foreign, typed_path, word
 use crate::model::{snapshot::Snapshot, text::as_text};
 
 /// What a recorder writes into `meta.json`, for those who have not read docs/recorders.md.
-pub(super) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
+pub(crate) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
 
 /// What mends something: one simple command, which any POSIX shell takes as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,10 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
@@ -27,7 +31,9 @@ use crate::{
         text::without_query,
         wire,
     },
-    operate::doctor::facts::{AskedCommit, FiledEpisodes, ReceiverAnswer, ReceiverFacts},
+    operate::doctor::facts::{
+        AskedCommit, FiledEpisodes, PlainRequest, ReceiverAnswer, ReceiverFacts,
+    },
 };
 
 /// For the connection, between two bytes, and for the answer: a person waits.
@@ -38,6 +44,8 @@ pub(super) const PATIENCE: (Duration, Duration, Duration) = (
 );
 /// For all of it together.
 const ALL: Duration = Duration::from_millis(3300);
+/// For a request without TLS, after one that was not answered.
+const PLAIN: Duration = Duration::from_millis(500);
 /// For all commits of what it has rejected, after it has answered.
 const QUARANTINED: Duration = Duration::from_millis(900);
 /// With so many commits of what it has rejected it is asked, at most.
@@ -69,6 +77,7 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
         has_credential,
         commit,
         meta_fault,
+        plain: None,
         said: ReceiverAnswer::NotAsked,
         remedy: None,
     };
@@ -86,6 +95,10 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
         Ok(Err(error)) => ReceiverAnswer::Failed(error),
         Err(_) => ReceiverAnswer::Failed(ClientError::TimedOut(Wait::Answer)),
     };
+    if uri.scheme_str() == Some("http") && matches!(receiver.said, ReceiverAnswer::Failed(_)) {
+        let plain = tokio::time::timeout(PLAIN, ask_plainly(&receiver.host, uri.port_u16()));
+        receiver.plain = plain.await.ok().flatten();
+    }
     receiver.remedy = match &receiver.said {
         ReceiverAnswer::Answered {
             status: 412, json, ..
@@ -98,6 +111,25 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
         }
     };
     Some(receiver)
+}
+
+/// How a request without TLS is taken by what gave it no answer. `None` where it waits, or cannot be
+/// reached.
+async fn ask_plainly(host: &str, port: Option<u16>) -> Option<PlainRequest> {
+    /// The first byte of a TLS record that is an alert.
+    const ALERT: u8 = 21;
+    let mut connection = TcpStream::connect((host, port.unwrap_or(80))).await.ok()?;
+    let request = format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.ok()?;
+    let mut first = [0];
+    match connection.read(&mut first).await {
+        Ok(1) if first[0] == ALERT => Some(PlainRequest::Alert),
+        Ok(0) => Some(PlainRequest::Closed),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            Some(PlainRequest::Closed)
+        }
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Asks with the commit of each that was rejected for its commit, once it has answered with that of

@@ -129,6 +129,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             has_credential: false,
             commit: AskedCommit::None,
             meta_fault: None,
+            plain: None,
             remedy: None,
             said: ReceiverAnswer::Answered {
                 status: 204,
