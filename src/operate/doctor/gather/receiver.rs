@@ -113,8 +113,8 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
     Some(receiver)
 }
 
-/// How a request without TLS is taken by what gave it no answer. `None` where it waits, or cannot be
-/// reached.
+/// How a request without TLS is taken by what gave it no answer. `None` where it waits, or cannot
+/// be reached.
 async fn ask_plainly(host: &str, port: Option<u16>) -> Option<PlainRequest> {
     /// The first byte of a TLS record that is an alert.
     const ALERT: u8 = 21;

@@ -148,7 +148,7 @@ fn said_of(one: &Quarantined) -> String {
 
 /// What one command mends, and what has to be known before it is typed.
 struct Group<'a> {
-    rank: Rank,
+    rank: Urgency,
     count: usize,
     newest: &'a Quarantined,
     fix: String,
@@ -157,7 +157,7 @@ struct Group<'a> {
 
 /// Which group is shown first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum Urgency {
     /// An archive that may be the last copy of an episode, and comes back.
     LastCopy,
     /// Nothing has to change first.
@@ -200,10 +200,10 @@ fn groups<'a>(facts: &Facts, aside: &'a FiledEpisodes) -> Vec<Group<'a>> {
             Some((fix, says)) => {
                 let may_be_last = one.why.contains(LAST_COPY);
                 let rank = match one.verdict == ORPHAN {
-                    _ if only_looks(&fix) => Rank::OnlyLooks,
-                    true if may_be_last => Rank::LastCopy,
-                    true => Rank::Waits,
-                    false => Rank::Mended,
+                    _ if only_looks(&fix) => Urgency::OnlyLooks,
+                    true if may_be_last => Urgency::LastCopy,
+                    true => Urgency::Waits,
+                    false => Urgency::Mended,
                 };
                 let (count, newest) = (1, one);
                 Group {
@@ -217,7 +217,7 @@ fn groups<'a>(facts: &Facts, aside: &'a FiledEpisodes) -> Vec<Group<'a>> {
             None => match requeue(aside, one) {
                 Ok(command) => returning(facts, &[one], &command),
                 Err(seal) => Group {
-                    rank: Rank::Mended,
+                    rank: Urgency::Mended,
                     count: 1,
                     newest: one,
                     fix: seal,
@@ -239,19 +239,19 @@ fn returning<'a>(facts: &Facts, such: &[&'a Quarantined], command: &str) -> Grou
     let (rank, fix, says) = match commits_now(facts, such) {
         // It asks for each commit, and says which of them are taken by now.
         CommitsNow::Refused => (
-            Rank::Waits,
+            Urgency::Waits,
             hands.sealift(&format!("{command} --dry-run")),
             format!(
                 "{} What is shown below says which it takes by now, and the same without --dry-run puts them back.",
                 comes_first(newest.status)
             ),
         ),
-        CommitsNow::Taken => (Rank::ComesBack, hands.sealift(command), TAKEN.to_owned()),
+        CommitsNow::Taken => (Urgency::ComesBack, hands.sealift(command), TAKEN.to_owned()),
         CommitsNow::Unknown if is_changed => {
-            (Rank::ComesBack, hands.sealift(command), String::new())
+            (Urgency::ComesBack, hands.sealift(command), String::new())
         }
         CommitsNow::Unknown => (
-            Rank::ComesBackLater,
+            Urgency::ComesBackLater,
             hands.sealift(command),
             before_it_returns(newest.status),
         ),
