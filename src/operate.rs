@@ -22,6 +22,7 @@ pub mod doctor;
 pub(crate) mod fetch;
 mod holder;
 pub(crate) mod journal;
+mod open_recordings;
 pub(crate) mod receiver;
 pub(crate) mod rename;
 pub(crate) mod requeue;

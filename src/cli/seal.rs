@@ -19,14 +19,16 @@ use crate::{
     disk::{
         filesystem::{shared_between_hosts, unseen_writers},
         manifest::{self, SealOptions},
+        meta, record_files,
         tree::shown,
     },
     model::{
         episode::{EpisodeId, IdError},
         progress::Progress,
         text::{foreign_command, typed_path, word},
+        wire::ProblemType,
     },
-    operate::rename::typed_name,
+    operate::{doctor::COMMIT_IN_META, rename::typed_name},
 };
 
 #[derive(Debug, Args)]
@@ -64,6 +66,9 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
             foreign_command(marker, |marker| format!("rm {marker}"))
         );
     }
+    if let Some(missing) = lacks_commit(&args.directory) {
+        outln!("  WARNING: {missing}");
+    }
     if let Some((real, name, why)) = no_id(&args.directory) {
         let rename = rename_command(&real, &name);
         outln!(
@@ -93,6 +98,24 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Done)
+}
+
+/// What one that was rejected for want of a commit still lacks.
+fn lacks_commit(directory: &Path) -> Option<String> {
+    let reason = record_files::reason(directory).ok()??;
+    let kind = reason.body.get("type")?.as_str()?;
+    if ProblemType::from_urn(kind) != Some(ProblemType::CommitMissing) {
+        return None;
+    }
+    let has = match meta::look(directory).ok()? {
+        Ok(Some(_)) => return None,
+        Ok(None) => "has none still".to_owned(),
+        Err(fault) => format!("none can be read ({fault})"),
+    };
+    Some(format!(
+        "it was rejected for want of a commit, and {has}: it would be rejected again. Write {COMMIT_IN_META} into its meta.json, and \
+         seal it again"
+    ))
 }
 
 /// A name that no episode can have, and why. What is hidden gets its name later.

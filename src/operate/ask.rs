@@ -11,6 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::open_recordings;
 use crate::{
     disk::socket::{self, Address},
     model::{
@@ -95,7 +96,16 @@ pub(crate) async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapsh
             snapshot.sealift_snapshot
         )));
     }
-    Ok(snapshot)
+    if !open_recordings::may_be_among(&snapshot) {
+        return Ok(snapshot);
+    }
+    let (of, mut apart) = (layout.clone(), snapshot.clone());
+    let look = move || {
+        open_recordings::tell_apart(&mut apart, &of);
+        apart
+    };
+    let looked = timeout_at(until, tokio::task::spawn_blocking(look)).await;
+    Ok(looked.ok().and_then(Result::ok).unwrap_or(snapshot))
 }
 
 fn joining(group: Option<&String>) -> String {

@@ -32,6 +32,7 @@ pub(super) use self::row::DoctorRow;
 pub use self::row::Id;
 pub(crate) use self::row::{DoctorReport, RowStatus};
 pub(crate) use self::setup::{SetupLine, give, setup};
+pub(crate) use self::words::COMMIT_IN_META;
 pub(super) use self::words::{CommandContext, Fix};
 use crate::config::{ConfigError, RawConfig};
 

@@ -37,6 +37,7 @@ use std::{
 };
 
 use self::admission::AdmissionAnswers;
+pub(in crate::operate) use self::admission::is_about_the_commit;
 use super::receiver::ReceiverClient;
 use crate::{
     disk::{durable, record_files, tree::shown},

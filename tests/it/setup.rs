@@ -87,6 +87,56 @@ fn where_no_systemd_runs_it_is_said_what_is_left_out_and_which_mode_each_folder_
 }
 
 #[test]
+fn where_no_systemd_runs_root_makes_the_folders_for_the_user_that_the_units_file_names() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, units) = (folder.path().join("data"), folder.path().join("units"));
+    fs::create_dir_all(units.join("sealift.service.d")).unwrap();
+    fs::write(units.join("sealift.service"), "[Service]\nUser=daemon\n").unwrap();
+    fs::write(
+        units.join("sealift.service.d/own.conf"),
+        "[Service]\nUser=nobody\n",
+    )
+    .unwrap();
+    // Programs are looked for there too, and systemctl(1) is not one of them.
+    let programs = folder.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    for program in ["id", "getent"] {
+        let real = Path::new("/usr/bin").join(program);
+        std::os::unix::fs::symlink(real, programs.join(program)).unwrap();
+    }
+    let mut command = sealift();
+    command.arg("setup").arg("--data").arg(&data);
+    command
+        .env("SYSTEMD_UNIT_PATH", &units)
+        .env("PATH", &programs);
+    let (code, said) = told(command);
+    assert_eq!(code, 0, "{said}");
+    let made = fs::metadata(data.join("episodes")).unwrap();
+    let nobody = Command::new("id").args(["-g", "nobody"]).output().unwrap();
+    let group = String::from_utf8(nobody.stdout).unwrap();
+    assert_eq!(
+        (made.uid(), made.gid().to_string()),
+        (65534, group.trim().to_owned()),
+        "{said}"
+    );
+    // What an earlier run made for root is given with its group.
+    for name in names(&data) {
+        std::os::unix::fs::chown(data.join(name), Some(0), Some(0)).unwrap();
+    }
+    let (code, said) = setup(&["--user", "nobody"], &[("--data", &data)]);
+    assert_eq!(code, 0, "{said}");
+    let given = fs::metadata(data.join("episodes")).unwrap();
+    assert_eq!(
+        (given.uid(), given.gid()),
+        (made.uid(), made.gid()),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_first_configuration_is_written_from_flags_and_never_over_another() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("etc/sealift.toml");
@@ -426,6 +476,9 @@ fn one_sealed_episode_is_given_to_who_ships_and_an_open_one_is_refused() {
         let (code, said) = give("1235", &sealed);
         assert_eq!(code, 0, "{said}");
         assert_eq!(fs::metadata(sealed.join("data")).unwrap().uid(), 1235);
+        assert!(!said.contains("nothing to do"), "{said}");
+        let (code, said) = give("1235", &sealed);
+        assert!(code == 0 && said.contains("nothing to do"), "{said}");
     }
     // A dry run looks as well as the other does.
     let (code, said) = typed(&["--user", &us, "--dry-run"], &open);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
+pub(super) use self::receiver::{AskedCommit, PlainRequest, ReceiverAnswer, ReceiverFacts, Remedy};
 use super::{
     setup,
     words::{CommandContext, Fix, foreign, typed_path, word},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     disk::{move_check::MoveCheck, ownership::Link, scan::NoEpisode},
     model::{
-        episode::{EpisodeId, FolderLook},
+        episode::{Commit, EpisodeId, FolderLook},
         layout::Layout,
         records::WallTime,
         retention::Due,
@@ -427,6 +427,12 @@ pub(super) struct Quarantined {
     pub(super) resealed: bool,
     /// It was rejected for want of a commit, and has none still.
     pub(super) lacks_commit: bool,
+    /// It was rejected for its commit, or for want of one: requeue asks whether that is taken now.
+    pub(super) is_for_its_commit: bool,
+    /// Its commit, where it was rejected for that.
+    pub(super) commit: Option<Commit>,
+    /// Whether the receiver takes that commit now; `None` where it was not asked, or said nothing.
+    pub(super) is_admitted: Option<bool>,
     /// The verdict's name.
     pub(super) verdict: String,
     /// The HTTP status, where there was an answer.

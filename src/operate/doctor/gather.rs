@@ -97,6 +97,7 @@ pub(super) async fn gather(question: &DoctorQuery) -> Facts {
         },
         quarantine::look(layout.as_ref(), keep, now),
     );
+    let aside = receiver::ask_of_quarantined(&known, receiver.as_ref(), aside).await;
     let (unit, daemon, folders, people, moves, rooms) = host;
     let moves = for_shipper(moves, &people, layout.as_ref()).await;
     let has_unit = unit

@@ -14,6 +14,8 @@ mod plan;
 
 use std::{
     collections::HashSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -179,6 +181,8 @@ pub(crate) async fn setup(
                     return false;
                 }
             }
+        } else if let Some(person) = of_unit_file(&facts).await {
+            is_given(&mut facts, person);
         }
         let shipper = facts.people.shipper().clone();
         let sealed = facts
@@ -351,6 +355,11 @@ pub(crate) async fn give(
         ));
     };
     let said = format!("give {shown} and all in it to user {uid}");
+    // A look alone says whose all of it is.
+    let said = match is_all_of(episode, uid) {
+        true => format!("{said}: nothing to do, it has all of it already"),
+        false => said,
+    };
     match ownership::give_episode(episode, uid, folder.name != "episodes", dry_run) {
         Ok(Given::Done { left: 0 }) if dry_run => SetupLine::Would(said),
         Ok(Given::Done { left: 0 }) => SetupLine::Done(said),
@@ -360,6 +369,24 @@ pub(crate) async fn give(
         Ok(Given::Open) => SetupLine::Left(not_given(episode, Given::Open)),
         Err(error) => SetupLine::Left(format!("{said}: {error}")),
     }
+}
+
+/// Whether all that is in an episode belongs to this user already, as far as it can be seen.
+fn is_all_of(episode: &Path, uid: u32) -> bool {
+    let mut left = vec![episode.to_owned()];
+    while let Some(path) = left.pop() {
+        let found = fs::symlink_metadata(&path);
+        let Some(found) = found.ok().filter(|found| found.uid() == uid) else {
+            return false;
+        };
+        if found.is_dir() {
+            let Ok(entries) = fs::read_dir(&path) else {
+                return false;
+            };
+            left.extend(entries.flatten().map(|entry| entry.path()));
+        }
+    }
+    true
 }
 
 /// Why an episode is not given away, or not all of it.
@@ -401,6 +428,16 @@ pub(super) fn takes_root(facts: &Facts) -> bool {
     plan.changes
         .iter()
         .any(|change| apply::needs_root(change, facts))
+}
+
+/// Who would ship by the unit's file, where no systemd runs that says who ships, and root asks: it
+/// would make the folders for itself.
+async fn of_unit_file(facts: &Facts) -> Option<Person> {
+    if facts.unit.is_some() || facts.people.shipper.is_some() || !facts.hands.root {
+        return None;
+    }
+    let user = gather::service::user_in_file(&facts.hands.unit)?;
+    gather::permissions::given(&user, None).await.ok()
 }
 
 fn is_given(facts: &mut Facts, shipper: Person) {

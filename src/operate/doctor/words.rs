@@ -6,7 +6,7 @@ pub(super) use crate::model::text::{foreign_command as foreign, typed_path, word
 use crate::model::{snapshot::Snapshot, text::as_text};
 
 /// What a recorder writes into `meta.json`, for those who have not read docs/recorders.md.
-pub(super) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
+pub(crate) const COMMIT_IN_META: &str = r#"{"code_version":{"commit":"40 hexadecimal digits"}}"#;
 
 /// What mends something: one simple command, which any POSIX shell takes as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,6 +181,20 @@ impl CommandContext {
         } else {
             self.configure("start")
         }
+    }
+
+    /// What gives an episode to who ships, where the command does: a daemon that runs tries it
+    /// again some time later, or at once.
+    pub(in crate::operate) fn tried_again(&self, command: String) -> Fix {
+        let fix = Fix::from(command);
+        let has_daemon = self.has_unit || self.daemon_pid.is_some();
+        if !has_daemon || !fix.contains(" --give ") {
+            return fix;
+        }
+        let reload = self.unit_to("reload");
+        fix.then(format!(
+            "Then: {reload}  Without that, it is tried again within a minute, and what is said of it stays until then."
+        ))
     }
 
     /// `sealift COMMAND`, about the same folders and the same receiver.

@@ -122,7 +122,7 @@ async fn is_held(receiver: &ReceiverClient, candidate: &Candidate, progress: &Pr
 }
 
 /// 412, and the 400 that says that there is no commit.
-fn is_about_the_commit(reason: &QuarantineReason) -> bool {
+pub(in crate::operate) fn is_about_the_commit(reason: &QuarantineReason) -> bool {
     let kind = reason
         .body
         .get("type")

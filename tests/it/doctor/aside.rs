@@ -284,3 +284,37 @@ fn what_is_no_file_under_the_name_of_an_archive_is_moved_out_of_the_way_by_the_f
     }
     eventually("nothing is wrong", || host.wrong().is_empty());
 }
+
+#[test]
+fn an_episode_that_is_sealed_again_without_the_commit_that_it_lacks_is_told_what_is_missing() {
+    let server = Scripted::new(|seen, _| match seen.head.starts_with("PUT") {
+        true => Reply::json(
+            400,
+            &serde_json::json!({"type": "urn:sealift:commit-missing"}),
+        ),
+        false => Reply::empty(404),
+    });
+    let host = Host::without_a_daemon(Sandbox::new(server.url()));
+    host.sandbox.seal("run-1", &[("data", OLD)]);
+    host.sandbox.ship_once();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(fix.starts_with("sealift seal --again "), "{fix}");
+    let typed = || {
+        let typed = host.type_in(&fix);
+        assert!(typed.status.success(), "{typed:?}");
+        String::from_utf8(typed.stdout).unwrap()
+    };
+    let said = typed();
+    assert!(
+        said.contains("rejected for want of a commit, and has none still"),
+        "{said}"
+    );
+    let commit = "a".repeat(40);
+    let meta = format!(r#"{{"code_version":{{"commit":"{commit}"}}}}"#);
+    fs::write(host.sandbox.quarantined("run-1").join("meta.json"), meta).unwrap();
+    let said = typed();
+    assert!(!said.contains("WARNING"), "{said}");
+}

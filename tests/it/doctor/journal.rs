@@ -157,6 +157,9 @@ fn what_an_episode_is_called_forges_no_class() {
     }
 }
 
+/// What a row says of what was rejected for its commit, and is admitted by now.
+const TAKEN: &str = "The receiver takes their commit by now.";
+
 /// The lab records with whatever commit its code is of.
 struct Lab {
     host: Host,
@@ -225,8 +228,25 @@ fn a_host_out_of_the_window_is_updated_by_the_fix_and_then_what_was_rejected_goe
     assert_eq!(lab.host.wrong(), ["journal", "quarantine"]);
     let row = lab.journal();
     assert_eq!(row["status"], "yellow", "{row}");
+    // It is asked with the commit of what was rejected, and not with that of the newest episode.
+    let waits = lab.host.doctor().row("quarantine");
+    let fix = waits["fix"].as_str().unwrap();
+    assert!(
+        fix.starts_with("sealift requeue --all --status 412 --dry-run "),
+        "{waits}"
+    );
     // The receiver's operator lets the old one in after all.
     fs::write(&commits, format!("{new}\n{old}\n")).unwrap();
+    let is_taken = |said: &Value| said.as_str().unwrap().ends_with(TAKEN);
+    eventually("the receiver takes the old commit", || {
+        let told = lab.host.doctor();
+        ["journal", "quarantine"].map(|id| is_taken(&told.row(id)["summary"])) == [true; 2]
+    });
+    let mended = lab.host.doctor().row("quarantine");
+    assert!(
+        !mended["fix"].as_str().unwrap().contains("--dry-run"),
+        "{mended}"
+    );
     eventually("the old commit is taken, too", || {
         lab.host.type_fix(&row);
         lab.host.sandbox.shipped("run-1").exists()

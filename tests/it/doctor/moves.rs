@@ -39,6 +39,20 @@ impl Theirs {
         theirs
     }
 
+    /// The daemon, as `nobody`.
+    fn starts(&self) -> crate::support::Process {
+        let mut ship = Command::new("setpriv");
+        ship.args(["--reuid=nobody", "--regid=65534", "--clear-groups"])
+            .arg(&self.sealift)
+            .args(["ship", "--receiver", self.host.sandbox.url(), "--data"])
+            .arg(self.data.path());
+        let daemon = self.host.sandbox.start(ship);
+        eventually("the daemon can be asked", || {
+            self.data.path().join(".sealift/control.sock").exists()
+        });
+        daemon
+    }
+
     /// In the data folder, as root.
     #[track_caller]
     fn run(&self, command: &str) -> String {
@@ -168,6 +182,37 @@ fn sealed_folders_that_cannot_be_moved_are_given_to_who_ships_by_the_fix() {
 }
 
 #[test]
+fn an_open_recording_that_the_daemon_may_not_look_into_is_its_recorders_and_yellow_at_most() {
+    if !is_root() {
+        return;
+    }
+    let theirs = Theirs::new();
+    let _daemon = theirs.starts();
+    theirs.run("mkdir -m 0700 episodes/open && chgrp nogroup episodes/open");
+    let mut row = Value::Null;
+    eventually("root is told of the open one", || {
+        let mut doctor = crate::support::sealift();
+        let receiver = theirs.host.sandbox.url();
+        doctor.args(["doctor", "--json", "--receiver", receiver, "--data"]);
+        doctor.arg(theirs.data.path());
+        theirs.host.at_home(&mut doctor);
+        let told = told(&doctor.env_remove("SEALIFT_CONFIG").output().unwrap());
+        row = told.row("moves");
+        let markers = told.row("markers")["status"].clone();
+        markers == "green" && row["status"] != "green"
+    });
+    assert_eq!(row["status"], "yellow", "{row}");
+    let (fix, said) = (row["fix"].as_str().unwrap(), &row["summary"]);
+    assert!(fix.starts_with("chmod g+rx "), "{row}");
+    assert!(
+        said.as_str().unwrap().contains("Its recorder may still"),
+        "{row}"
+    );
+    theirs.run(fix);
+    assert_eq!(theirs.run("stat -c %a episodes/open"), "750\n");
+}
+
+#[test]
 fn what_the_daemons_user_cannot_read_is_told_at_once_though_root_asks() {
     if !is_root() {
         return;
@@ -181,15 +226,7 @@ fn what_the_daemons_user_cannot_read_is_told_at_once_though_root_asks() {
         ),
     ] {
         let theirs = Theirs::new();
-        let mut ship = Command::new("setpriv");
-        ship.args(["--reuid=nobody", "--regid=65534", "--clear-groups"])
-            .arg(&theirs.sealift)
-            .args(["ship", "--receiver", theirs.host.sandbox.url(), "--data"])
-            .arg(theirs.data.path());
-        let _daemon = theirs.host.sandbox.start(ship);
-        eventually("the daemon can be asked", || {
-            theirs.data.path().join(".sealift/control.sock").exists()
-        });
+        let _daemon = theirs.starts();
         theirs.run(&format!(
             "mkdir -m {folder_mode} episodes/.{id} && echo x >episodes/.{id}/data && chmod 600 episodes/.{id}/data \
              && touch episodes/.{id}/done.marker && mv episodes/.{id} episodes/{id}"
@@ -205,6 +242,7 @@ fn what_the_daemons_user_cannot_read_is_told_at_once_though_root_asks() {
             text = String::from_utf8(told.stdout).unwrap();
             text.contains(&says) && told.status.code() == Some(1)
         });
+        assert!(text.contains("tried again within a minute"), "{text}");
         let fix = text.split("    to mend it: ").nth(1).unwrap();
         theirs.run(fix.lines().next().unwrap());
         assert_eq!(

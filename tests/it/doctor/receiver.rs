@@ -362,6 +362,21 @@ fn over_tls(server_days: i64, client_days: i64) -> Tls {
 }
 
 #[test]
+fn a_receiver_over_tls_that_is_asked_without_it_is_told_with_the_address_that_is_meant() {
+    let tls = over_tls(90, 90);
+    let https = tls.host.sandbox.url().to_owned();
+    let plain = Sandbox::new(https.replacen("https", "http", 1));
+    let row = Host::without_a_daemon(plain)
+        .doctor()
+        .row("receiver-answer");
+    let said = row["summary"].as_str().unwrap();
+    assert!(
+        said.contains("speaks TLS") && said.contains(&format!("receiver.url = \"{https}\"")),
+        "{row}"
+    );
+}
+
+#[test]
 fn certificates_that_are_about_to_end_turn_a_row_each() {
     let sound = over_tls(90, 90);
     assert_eq!(

@@ -27,9 +27,9 @@ trap 'echo "curl rig: line $LINENO failed" >&2' ERR
 
 documented docs/receiver.md certificates >"$work/certificates.sh"
 documented docs/receiver.md token >"$work/token.sh"
-# Here it is this machine, any free port, and this folder.
+# Here it is this machine, any free port, and this folder; and one host has a token.
 documented docs/receiver.md receiver.toml |
-    sed "s#0\.0\.0\.0:8490#127.0.0.1:0#; s#/etc/sealift/#$work/#; s#/var/lib/sealift-receiver#$work/store#" >"$work/receiver.toml"
+    sed "s/^# tokens_file/tokens_file/; s#0\.0\.0\.0:8490#127.0.0.1:0#; s#/etc/sealift/#$work/#; s#/var/lib/sealift-receiver#$work/store#" >"$work/receiver.toml"
 documented docs/receiver.md shipper.toml | sed "s#/etc/sealift/#$work/#" >"$work/shipper.toml"
 documented docs/transport.md curl >"$work/curl.sh"
 cp docs/receiver.md "$work/guide.md"

@@ -27,8 +27,19 @@ pub(in crate::operate::doctor) struct ReceiverFacts {
     pub(in crate::operate::doctor) meta_fault: Option<String>,
     /// What it said.
     pub(in crate::operate::doctor) said: ReceiverAnswer,
+    /// How it took a plain request, where it answered none.
+    pub(in crate::operate::doctor) plain: Option<PlainRequest>,
     /// What it told this host to do.
     pub(in crate::operate::doctor) remedy: Option<Remedy>,
+}
+
+/// How what listens at an `http://` address took a plain request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::operate::doctor) enum PlainRequest {
+    /// By a TLS alert (RFC 8446, section 6).
+    Alert,
+    /// It closed the connection, and said nothing.
+    Closed,
 }
 
 /// What a receiver tells a host to do. One line, printable.

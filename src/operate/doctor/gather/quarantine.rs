@@ -16,7 +16,10 @@ use crate::{
         retention::{Due, due},
         wire::ProblemType,
     },
-    operate::doctor::facts::{FiledEpisodes, Quarantined},
+    operate::{
+        doctor::facts::{FiledEpisodes, Quarantined},
+        requeue::is_about_the_commit,
+    },
 };
 
 /// So many are looked at; there, a person has long been asked.
@@ -72,6 +75,11 @@ fn look_now(
         let id = path
             .file_name()
             .and_then(|name| EpisodeId::from_os(name).ok());
+        let is_for_its_commit = reason.is_some_and(is_about_the_commit);
+        let commit = match is_for_its_commit {
+            true => meta::look(&path).ok().and_then(|said| said.ok().flatten()),
+            false => None,
+        };
         aside.quarantined.push(Quarantined {
             comes_back_as: None,
             name: reason
@@ -81,8 +89,10 @@ fn look_now(
                 matches!(scan::look(&layout.quarantine, &id), FolderLook::Sealed(_))
             }),
             resealed: is_resealed(&path),
-            lacks_commit: reason.is_some_and(is_for_want_of_a_commit)
-                && !meta::look(&path).is_ok_and(|said| said.is_ok_and(|commit| commit.is_some())),
+            lacks_commit: reason.is_some_and(is_for_want_of_a_commit) && commit.is_none(),
+            is_for_its_commit,
+            commit,
+            is_admitted: None,
             unreadable,
             verdict: reason
                 .and_then(|reason| reason.verdict.clone())

@@ -9,6 +9,10 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
@@ -27,7 +31,9 @@ use crate::{
         text::without_query,
         wire,
     },
-    operate::doctor::facts::{AskedCommit, ReceiverAnswer, ReceiverFacts},
+    operate::doctor::facts::{
+        AskedCommit, FiledEpisodes, PlainRequest, ReceiverAnswer, ReceiverFacts,
+    },
 };
 
 /// For the connection, between two bytes, and for the answer: a person waits.
@@ -38,6 +44,12 @@ pub(super) const PATIENCE: (Duration, Duration, Duration) = (
 );
 /// For all of it together.
 const ALL: Duration = Duration::from_millis(3300);
+/// For a request without TLS, after one that was not answered.
+const PLAIN: Duration = Duration::from_millis(500);
+/// For all commits of what it has rejected, after it has answered.
+const QUARANTINED: Duration = Duration::from_millis(900);
+/// With so many commits of what it has rejected it is asked, at most.
+const MAX_COMMITS: usize = 8;
 /// A problem is some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// So many of the newest episodes are looked into for a commit.
@@ -65,6 +77,7 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
         has_credential,
         commit,
         meta_fault,
+        plain: None,
         said: ReceiverAnswer::NotAsked,
         remedy: None,
     };
@@ -73,7 +86,7 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
     };
     let endpoint = Endpoint::new(config, host_id, client).ok()?;
     let (asked, unit) = tokio::join!(
-        tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)),
+        tokio::time::timeout(ALL, ask_of_newest(&endpoint, &mut receiver)),
         super::service::unit("sealift-receiver.service")
     );
     receiver.unit_here = unit.is_some_and(|unit| unit.load_state == "loaded");
@@ -82,6 +95,10 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
         Ok(Err(error)) => ReceiverAnswer::Failed(error),
         Err(_) => ReceiverAnswer::Failed(ClientError::TimedOut(Wait::Answer)),
     };
+    if uri.scheme_str() == Some("http") && matches!(receiver.said, ReceiverAnswer::Failed(_)) {
+        let plain = tokio::time::timeout(PLAIN, ask_plainly(&receiver.host, uri.port_u16()));
+        receiver.plain = plain.await.ok().flatten();
+    }
     receiver.remedy = match &receiver.said {
         ReceiverAnswer::Answered {
             status: 412, json, ..
@@ -96,26 +113,106 @@ pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Opti
     Some(receiver)
 }
 
-async fn ask_at(
+/// How a request without TLS is taken by what gave it no answer. `None` where it waits, or cannot
+/// be reached.
+async fn ask_plainly(host: &str, port: Option<u16>) -> Option<PlainRequest> {
+    /// The first byte of a TLS record that is an alert.
+    const ALERT: u8 = 21;
+    let mut connection = TcpStream::connect((host, port.unwrap_or(80))).await.ok()?;
+    let request = format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.ok()?;
+    let mut first = [0];
+    match connection.read(&mut first).await {
+        Ok(1) if first[0] == ALERT => Some(PlainRequest::Alert),
+        Ok(0) => Some(PlainRequest::Closed),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            Some(PlainRequest::Closed)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Asks with the commit of each that was rejected for its commit, once it has answered with that of
+/// the newest episode: what it takes now says what comes back. A commit is asked with once.
+pub(super) async fn ask_of_quarantined(
+    known: &UsableSettings,
+    receiver: Option<&ReceiverFacts>,
+    aside: Option<FiledEpisodes>,
+) -> Option<FiledEpisodes> {
+    let mut aside = aside?;
+    let answers = receiver.is_some_and(|receiver| {
+        receiver.at_admission && matches!(receiver.said, ReceiverAnswer::Answered { .. })
+    });
+    let (Some((config, host_id)), Some(client), true) =
+        (&known.receiver, known.client.clone(), answers)
+    else {
+        return Some(aside);
+    };
+    let Ok(endpoint) = Endpoint::new(config, host_id, client) else {
+        return Some(aside);
+    };
+    let mut asked: Vec<(Option<u16>, Option<Commit>)> = Vec::new();
+    for one in aside.quarantined.iter().filter(|one| one.is_for_its_commit) {
+        let question = (one.status, one.commit.clone());
+        if !asked.contains(&question) {
+            asked.push(question);
+        }
+    }
+    // Some of each status, where there are more than are asked with.
+    asked.sort_by_key(|(status, _)| *status);
+    let each = (MAX_COMMITS / asked.chunk_by(|a, b| a.0 == b.0).count().max(1)).max(1);
+    let asked = asked
+        .chunk_by(|a, b| a.0 == b.0)
+        .flat_map(|alike| alike.iter().take(each))
+        .map(|(_, commit)| commit);
+    let until = tokio::time::Instant::now() + QUARANTINED;
+    for commit in asked {
+        let asking = ask_at(&endpoint, None, commit.as_ref());
+        let Ok(answer) = tokio::time::timeout_at(until, asking).await else {
+            break;
+        };
+        let Ok(ReceiverAnswer::Answered { status, .. }) = answer else {
+            continue;
+        };
+        let is_admitted = match status {
+            200..=299 => Some(true),
+            400 | 412 => Some(false),
+            _ => None,
+        };
+        let quarantined = aside.quarantined.iter_mut();
+        for one in quarantined.filter(|one| one.is_for_its_commit && one.commit == *commit) {
+            one.is_admitted = is_admitted;
+        }
+    }
+    Some(aside)
+}
+
+async fn ask_of_newest(
     endpoint: &Endpoint,
     receiver: &mut ReceiverFacts,
+) -> Result<ReceiverAnswer, ClientError> {
+    receiver.at_admission = endpoint.address().of_admission().is_some();
+    let (id, commit) = match &receiver.commit {
+        AskedCommit::Of(id, commit) | AskedCommit::Last(id, commit) => (Some(id), Some(commit)),
+        AskedCommit::None
+        | AskedCommit::LastNone
+        | AskedCommit::NoEpisodes
+        | AskedCommit::Unknown => (None, None),
+    };
+    ask_at(endpoint, id, commit).await
+}
+
+async fn ask_at(
+    endpoint: &Endpoint,
+    id: Option<&EpisodeId>,
+    commit: Option<&Commit>,
 ) -> Result<ReceiverAnswer, ClientError> {
     let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
     // No episode is called so; where the address is a template, something has to stand in it.
     let no_episode = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
-    let (id, commit) = match &receiver.commit {
-        AskedCommit::Of(id, commit) | AskedCommit::Last(id, commit) => (id, Some(commit)),
-        AskedCommit::None
-        | AskedCommit::LastNone
-        | AskedCommit::NoEpisodes
-        | AskedCommit::Unknown => (&no_episode, None),
-    };
     let (method, url) = match endpoint.address().of_admission() {
         Some(url) => (Method::GET, url),
-        None => {
-            receiver.at_admission = false;
-            (Method::HEAD, endpoint.address().of(&no_episode))
-        }
+        None => (Method::HEAD, endpoint.address().of(&no_episode)),
     };
     let uri = url
         .parse()
@@ -126,7 +223,7 @@ async fn ask_at(
         headers.insert(wire::CODE_COMMIT, value);
     }
     endpoint
-        .complete(&mut headers, id, None, commit)
+        .complete(&mut headers, id.unwrap_or(&no_episode), None, commit)
         .map_err(|error| bad(&error))?;
     for about_a_body in [
         header::CONTENT_TYPE,

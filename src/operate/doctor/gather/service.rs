@@ -1,5 +1,7 @@
 //! The unit, as systemctl(1) shows it.
 
+use std::path::PathBuf;
+
 use super::{PROGRAM, run::stdout_of};
 use crate::operate::doctor::facts::Unit;
 
@@ -14,6 +16,43 @@ pub(in crate::operate::doctor) async fn unit(name: &str) -> Option<Unit> {
     )
     .await?;
     parse(&shown)
+}
+
+/// Where systemd looks for units of the system, the first that has it wins (systemd.unit(5)).
+const UNIT_FOLDERS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// The user that a unit's file and its drop-ins in `/etc` name, where no systemd runs that would
+/// say it.
+pub(in crate::operate::doctor) fn user_in_file(name: &str) -> Option<String> {
+    let set = std::env::var_os("SYSTEMD_UNIT_PATH");
+    let folders: Vec<_> = match &set {
+        Some(set) => std::env::split_paths(set).collect(),
+        None => UNIT_FOLDERS.iter().map(PathBuf::from).collect(),
+    };
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let mut text = folders.iter().find_map(|folder| read(folder.join(name)))?;
+    let drop_ins = folders[0].join(format!("{name}.d"));
+    let mut drop_ins: Vec<_> = std::fs::read_dir(drop_ins)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|it| it == "conf"))
+        .collect();
+    drop_ins.sort();
+    for drop_in in drop_ins.into_iter().filter_map(read) {
+        text = text + "\n" + &drop_in;
+    }
+    let mut said = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("User="));
+    let user = said.next_back()?.trim();
+    (!user.is_empty()).then(|| user.to_owned())
 }
 
 fn parse(shown: &str) -> Option<Unit> {

@@ -322,7 +322,7 @@ fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> Fix {
         }
         TrialKind::Sticky | TrialKind::Unmovable => return facts.setup_command().into(),
         TrialKind::Stuck => match &finding.fix {
-            Some(fix) => facts.hands.typed(fix),
+            Some(fix) => return facts.hands.tried_again(facts.hands.typed(fix)),
             // Another folder, where no command mends the one that is set.
             None => return facts.hands.configure("restart"),
         },
@@ -330,7 +330,10 @@ fn mended(facts: &Facts, finding: &TrialFinding, who: &str) -> Fix {
             return unit_paths::drop_in_of_paths(facts)
                 .map_or_else(|| look().into(), |_| facts.setup());
         }
-        TrialKind::UnmovableOpen => permission_fixes::open(facts, episodes),
+        TrialKind::UnmovableOpen => match &finding.fix {
+            Some(fix) => facts.hands.typed(fix),
+            None => permission_fixes::open(facts, episodes),
+        },
         TrialKind::Copies | TrialKind::Other => look(),
     };
     command.into()

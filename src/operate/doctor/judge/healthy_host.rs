@@ -129,6 +129,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             has_credential: false,
             commit: AskedCommit::None,
             meta_fault: None,
+            plain: None,
             remedy: None,
             said: ReceiverAnswer::Answered {
                 status: 204,
@@ -159,6 +160,9 @@ pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -
         sealed: true,
         resealed: false,
         lacks_commit: false,
+        is_for_its_commit: matches!(status, Some(400 | 412)),
+        commit: None,
+        is_admitted: None,
         verdict: "fatal".to_owned(),
         status,
         why: "answered \u{1b}".to_owned(),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     daemon_checks::{self, DaemonChecks},
-    quarantine::{before_it_returns, remedy},
+    quarantine::{TAKEN, are_taken, before_it_returns, remedy},
 };
 use crate::{
     model::text::printable,
@@ -173,7 +173,12 @@ fn over(
                 format!("{what}; that is over, and nothing of it is left in quarantine/."),
             ),
             _ => {
+                let such = aside.quarantined.iter().filter(|one| is_such(one.status));
+                let such: Vec<_> = such.collect();
                 let first = match journal.class {
+                    Class::OutOfWindow | Class::Malformed if are_taken(facts, &such) => {
+                        TAKEN.to_owned()
+                    }
                     Class::OutOfWindow => before_it_returns(Some(412)),
                     Class::Malformed => before_it_returns(Some(400)),
                     _ => String::new(),

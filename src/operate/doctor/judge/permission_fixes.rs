@@ -89,8 +89,12 @@ pub(in crate::operate::doctor) fn to_write(
 ) -> Change {
     // Only the shipper works in the others.
     let is_recorders = folder.name == "episodes" && owned.uid != 0;
+    // What an earlier run made for root: there is no recorder in root's group.
+    let is_made_for_root = (owned.uid, owned.gid, owned.mode & 0o7777) == (0, 0, 0o2770);
     let (owner, group, set) = if shipper.uid == owned.uid {
         (None, None, 0o700)
+    } else if is_made_for_root {
+        (Some(shipper.uid), Some(shipper.gid), 0o700)
     } else if !is_recorders {
         (Some(shipper.uid), None, 0o700)
     } else if shipper.is_in(owned.gid) {
@@ -229,6 +233,7 @@ mod tests {
     fn who_ships_may_write_to_episodes_and_whoever_recorded_there_may_still() {
         for (name, owned, after) in [
             ("episodes", owned(0, 0, 0o755), Ok((10, 0, 0o755))),
+            ("episodes", owned(0, 0, 0o2770), Ok((10, 20, 0o2770))),
             ("episodes", owned(0, 77, 0o2770), Ok((10, 77, 0o2770))),
             ("episodes", owned(10, 77, 0o570), Ok((10, 77, 0o770))),
             ("episodes", owned(77, 20, 0o750), Ok((77, 20, 0o770))),

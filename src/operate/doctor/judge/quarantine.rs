@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-pub(super) use self::comes_first::before_it_returns;
 use self::comes_first::{CommitsNow, comes_first, commits_now};
+pub(super) use self::comes_first::{TAKEN, are_taken, before_it_returns};
 use super::permissions::as_shipper;
 use crate::{
     model::{
@@ -96,10 +96,46 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
     } else {
         ""
     };
-    let newest = all.iter().max_by_key(|one| one.at);
-    let why = |one: &Quarantined| match &one.unreadable {
+    let groups = groups(facts, aside);
+    let fixes = groups.iter().take(MAX_NAMED);
+    let fixes: Vec<_> = fixes.map(|group| group.fix.clone()).collect();
+    let summary = format!(
+        "{} to look at in quarantine/{more}: {}.",
+        waits(all.len()),
+        said.join(", ")
+    );
+    // What is said, what has to change and the fix are of one group.
+    let Some(group) = groups.into_iter().next() else {
+        return DoctorRow::green(id, summary);
+    };
+    let of = match by_reason.len() {
+        1 => String::new(),
+        _ => format!(" {}", reason(group.newest)),
+    };
+    let said = said_of(group.newest);
+    let end = match group.says.is_empty() || said.ends_with('.') {
+        true => "",
+        false => ".",
+    };
+    let summary = format!(
+        "{summary} The last{of}, {}: {said}{end}{}",
+        group.newest.name, group.says
+    );
+    let fix = group.fix;
+    let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
+        json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
+    }).collect();
+    DoctorRow::yellow(id, summary, fix)
+        .with("count", all.len())
+        .with("by_reason", json!(by_reason))
+        .with("fixes", fixes)
+        .with("some", named)
+}
+
+/// Why it is there. What is typed for an archive by now, the fix says.
+fn said_of(one: &Quarantined) -> String {
+    match &one.unreadable {
         Some((why, _)) => why.clone(),
-        // What is typed by now, the fix says.
         None if one.verdict == ORPHAN => one
             .why
             .split(" To ship ")
@@ -107,88 +143,126 @@ fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
             .unwrap_or_default()
             .to_owned(),
         None => one.why.clone(),
-    };
-    let why = newest
-        .map(|one| format!(" The last, {}: {}", one.name, why(one)))
-        .unwrap_or_default();
-    let summary = format!(
-        "{} to look at in quarantine/{more}: {}.{why}",
-        waits(all.len()),
-        said.join(", ")
-    );
-    let (fix, more) = back(facts, aside);
-    let end = if more.is_empty() || summary.ends_with('.') {
-        ""
-    } else {
-        "."
-    };
-    let summary = summary + end + &more;
-    let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
-        json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
-    }).collect();
-    DoctorRow::yellow(id, summary, fix)
-        .with("count", all.len())
-        .with("by_reason", json!(by_reason))
-        .with("some", named)
+    }
 }
 
-/// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
-/// that can come back. And what a person should know of that, what has to change before it first.
-fn back(facts: &Facts, aside: &FiledEpisodes) -> (String, String) {
-    let hands = &facts.hands;
+/// What one command mends, and what has to be known before it is typed.
+struct Group<'a> {
+    rank: Urgency,
+    count: usize,
+    newest: &'a Quarantined,
+    fix: String,
+    says: String,
+}
+
+/// Which group is shown first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// An archive that may be the last copy of an episode, and comes back.
+    LastCopy,
+    /// Nothing has to change first.
+    ComesBack,
+    /// It comes back once the receiver, or what is said of it, has changed.
+    ComesBackLater,
+    /// A command of ours mends it, which is not requeue.
+    Mended,
+    /// The receiver refuses it still, or it was replaced by another.
+    Waits,
+    /// The command shows it, and mends nothing.
+    OnlyLooks,
+}
+
+/// Those that were answered alike and come back by one command; each other by itself. What is to be
+/// acted on first comes first.
+fn groups<'a>(facts: &Facts, aside: &'a FiledEpisodes) -> Vec<Group<'a>> {
     let mut all: Vec<_> = aside.quarantined.iter().collect();
     all.sort_by_key(|one| std::cmp::Reverse(one.at));
-    let out_of_window = all.iter().filter(|one| one.status == Some(412)).count();
-    let status = match all.first() {
-        _ if out_of_window * 2 >= all.len() => Some(412),
-        newest => newest.and_then(|one| one.status),
-    };
-    let alike: Vec<_> = all
-        .iter()
-        .filter(|one| status.is_some() && one.status == status)
-        .collect();
-    // Of an episode that is there twice a person says which, and requeue takes neither until then.
-    let can_all = alike
-        .iter()
-        .all(|one| hindrance(facts, one).is_none() && alone(aside, one));
-    if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
-        let requeue = format!("requeue --all --status {status}");
-        return match commits_now(facts, aside, status) {
-            // It asks for each commit, and says which of them are taken by now.
-            CommitsNow::Refused => (
-                hands.sealift(&format!("{requeue} --dry-run")),
-                format!(
-                    "{} What is shown below says which it takes by now, and the same without --dry-run puts them back.",
-                    comes_first(Some(status))
-                ),
-            ),
-            CommitsNow::Taken => (
-                hands.sealift(&requeue),
-                " The receiver takes their commit by now.".to_owned(),
-            ),
-            CommitsNow::Unknown => (hands.sealift(&requeue), before_it_returns(Some(status))),
-        };
-    }
-    let mut ways = all.iter().map(|one| {
-        hindrance(facts, one).unwrap_or_else(|| {
-            let says = match one.resealed || !one.sealed {
-                true => String::new(),
-                false => before_it_returns(one.status),
-            };
-            (requeue(facts, aside, one), says)
-        })
-    });
-    // One of which a person can only look what it is hides none that comes back.
-    let free = all.iter().position(|one| hindrance(facts, one).is_none());
-    match free {
-        Some(n) => ways.nth(n),
-        None => {
-            let ways: Vec<_> = ways.collect();
-            let mends = ways.iter().position(|(fix, _)| !only_looks(fix));
-            ways.into_iter().nth(mends.unwrap_or(0))
+    let mut groups = Vec::new();
+    let mut statuses: Vec<_> = all.iter().filter_map(|one| one.status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    for status in statuses {
+        let alike = |one: &Quarantined| one.status == Some(status);
+        let such: Vec<_> = all.iter().copied().filter(|one| alike(one)).collect();
+        // Of an episode that is there twice a person says which, and requeue takes neither until
+        // then.
+        let can_all = such
+            .iter()
+            .all(|one| hindrance(facts, one).is_none() && alone(aside, one));
+        if can_all && (such.len() > 1 || status == 412) {
+            let command = format!("requeue --all --status {status}");
+            groups.push(returning(facts, &such, &command));
+            all.retain(|one| !alike(one));
         }
     }
-    .unwrap_or_default()
+    for one in all {
+        let group = match hindrance(facts, one) {
+            Some((fix, says)) => {
+                let may_be_last = one.why.contains(LAST_COPY);
+                let rank = match one.verdict == ORPHAN {
+                    _ if only_looks(&fix) => Urgency::OnlyLooks,
+                    true if may_be_last => Urgency::LastCopy,
+                    true => Urgency::Waits,
+                    false => Urgency::Mended,
+                };
+                let (count, newest) = (1, one);
+                Group {
+                    rank,
+                    count,
+                    newest,
+                    fix,
+                    says,
+                }
+            }
+            None => match requeue(aside, one) {
+                Ok(command) => returning(facts, &[one], &command),
+                Err(seal) => Group {
+                    rank: Urgency::Mended,
+                    count: 1,
+                    newest: one,
+                    fix: seal,
+                    says: String::new(),
+                },
+            },
+        };
+        groups.push(group);
+    }
+    // The newest of several that are alike, since the order is kept.
+    groups.sort_by_key(|group| (group.rank, std::cmp::Reverse(group.count)));
+    groups
+}
+
+/// One or several that come back by one command: now, or once something has changed.
+fn returning<'a>(facts: &Facts, such: &[&'a Quarantined], command: &str) -> Group<'a> {
+    let (hands, newest) = (&facts.hands, such[0]);
+    let is_changed = newest.resealed && such.len() == 1 && !newest.is_for_its_commit;
+    let (rank, fix, says) = match commits_now(facts, such) {
+        // It asks for each commit, and says which of them are taken by now.
+        CommitsNow::Refused => (
+            Urgency::Waits,
+            hands.sealift(&format!("{command} --dry-run")),
+            format!(
+                "{} What is shown below says which it takes by now, and the same without --dry-run puts them back.",
+                comes_first(newest.status)
+            ),
+        ),
+        CommitsNow::Taken => (Urgency::ComesBack, hands.sealift(command), TAKEN.to_owned()),
+        CommitsNow::Unknown if is_changed => {
+            (Urgency::ComesBack, hands.sealift(command), String::new())
+        }
+        CommitsNow::Unknown => (
+            Urgency::ComesBackLater,
+            hands.sealift(command),
+            before_it_returns(newest.status),
+        ),
+    };
+    Group {
+        rank,
+        count: such.len(),
+        newest,
+        fix,
+        says,
+    }
 }
 
 fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
@@ -200,17 +274,18 @@ fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
         == 1
 }
 
-fn requeue(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> String {
+/// What puts it back; what seals it, where that comes first.
+fn requeue(aside: &FiledEpisodes, one: &Quarantined) -> Result<String, String> {
     // It was sealed once, or it would not be here; and then it is not what it was.
     if !one.sealed {
-        return format!("sealift seal {}", typed_path(&one.folder));
+        return Err(format!("sealift seal {}", typed_path(&one.folder)));
     }
     let folder = one.folder.file_name().unwrap_or_default();
     let which = match alone(aside, one) {
         true => word(&one.name),
         false => format!("--folder --from quarantine {}", word(folder)),
     };
-    facts.hands.sealift(&format!("requeue {which}"))
+    Ok(format!("requeue {which}"))
 }
 
 /// What to type for one that requeue would leave where it is, and why.

@@ -120,7 +120,7 @@ fn markers(facts: &Facts, found: &EpisodesFacts) -> DoctorRow {
         | FolderLook::Open
         | FolderLook::Unreadable(_) => summary,
     };
-    details(DoctorRow::red(id, summary, fix)).with("fixes", fixes)
+    details(DoctorRow::red(id, summary, hands.tried_again(fix))).with("fixes", fixes)
 }
 
 fn is_fresh(written_ns: i64, now: WallTime) -> bool {

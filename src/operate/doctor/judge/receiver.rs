@@ -21,7 +21,7 @@ use crate::{
         wire::ProblemType,
     },
     operate::doctor::{
-        facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
+        facts::{DaemonState, Facts, PlainRequest, ReceiverAnswer, ReceiverFacts},
         row::{DoctorRow, Id},
         words::{Fix, certificate_at, foreign, path, span, word},
     },
@@ -260,7 +260,22 @@ fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<D
         ClientError::TimedOut(Wait::Idle | Wait::Answer)
         | ClientError::Lost(_)
         | ClientError::Stale(_) => {
-            let summary = format!("{origin} takes connections and does not answer: {said}.");
+            if receiver.plain == Some(PlainRequest::Alert) {
+                let https = origin.replacen("http://", "https://", 1);
+                let summary = format!(
+                    "{origin} speaks TLS: a request without it is answered by a TLS alert. Set receiver.url = \"{https}\"."
+                );
+                let row = DoctorRow::red(Id::ReceiverAnswer, summary, hands.configure("reload"));
+                return vec![named, reached, row];
+            }
+            let closed = match receiver.plain {
+                Some(PlainRequest::Closed) => {
+                    " It closes the connection of a plain request at once: where it speaks TLS, receiver.url begins with https://."
+                }
+                Some(PlainRequest::Alert) | None => "",
+            };
+            let summary =
+                format!("{origin} takes connections and does not answer: {said}.{closed}");
             let row = if has_just_delivered(facts) {
                 let summary = format!(
                     "{summary} One that serves one connection at a time answers others when the shipper's is closed, \

@@ -15,6 +15,10 @@ use crate::{
 
 /// Less is none: one small episode and its archive.
 const LEAST_BYTES: u64 = 64 << 20;
+/// Of a smaller file system less may be free: [`LEAST_BYTES`] would be most of it, or all.
+const SMALL_BYTES: u64 = 100 << 20;
+/// Of none so small that it holds nothing.
+const NOTHING_BYTES: u64 = 2 << 20;
 /// With so much free, a share of the whole says nothing.
 const PLENTY_BYTES: u64 = 20 << 30;
 /// Of a file system that is smaller, this share should be free, per cent.
@@ -78,7 +82,7 @@ fn judged(room: &RoomStatus) -> (RowStatus, String) {
     let few_percent = room.free_bytes < PLENTY_BYTES
         && u128::from(room.free_bytes) * 100
             < u128::from(room.total_bytes) * u128::from(LEAST_PERCENT);
-    let status = if room.free_bytes < LEAST_BYTES || soon(SOON) {
+    let status = if room.free_bytes < least_bytes(room.total_bytes) || soon(SOON) {
         RowStatus::Red
     } else if few_percent || soon(TODAY) {
         RowStatus::Yellow
@@ -86,6 +90,14 @@ fn judged(room: &RoomStatus) -> (RowStatus, String) {
         RowStatus::Green
     };
     (status, said)
+}
+
+/// With less free there is no room: a tenth of a small file system.
+fn least_bytes(total_bytes: u64) -> u64 {
+    match total_bytes < SMALL_BYTES {
+        true => (total_bytes / 10).max(NOTHING_BYTES),
+        false => LEAST_BYTES,
+    }
 }
 
 /// What is shipped may go, the oldest first, where the receiver vouches for it; what is largest is
@@ -96,7 +108,7 @@ fn fix(hands: &CommandContext, layout: &Layout, room: &RoomStatus) -> (String, F
             " What was shipped may go: see that the receiver holds all of it ({}), then set shipped_free_bytes = {}: the oldest goes until so \
              much is free.",
             hands.sealift("verify --all"),
-            (room.total_bytes / 10).max(2 * LEAST_BYTES)
+            (room.total_bytes / 10).max(2 * least_bytes(room.total_bytes))
         );
         return (advice, hands.configure("reload"));
     }
@@ -146,6 +158,29 @@ mod tests {
             assert_eq!(row.status, status, "{row:?}");
             assert_eq!(row.fix.is_none(), status == RowStatus::Green);
         }
+    }
+
+    #[test]
+    fn a_small_disk_has_room_when_most_of_it_is_free_and_is_advised_what_it_can_give() {
+        const MIB: u64 = 1 << 20;
+        let row = |free_bytes, total_bytes| {
+            let mut facts = sound();
+            facts.rooms[0].free_bytes = free_bytes;
+            facts.rooms[0].total_bytes = total_bytes;
+            rows(&facts).remove(0)
+        };
+        let total = 40 * MIB;
+        assert_eq!(row(total, total).status, RowStatus::Green);
+        let full = row(3 * MIB, total);
+        assert_eq!(full.status, RowStatus::Red);
+        let advised = full.summary.split("shipped_free_bytes = ").nth(1).unwrap();
+        let advised: u64 = advised.split(':').next().unwrap().parse().unwrap();
+        assert!(advised < total / 4, "{full:?}");
+        assert_eq!(row(advised, total).status, RowStatus::Green);
+        // One that holds nothing has no room even when it is empty.
+        assert_eq!(row(MIB, MIB).status, RowStatus::Red);
+        // An ordinary disk is judged as it was.
+        assert_eq!(row(50 * MIB, 120 * MIB).status, RowStatus::Red);
     }
 
     #[test]

@@ -56,8 +56,8 @@ impl DaemonChecks<'_> {
             let of_kind = self.snapshot.trial.iter().filter(|it| it.kind == *kind);
             of_kind.map(move |finding| {
                 let fix = match &finding.fix {
-                    Some(fix) => self.hands.typed(fix),
-                    None => self.hands.sealift(self.more),
+                    Some(fix) => self.hands.tried_again(self.hands.typed(fix)),
+                    None => self.hands.sealift(self.more).into(),
                 };
                 DoctorRow::of(Id::Moves, *status, &finding.what_to_do, fix)
             })

@@ -1,43 +1,55 @@
 //! What has to change, at the receiver or in the episode, before what was rejected is put back:
 //! until then it is rejected again.
 
-use crate::operate::doctor::facts::{AskedCommit, Facts, FiledEpisodes, ReceiverAnswer};
+use crate::operate::doctor::facts::{Facts, Quarantined, ReceiverAnswer, ReceiverFacts};
 
 /// What the receiver has just said of the commits of what was rejected for its commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommitsNow {
-    /// It refuses the commit that it was asked with.
+    /// It refuses one of them, or was not asked with each.
     Refused,
-    /// It takes the commit of one that it has rejected for that.
+    /// It takes them.
     Taken,
-    /// It was asked of something else, or not at all; or that is not what they were rejected for.
+    /// It was asked with none of them; or that is not what they were rejected for.
     Unknown,
 }
 
-pub(super) fn commits_now(facts: &Facts, aside: &FiledEpisodes, status: u16) -> CommitsNow {
-    let asked = facts.receiver.as_ref();
-    let asked = asked.filter(|it| it.at_admission && matches!(status, 400 | 412));
-    let Some(receiver) = asked else {
-        return CommitsNow::Unknown;
-    };
-    let ReceiverAnswer::Answered {
-        status: answered, ..
-    } = receiver.said
+/// Of those that were answered alike. Where it was asked with none of their commits, what it
+/// refuses at present speaks against them.
+pub(super) fn commits_now(facts: &Facts, such: &[&Quarantined]) -> CommitsNow {
+    let asked = facts.receiver.as_ref().filter(|it| it.at_admission);
+    let ReceiverAnswer::Answered { status, .. } = asked.map_or(&ReceiverAnswer::NotAsked, said)
     else {
         return CommitsNow::Unknown;
     };
-    let is_of_one = match &receiver.commit {
-        AskedCommit::Last(id, _) => aside
-            .quarantined
-            .iter()
-            .any(|one| one.status == Some(status) && one.name == id.as_str()),
-        _ => false,
-    };
-    match answered {
-        400 | 412 => CommitsNow::Refused,
-        204 if is_of_one && status == 412 => CommitsNow::Taken,
-        _ => CommitsNow::Unknown,
+    let mut of_commits = such.iter().filter(|one| one.is_for_its_commit).peekable();
+    if of_commits.peek().is_none() {
+        return CommitsNow::Unknown;
     }
+    let answers: Vec<_> = of_commits.map(|one| one.is_admitted).collect();
+    if answers.iter().all(Option::is_none) {
+        return match status {
+            400 | 412 => CommitsNow::Refused,
+            _ => CommitsNow::Unknown,
+        };
+    }
+    match answers.iter().all(|answer| *answer == Some(true)) {
+        true if answers.len() == such.len() => CommitsNow::Taken,
+        _ => CommitsNow::Refused,
+    }
+}
+
+/// What is said where nothing has to change first.
+pub(in crate::operate::doctor::judge) const TAKEN: &str =
+    " The receiver takes their commit by now.";
+
+/// Whether the receiver takes the commit of each of these now.
+pub(in crate::operate::doctor::judge) fn are_taken(facts: &Facts, such: &[&Quarantined]) -> bool {
+    commits_now(facts, such) == CommitsNow::Taken
+}
+
+fn said(receiver: &ReceiverFacts) -> &ReceiverAnswer {
+    &receiver.said
 }
 
 /// What has to change before what was answered so is taken.

@@ -2,11 +2,8 @@
 
 use super::*;
 use crate::{
-    model::{
-        episode::{Commit, EpisodeId},
-        records::WallTime,
-    },
-    operate::doctor::facts::{AskedCommit, ReceiverAnswer},
+    model::{episode::EpisodeId, records::WallTime},
+    operate::doctor::facts::ReceiverAnswer,
     operate::doctor::{
         judge::healthy_host::{quarantined, sound},
         row::RowStatus,
@@ -111,9 +108,7 @@ fn while_commits_are_refused_requeue_is_shown_as_a_question_first() {
 #[test]
 fn once_the_receiver_takes_the_commit_that_it_rejected_nothing_has_to_change_first() {
     let mut facts = facts(|now| vec![one("a", Some(412), 20, now)]);
-    let commit = Commit::parse(&"b".repeat(40)).unwrap();
-    let id = EpisodeId::parse("a").unwrap();
-    facts.receiver.as_mut().unwrap().commit = AskedCommit::Last(id, commit);
+    facts.aside.as_mut().unwrap().quarantined[0].is_admitted = Some(true);
     let row = &rows(&facts)[0];
     assert!(
         row.summary
@@ -122,6 +117,89 @@ fn once_the_receiver_takes_the_commit_that_it_rejected_nothing_has_to_change_fir
     );
     let requeue = "sealift requeue --all --status 412 --data /d";
     assert_eq!(row.fix.as_deref(), Some(requeue));
+}
+
+#[test]
+fn what_is_said_and_the_fix_are_of_one_group_and_a_possible_last_copy_is_the_first() {
+    let mut n4 = quarantined("n4", None);
+    n4.at = Some(WallTime::from_unix_seconds(1_900_000_000));
+    n4.why = "meta.json is not in the manifest".to_owned();
+    let orphan = |name: &str, why: &str| Quarantined {
+        verdict: ORPHAN.to_owned(),
+        why: why.to_owned(),
+        comes_back_as: EpisodeId::parse(name).ok(),
+        ..quarantined(name, None)
+    };
+    let empty = orphan(
+        "empty",
+        "is an empty file. Remove it: rm -r /d/quarantine/empty",
+    );
+    let mut all = vec![
+        quarantined("q1", Some(412)),
+        quarantined("q2", Some(412)),
+        n4,
+        empty,
+    ];
+    let row = |all: &[Quarantined]| {
+        let mut facts = sound();
+        facts.aside.as_mut().unwrap().quarantined = all.to_vec();
+        let row = rows(&facts).remove(0);
+        let fixes = row.details["fixes"].clone();
+        (row.summary, row.fix.unwrap(), fixes)
+    };
+    let (of_412, seal) = (
+        "sealift requeue --all --status 412 --data /d",
+        "sealift seal --again /d/quarantine/n4",
+    );
+    let look = "ls -la /d/quarantine/empty";
+    let (said, fix, fixes) = row(&all);
+    assert_eq!(fixes, json!([of_412, seal, look]));
+    assert!(
+        said.contains("The last answered 412, q1: ")
+            && !said.contains("Remove it")
+            && fix == of_412,
+        "{said}"
+    );
+    // While the receiver refuses them, what can be mended here comes first.
+    for one in &mut all[..2] {
+        one.is_admitted = Some(false);
+    }
+    let (said, fix, fixes) = row(&all);
+    assert_eq!(
+        fixes[1],
+        format!(
+            "{} --dry-run --data /d",
+            of_412.trim_end_matches(" --data /d")
+        )
+    );
+    assert!(
+        said.contains("The last fatal, n4: meta.json is not in the manifest. Its own seal")
+            && !said.contains("the receiver has to take")
+            && fix == seal,
+        "{said}"
+    );
+    all.push(orphan("kept", LAST_COPY));
+    let (said, fix, _) = row(&all);
+    assert!(said.contains("2 orphan, 2 answered 412, 1 fatal"), "{said}");
+    assert_eq!(fix, "sealift requeue --unpack kept --data /d");
+}
+
+#[test]
+fn what_the_receiver_says_of_their_own_commits_counts_and_not_that_of_the_newest_episode() {
+    for (admitted, is_dry) in [
+        (&[Some(true), Some(true)][..], false),
+        (&[Some(true), Some(false)], true),
+        (&[Some(true), None], true),
+        (&[Some(false), Some(false)], true),
+        (&[None, None], false),
+    ] {
+        let of = |(n, is_admitted): (usize, &Option<bool>)| Quarantined {
+            is_admitted: *is_admitted,
+            ..quarantined(&format!("q{n}"), Some(412))
+        };
+        let fix = with(admitted.iter().enumerate().map(of).collect());
+        assert_eq!(fix.contains("--dry-run"), is_dry, "{admitted:?}: {fix}");
+    }
 }
 
 #[test]
