@@ -225,10 +225,9 @@ impl<S: Store> Drop for Taking<S> {
 /// What this host has sent of the same id by its plan is of no use any more.
 async fn discard_planned<S: Store>(receiver: Arc<RequestContext<S>>, part: PartKey) {
     for planned in receiver.room.planned_beside(&part) {
-        match receiver.store.discard(&planned).await {
-            Ok(true) => receiver.room.part_gone(&planned),
-            // It is swept when it is old.
-            Ok(false) | Err(_) => {}
+        // What cannot be removed now is swept when it is old.
+        if let Ok(true) = receiver.store.discard(&planned).await {
+            receiver.room.part_gone(&planned);
         }
     }
 }

@@ -21,7 +21,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Delivery, Transport, answer, fault,
@@ -183,7 +183,7 @@ impl Transport {
                     if breaks > MOST_BREAKS {
                         return GrowingEnd::Broken(planned(None));
                     }
-                    sleep(PAUSE).await;
+                    sleep_until(Instant::now() + PAUSE).await;
                     kept_bytes = Some(kept);
                 }
                 Ok(PieceEnd::Refused(status)) => {
@@ -205,7 +205,7 @@ impl Transport {
                     if breaks > MOST_BREAKS || is_over || fault == Fault::Cancelled {
                         return GrowingEnd::Broken(planned(None));
                     }
-                    sleep(PAUSE).await;
+                    sleep_until(Instant::now() + PAUSE).await;
                     is_known = false;
                 }
             }
