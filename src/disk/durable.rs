@@ -69,7 +69,7 @@ mod take_away;
 mod tests;
 
 pub(crate) use self::at_work::who_is_at_work;
-pub(crate) use self::compare::is_copy;
+pub(crate) use self::compare::holds_the_same;
 pub(crate) use self::copy_space::{bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
 pub(crate) use self::copy_tree::cannot_hold;
 pub(crate) use self::flush_pool::{FlushFailed, FlushPool, with_flush_pool};

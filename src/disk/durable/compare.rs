@@ -54,7 +54,7 @@ const ODD_MTIME: Timespec = Timespec {
 /// # Errors
 /// It was told to stop, or the disk of one of them failed. What cannot be read for another reason
 /// is no copy.
-pub(crate) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
+pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
         if !has_records_of(source, copy, progress)?
             || !are_alike(source, copy, TreeComparison::default(), progress)?
@@ -120,7 +120,7 @@ fn is_of_a_disk(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(super) fn holds_the_same(
+pub(crate) fn holds_the_same(
     source: &Path,
     copy: &Path,
     progress: &Progress,
