@@ -49,7 +49,7 @@ fn wait_shipped(sandbox: &Sandbox, id: &str) {
 #[test]
 fn what_is_packed_is_sent_as_it_grows_and_nothing_of_it_is_left_anywhere_else() {
     let (sandbox, line) = over_a_line();
-    let content = noise(40 * MIB);
+    let content = noise(24 * MIB);
     sandbox.seal("run-1", &[("data.bin", &content)]);
     let daemon = slow_daemon(&sandbox, &line.url(), "");
     eventually_within(MINUTES, "some of it has left", || line.sent() > 4 * MIB);
@@ -98,7 +98,7 @@ fn what_is_small_goes_by_one_put_once_it_is_packed() {
 fn a_line_that_breaks_meanwhile_costs_no_second_sending() {
     let (sandbox, line) = over_a_line();
     line.cut_after.store(9 * MIB, Ordering::SeqCst);
-    sandbox.seal("run-1", &[("data.bin", &noise(40 * MIB))]);
+    sandbox.seal("run-1", &[("data.bin", &noise(24 * MIB))]);
     let _daemon = slow_daemon(&sandbox, &line.url(), "");
     wait_shipped(&sandbox, "run-1");
     let archive = archive_bytes(&sandbox, "run-1");
@@ -112,9 +112,9 @@ fn a_line_that_breaks_meanwhile_costs_no_second_sending() {
 #[test]
 fn a_shipper_that_was_killed_while_it_packed_goes_on_with_what_the_receiver_has() {
     let (sandbox, line) = over_a_line();
-    sandbox.seal("run-1", &[("data.bin", &noise(40 * MIB))]);
+    sandbox.seal("run-1", &[("data.bin", &noise(24 * MIB))]);
     let first = slow_daemon(&sandbox, &line.url(), "");
-    eventually_within(MINUTES, "some of it has left", || line.sent() > 16 * MIB);
+    eventually_within(MINUTES, "some of it has left", || line.sent() > 8 * MIB);
     assert!(!is_packed(&first));
     first.kill();
     let _second = slow_daemon(&sandbox, &line.url(), "");
@@ -136,7 +136,7 @@ fn what_changes_while_it_is_packed_and_sent_is_never_acknowledged_torn() {
     let (sandbox, line) = over_a_line();
     sandbox.seal(
         "run-1",
-        &[("a.bin", &noise(40 * MIB)), ("z.txt", b"before")],
+        &[("a.bin", &noise(24 * MIB)), ("z.txt", b"before")],
     );
     let daemon = slow_daemon(&sandbox, &line.url(), "");
     eventually_within(MINUTES, "some of it has left", || line.sent() > 4 * MIB);
@@ -246,7 +246,7 @@ fn whatever_is_answered_before_the_last_bytes_the_whole_is_sent_in_the_same_atte
 #[test]
 fn what_was_sent_by_a_plan_that_another_has_taken_the_place_of_is_taken_back() {
     let (sandbox, line) = over_a_line();
-    let content = noise(40 * MIB);
+    let content = noise(24 * MIB);
     sandbox.seal("run-1", &[("data.bin", &content)]);
     let first = slow_daemon(&sandbox, &line.url(), "");
     eventually_within(MINUTES, "some of it has left", || line.sent() > 8 * MIB);
