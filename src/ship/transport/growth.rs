@@ -90,8 +90,9 @@ pub enum GrowingEnd {
     Broken(Planned),
     /// The receiver keeps nothing of it.
     Nothing,
-    /// All of it went, to another receiver than ours, and this was answered.
-    Answered(Box<Outcome>),
+    /// All of it went, to another receiver than ours, and this was answered; by which destination,
+    /// by its mark: after a reload, the attempt that follows may ask another.
+    Answered(Box<Outcome>, String),
 }
 
 impl GrowingEnd {
@@ -99,13 +100,13 @@ impl GrowingEnd {
     pub fn planned(&self) -> Option<Planned> {
         match self {
             Self::Kept(planned) | Self::Broken(planned) => Some(*planned),
-            Self::Nothing | Self::Answered(_) => None,
+            Self::Nothing | Self::Answered(..) => None,
         }
     }
 
     /// Whether the attempt that follows goes on with it.
     pub fn goes_on(&self) -> bool {
-        matches!(self, Self::Kept(_) | Self::Answered(_))
+        matches!(self, Self::Kept(_) | Self::Answered(..))
     }
 }
 
@@ -215,7 +216,7 @@ impl Transport {
     /// The whole of it, in chunks, to any server.
     async fn send_in_chunks(&self, growing: &GrowingDelivery, progress: &Progress) -> GrowingEnd {
         match self.put_in_chunks(growing, progress).await {
-            Ok(outcome) => GrowingEnd::Answered(Box::new(outcome)),
+            Ok(outcome) => GrowingEnd::Answered(Box::new(outcome), self.endpoint.mark()),
             Err(fault) => {
                 let id = &growing.id;
                 tracing::debug!(EPISODE = %id, "{id}: sending it while it is packed broke off: {fault}");
@@ -262,9 +263,12 @@ impl Transport {
     /// What an upload in chunks was answered, where it is stored now: the whole has its length
     /// there, or its digest. Nothing else is concluded from it.
     pub(super) async fn stored_while_packed(&self, delivery: &Delivery) -> Option<Outcome> {
-        let GrowingEnd::Answered(outcome) = &delivery.sent_growing else {
+        let GrowingEnd::Answered(outcome, mark) = &delivery.sent_growing else {
             return None;
         };
+        if *mark != self.endpoint.mark() {
+            return None;
+        }
         let Outcome::Answered(answer) = &**outcome else {
             return None;
         };
